@@ -1,0 +1,24 @@
+"""Websockets for Django: publish a message to Redis, and every subscribed browser gets it.
+
+Importing this package opens nothing and needs neither a Redis server nor configured settings.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .exceptions import BrokerUnavailable
+    from .publisher import EVERYWHERE, SELF, Publisher, fetch_message, publish
+
+__version__ = "0.1.0"
+__all__ = ["EVERYWHERE", "SELF", "BrokerUnavailable", "Publisher", "fetch_message", "publish"]
+
+
+def __getattr__(name: str) -> Any:
+    # Django imports this package before its settings are ready, so what needs them comes when it is asked for.
+    if name in __all__:
+        from . import exceptions, publisher
+
+        return getattr(exceptions if name == "BrokerUnavailable" else publisher, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,14 @@
+"""The app: `"django_wsredis"` in INSTALLED_APPS."""
+
+from django.apps import AppConfig
+from django.core import checks
+
+
+class WSRedisConfig(AppConfig):
+    name = "django_wsredis"
+    verbose_name = "Websockets"
+
+    def ready(self) -> None:
+        from .checks import check_settings
+
+        checks.register(check_settings)

@@ -1,0 +1,51 @@
+"""What `manage.py check` says of the settings. Ids are stable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error, Warning
+
+from ..conf import LEGACY_NAMES, problems, resolve
+
+
+def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """E001 a wrong key or value, E002 a path that cannot be imported, E003 WEBSOCKET_URL, W001 an old name."""
+    given = getattr(django_settings, "WSREDIS", {})
+    if not isinstance(given, dict):
+        return [Error(f"WSREDIS is {given!r}.", hint="It must be a dict.", id="wsredis.E001")]
+    found: list[CheckMessage] = [
+        Error(problem, hint=hint, id="wsredis.E001") for problem, hint in problems(given)
+    ]
+    found += _check_imports(given)
+    url = getattr(django_settings, "WEBSOCKET_URL", "/ws/")
+    if not (isinstance(url, str) and url.startswith("/") and url.endswith("/")):
+        found.append(
+            Error(f"WEBSOCKET_URL is {url!r}.", hint='It must begin and end with "/": "/ws/".', id="wsredis.E003")
+        )
+    for name in dir(django_settings):
+        if name.startswith("WS4REDIS_"):
+            found.append(Warning(f"{name} is a setting of ws4redis.", hint=_legacy_hint(name), id="wsredis.W001"))
+    return found
+
+
+def _check_imports(given: dict[str, Any]) -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    for key in ("ALLOWED_CHANNELS", "PROCESS_REQUEST", "SUBSCRIBER"):
+        try:
+            resolve(given.get(key))
+        except Exception as error:  # whatever the project's module raises
+            hint = f"Correct the path; until then every websocket is refused. ({error})"
+            found.append(Error(f"WSREDIS[{key!r}] cannot be imported: {given[key]!r}.", hint=hint, id="wsredis.E002"))
+    return found
+
+
+def _legacy_hint(name: str) -> str:
+    if name == "WS4REDIS_SUBSCRIBER":
+        return "Derive the class from django_wsredis.handshake.Subscriber and name it in WSREDIS['SUBSCRIBER']."
+    if name not in LEGACY_NAMES:
+        return "It has no meaning here; remove it."
+    return f"It still works; rename it to WSREDIS[{LEGACY_NAMES[name]!r}]."

@@ -1,0 +1,160 @@
+"""The settings: `WEBSOCKET_URL` and the dict `WSREDIS`, read into one frozen object.
+
+docs/settings.rst documents each key. ws4redis's `WS4REDIS_*` names are understood where ours are absent.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+URL_SCHEMES = ("redis", "rediss", "unix", "embedded")
+
+# ws4redis 0.6's names → ours. Its WS4REDIS_SUBSCRIBER has no equal: the classes differ.
+LEGACY_NAMES = {
+    "WS4REDIS_PREFIX": "PREFIX",
+    "WS4REDIS_EXPIRE": "EXPIRE",
+    "WS4REDIS_HEARTBEAT": "HEARTBEAT",
+    "WS4REDIS_ALLOWED_CHANNELS": "ALLOWED_CHANNELS",
+    "WS4REDIS_PROCESS_REQUEST": "PROCESS_REQUEST",
+    "WS4REDIS_CONNECTION": "URL",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings of the package; each field is the key of `WSREDIS` in lower case."""
+
+    websocket_url: str
+    url: str
+    prefix: str = "wsredis"
+    expire: int = 0  # seconds; 0: nothing is kept
+    heartbeat: str | None = None
+    ping_interval: float = 20.0  # seconds
+    ping_timeout: float = 20.0  # seconds
+    max_message_bytes: int = 1024 * 1024
+    max_outbox_bytes: int = 1024 * 1024
+    max_sockets: int | None = None  # per worker; None: as many as it may open files
+    compression: int = 256  # bytes: smaller messages are not compressed; 0: none is
+    subprotocols: tuple[str, ...] = ()
+    require_origin: bool = False
+    allowed_channels: Any = None
+    process_request: Any = None
+    subscriber: Any = "django_wsredis.handshake.Subscriber"
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
+def _is_url(value: Any) -> bool:
+    return isinstance(value, str) and urlsplit(value).scheme in URL_SCHEMES
+
+
+def _is_reference(value: Any) -> bool:
+    return value is None or callable(value) or (isinstance(value, str) and "." in value)
+
+
+# key → (is the value right?, what it must be)
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "URL": (_is_url, "a URL that begins with " + ", ".join(f"{s}://" for s in URL_SCHEMES)),
+    "PREFIX": (lambda v: isinstance(v, str) and v != "", "a text that is not empty"),
+    "EXPIRE": (_is_count, "a whole number of seconds, 0 to keep nothing"),
+    "HEARTBEAT": (lambda v: v is None or (isinstance(v, str) and v != ""), "a text, or None"),
+    "PING_INTERVAL": (_is_positive, "a number of seconds above 0"),
+    "PING_TIMEOUT": (_is_positive, "a number of seconds above 0"),
+    "MAX_MESSAGE_BYTES": (lambda v: _is_count(v) and v > 0, "a whole number of bytes above 0"),
+    "MAX_OUTBOX_BYTES": (lambda v: _is_count(v) and v > 0, "a whole number of bytes above 0"),
+    "MAX_SOCKETS": (lambda v: v is None or (_is_count(v) and v > 0), "a whole number above 0, or None"),
+    "COMPRESSION": (_is_count, "a whole number of bytes, 0 to turn it off"),
+    "SUBPROTOCOLS": (
+        lambda v: isinstance(v, (list, tuple)) and all(isinstance(name, str) and name for name in v),
+        "a list of names",
+    ),
+    "REQUIRE_ORIGIN": (lambda v: isinstance(v, bool), "True or False"),
+    "ALLOWED_CHANNELS": (_is_reference, "a function, its dotted path, or None"),
+    "PROCESS_REQUEST": (_is_reference, "a function, its dotted path, or None"),
+    "SUBSCRIBER": (lambda v: v is not None and _is_reference(v), "a class or its dotted path"),
+}
+
+
+def problems(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (what is wrong, hint) for each wrong key or value of a `WSREDIS` dict."""
+    for key, value in given.items():
+        if key not in RULES:
+            nearest = difflib.get_close_matches(str(key).upper(), RULES, n=1, cutoff=0)[0]
+            yield f"WSREDIS has an unknown key {key!r}.", f"Did you mean {nearest!r}?"
+        elif not RULES[key][0](value):
+            shown = "(hidden)" if key == "URL" else repr(value)  # a URL may hold a password
+            yield f"WSREDIS[{key!r}] is {shown}.", f"It must be {RULES[key][1]}."
+
+
+def legacy_url(connection: dict[str, Any]) -> str:
+    """Return the URL for ws4redis's `WS4REDIS_CONNECTION` dict."""
+    password = connection.get("password")
+    login = f":{quote(password, safe='')}@" if password else ""
+    db = connection.get("db", 0)
+    if path := connection.get("unix_socket_path"):
+        return f"unix://{login}{path}?db={db}"
+    scheme = "rediss" if connection.get("ssl") else "redis"
+    return f"{scheme}://{login}{connection.get('host', 'localhost')}:{connection.get('port', 6379)}/{db}"
+
+
+def legacy_settings() -> dict[str, Any]:
+    """Return what a ws4redis project set under the old names, by our keys."""
+    found = {}
+    for old, key in LEGACY_NAMES.items():
+        value = getattr(django_settings, old, None)
+        if value is not None:
+            found[key] = legacy_url(value) if key == "URL" else value
+    return found
+
+
+@cache
+def get_settings() -> Settings:
+    """Return the project's settings.
+
+    Raises ImproperlyConfigured, naming the first wrong key; `manage.py check` names them all.
+    """
+    given = getattr(django_settings, "WSREDIS", {})
+    if not isinstance(given, dict):
+        raise ImproperlyConfigured(f"WSREDIS is {given!r}. It must be a dict.")
+    for problem, hint in problems(given):
+        raise ImproperlyConfigured(f"{problem} {hint}")
+    merged = {**legacy_settings(), **given}
+    merged.setdefault("URL", "embedded://" if django_settings.DEBUG else "redis://localhost:6379/0")
+    if "SUBPROTOCOLS" in merged:
+        merged["SUBPROTOCOLS"] = tuple(merged["SUBPROTOCOLS"])
+    return Settings(
+        websocket_url=getattr(django_settings, "WEBSOCKET_URL", "/ws/"),
+        **{key.lower(): value for key, value in merged.items()},
+    )
+
+
+def resolve(reference: Any) -> Any:
+    """Return the function or class that a setting names. Raises ImportError."""
+    return import_string(reference) if isinstance(reference, str) else reference
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting.startswith(("WSREDIS", "WS4REDIS", "WEBSOCKET", "DEBUG")):
+        get_settings.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="django_wsredis.conf")
+
+if {f.name.upper() for f in fields(Settings)} != {*RULES, "WEBSOCKET_URL"}:
+    raise AssertionError("each setting has a field and a rule")

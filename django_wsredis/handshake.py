@@ -1,0 +1,211 @@
+"""Who connects, and to which channels: ordinary blocking Django code, run where blocking is harmless.
+
+Everything that cannot be decided is refused. What a client sees of a refusal is its status; the reason is logged.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings as django_settings
+from django.contrib.auth.middleware import AuthenticationMiddleware
+from django.contrib.sessions.middleware import SessionMiddleware
+from django.core.exceptions import DisallowedHost, PermissionDenied
+from django.core.handlers.wsgi import WSGIRequest
+from django.db import Error as DatabaseError
+from django.db import close_old_connections
+from django.http import HttpRequest, HttpResponse
+from django.http.request import split_domain_port
+from django.utils.http import is_same_domain
+
+from .channels import Channel, Wish, is_facility, parse_wish
+from .conf import Settings, resolve
+from .exceptions import HandshakeError, NotAuthorized, NotFound, OriginNotAllowed, Unavailable
+from .publisher import own_names
+from .upgrade import Upgrade, negotiate
+
+logger = logging.getLogger("django_wsredis.handshake")
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A granted handshake: the upgrade's answer, and the channels to listen and to publish to."""
+
+    upgrade: Upgrade
+    subscribe: tuple[Channel, ...]
+    publish: tuple[Channel, ...]
+    echo: bool
+
+
+class Subscriber:
+    """Decides for one facility which channels a visitor gets: `WSREDIS["SUBSCRIBER"]` may name a subclass.
+
+    Each method is a step that may be overridden; all may use the database, and raise PermissionDenied.
+    """
+
+    def subscribe_channels(self, request: HttpRequest, facility: str, audiences: Iterable[str]) -> Iterable[Channel]:
+        """Return the channels to listen to, for the audiences that were asked for and granted."""
+        return self.own_channels(request, facility, audiences)
+
+    def publish_channels(self, request: HttpRequest, facility: str, audiences: Iterable[str]) -> Iterable[Channel]:
+        """Return the channels that the browser's messages go to, for the audiences asked for and granted."""
+        return self.own_channels(request, facility, audiences)
+
+    def own_channels(self, request: HttpRequest, facility: str, audiences: Iterable[str]) -> list[Channel]:
+        """Return the visitor's own channels: everybody's, its user's, its groups' and its session's."""
+        return [Channel(a, name, facility) for a in audiences for name in own_names(request, a)]
+
+
+def decide(environ: dict[str, Any], settings: Settings) -> Accepted:
+    """Answer a websocket handshake. Blocks on the database; leaves no connection to it open.
+
+    Raises HandshakeError or one of its kind, whose `status` is the answer.
+    """
+    close_old_connections()
+    try:
+        return _decide(environ, settings)
+    except DatabaseError as error:
+        logger.exception("The database failed during a handshake.")
+        raise Unavailable("the database failed") from error
+    finally:
+        close_old_connections()
+
+
+def _decide(environ: dict[str, Any], settings: Settings) -> Accepted:
+    facility = facility_of(environ, settings.websocket_url)
+    upgrade = negotiate(environ, subprotocols=settings.subprotocols, compress=settings.compression > 0)
+    wish = parse_wish(environ.get("QUERY_STRING", ""))
+    request = WSGIRequest(environ)
+    check_origin(request, required=settings.require_origin)
+    authenticate(request, settings.process_request)
+    granted = grant(request, wish, settings.allowed_channels)
+    subscriber = _import("SUBSCRIBER", settings.subscriber)()
+    subscribe = _call("SUBSCRIBER", subscriber.subscribe_channels, request, facility, granted.subscribe)
+    publish = _call("SUBSCRIBER", subscriber.publish_channels, request, facility, granted.publish)
+    accepted = Accepted(upgrade, _channels(subscribe), _channels(publish), wish.echo)
+    if not (accepted.subscribe or accepted.publish):
+        raise NotAuthorized(f"the visitor has no channel of {', '.join(wish.names)}; is it logged in?")
+    return accepted
+
+
+def facility_of(environ: dict[str, Any], websocket_url: str) -> str:
+    """Return the facility: what follows `WEBSOCKET_URL` in the path. Raises NotFound or HandshakeError."""
+    path = environ.get("PATH_INFO", "")
+    if not path.startswith(websocket_url):
+        raise NotFound(f"the path {path!r} is not below WEBSOCKET_URL {websocket_url!r}; does a proxy strip it?")
+    try:
+        facility = path.removeprefix(websocket_url).encode("latin-1").decode()  # PEP 3333: bytes in disguise
+    except UnicodeError as error:
+        raise HandshakeError("the path is not UTF-8") from error
+    if not is_facility(facility):
+        raise NotFound(f"{facility!r} is no facility: a path of 1 to 200 characters")
+    return facility
+
+
+def check_origin(request: HttpRequest, *, required: bool) -> None:
+    """Refuse the pages of other sites, which browsers let connect with the visitor's cookies (RFC 6455, 10.2).
+
+    Allowed are the request's own host and `CSRF_TRUSTED_ORIGINS`. A request without Origin comes from no browser.
+    """
+    origin = request.META.get("HTTP_ORIGIN")
+    if origin is None:
+        if required:
+            raise OriginNotAllowed("the request has no Origin, and WSREDIS['REQUIRE_ORIGIN'] is True")
+        return
+    try:
+        host = request.get_host()
+    except DisallowedHost as error:
+        raise HandshakeError(f"the Host is not in ALLOWED_HOSTS: {error}") from error
+    if not (_is_host(origin, host) or any(_is_trusted(origin, t) for t in django_settings.CSRF_TRUSTED_ORIGINS)):
+        raise OriginNotAllowed(
+            f"the Origin {origin!r} is neither of the host {host!r} nor in CSRF_TRUSTED_ORIGINS; "
+            "add it there if it is yours, or let the proxy pass on the Host with its port"
+        )
+
+
+def _is_host(origin: str, host: str) -> bool:
+    scheme, _, netloc = origin.partition("://")
+    default_port = {"http": "80", "https": "443"}.get(scheme)
+    if default_port is None:
+        return False
+    name, port = split_domain_port(netloc)
+    host_name, host_port = split_domain_port(host)
+    return bool(name) and name == host_name and (port or default_port) == (host_port or default_port)
+
+
+def _is_trusted(origin: str, trusted: str) -> bool:
+    """Compare as CsrfViewMiddleware does: `https://*.example.com` stands for all subdomains."""
+    if "*" not in trusted:
+        return origin == trusted
+    wanted, given = urlsplit(trusted), urlsplit(origin)
+    return wanted.scheme == given.scheme and is_same_domain(given.netloc, wanted.netloc.lstrip("*"))
+
+
+def authenticate(request: HttpRequest, process_request: Any) -> None:
+    """Give the request its session and user, as the project's settings say; or let PROCESS_REQUEST do it."""
+    if process_request is not None:
+        _call("PROCESS_REQUEST", _import("PROCESS_REQUEST", process_request), request)
+        return
+    # Django's own middleware, without the rest of the chain: a handshake has no response that it could change
+    SessionMiddleware(_no_response).process_request(request)
+    request.session.keys()  # reads the session: a key that names none is dropped here
+    AuthenticationMiddleware(_no_response).process_request(request)
+    request.user.is_authenticated  # noqa: B018  the user is lazy; read it here, where errors are caught
+
+
+def _no_response(request: HttpRequest) -> HttpResponse:
+    raise AssertionError("only process_request() of the middleware is called")
+
+
+def grant(request: HttpRequest, wish: Wish, allowed_channels: Any) -> Wish:
+    """Return what of a wish is granted: `ALLOWED_CHANNELS` decides; without it, to subscribe and not to publish.
+
+    A refused right to publish refuses the handshake: what the browser sent would be lost in silence.
+    """
+    if allowed_channels is None:
+        names: Any = [name for name in wish.names if name.startswith("subscribe-")]
+    else:
+        names = _call("ALLOWED_CHANNELS", _import("ALLOWED_CHANNELS", allowed_channels), request, wish.names)
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise NotAuthorized(f"ALLOWED_CHANNELS returned {names!r}, not a list of names")
+    names = list(names)
+    if not all(isinstance(name, str) for name in names):
+        raise NotAuthorized(f"ALLOWED_CHANNELS returned {names!r}, not a list of names")
+    granted = wish.granted(names)
+    if granted.publish != wish.publish or not granted.names:
+        refused = ", ".join(name for name in wish.names if name not in granted.names)
+        setting = "is not set" if allowed_channels is None else "does not grant it"
+        raise NotAuthorized(f"{refused} is refused: WSREDIS['ALLOWED_CHANNELS'] {setting}")
+    return granted
+
+
+def _import(setting: str, reference: Any) -> Any:
+    try:
+        return resolve(reference)
+    except Exception as error:
+        logger.exception("WSREDIS[%r] cannot be imported, so everything is refused.", setting)
+        raise NotAuthorized(f"WSREDIS[{setting!r}] cannot be imported") from error
+
+
+def _call(setting: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call the project's code. A permission that it cannot decide is refused."""
+    try:
+        return function(*arguments)
+    except PermissionDenied as error:
+        raise NotAuthorized(f"WSREDIS[{setting!r}] denied it: {error}") from error
+    except HandshakeError:
+        raise
+    except Exception as error:
+        logger.exception("WSREDIS[%r] failed, so the handshake is refused.", setting)
+        raise NotAuthorized(f"WSREDIS[{setting!r}] failed") from error
+
+
+def _channels(given: Any) -> tuple[Channel, ...]:
+    channels = tuple(dict.fromkeys(given)) if isinstance(given, Iterable) else None
+    if channels is None or not all(isinstance(channel, Channel) for channel in channels):
+        raise NotAuthorized(f"WSREDIS['SUBSCRIBER'] returned {given!r}, not channels")
+    return channels

@@ -1,0 +1,1 @@
+"""How each WSGI server, the host, gives up the socket of a request: one module for each."""

@@ -1,0 +1,66 @@
+"""The gevent side of a worker: one loop per process, in the host's own hub or in a native thread."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from concurrent.futures import Future
+from typing import Any
+
+import gevent
+
+from ..conf import get_settings
+from .loop import Loop
+
+STOP_SECONDS = 1.0  # for the closing handshakes when the process ends
+
+_loops: dict[int, Loop] = {}  # by process id: a fork has none of its own yet
+_lock = threading.Lock()
+_goodbye: list[Any] = [1001, "the server stops"]  # close code (RFC 6455, 7.4.1) and reason
+
+
+def adopt_hub() -> Loop:
+    """Make the loop of this process live in the calling thread's gevent hub, for hosts that run one."""
+    with _lock:
+        loop = _loops[os.getpid()] = Loop(gevent.get_hub(), get_settings())
+    return loop
+
+
+def get_loop() -> Loop:
+    """Return this process's loop; where the host did not make one it is started in a native thread."""
+    pid = os.getpid()
+    with _lock:
+        if pid not in _loops:
+            _loops[pid] = _start_in_thread()
+        return _loops[pid]
+
+
+def _start_in_thread() -> Loop:
+    started: Future[Loop] = Future()
+    threading.Thread(target=_run_in_thread, args=(started,), name="wsredis-loop", daemon=True).start()
+    loop = started.result()
+    atexit.register(stop)
+    return loop
+
+
+def _run_in_thread(started: Future[Loop]) -> None:
+    try:
+        loop = Loop(gevent.get_hub(), get_settings())
+    except BaseException as error:
+        started.set_exception(error)
+        return
+    started.set_result(loop)
+    loop.ended.wait()
+
+
+def expect_restart(**_: object) -> None:
+    """The process is about to be restarted: sockets are told to come back."""
+    _goodbye[:] = 1012, "the server restarts"
+
+
+def stop() -> None:
+    """Close this process's sockets and end its loop, if it has one. From any thread; blocks."""
+    loop = _loops.pop(os.getpid(), None)
+    if loop is not None:
+        loop.drain(*_goodbye, STOP_SECONDS)

@@ -1,0 +1,334 @@
+"""One socket's life in the loop: read, write, close. Knows no channels and no Redis.
+
+It is written from one place, `write()`: first what the outbox holds, then the frame, so nothing interleaves.
+All methods run in the loop's thread; none blocks.
+"""
+
+from __future__ import annotations
+
+import _socket
+import logging
+import socket
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from websockets.frames import Frame, Opcode
+from websockets.protocol import OPEN, SEND_EOF, SERVER, Protocol
+
+from ..exceptions import ConnectionClosed
+from ..messages import UNCOMPRESSED, Message
+from .assembler import Assembler, seconds_allowed, text_or_binary
+
+if TYPE_CHECKING:
+    from .loop import Loop
+
+READ, WRITE = 1, 2  # gevent's masks for I/O watchers
+
+READ_BYTES = 64 * 1024  # at one readiness: then the other sockets have their turn
+WRITE_BUFFERS = 64  # frames in one system call
+CLOSE_SECONDS = 2.0  # for the peer's answer to a close frame, and to read what was sent before it
+
+logger = logging.getLogger("django_wsredis.connection")
+protocol_logger = logging.getLogger("django_wsredis.protocol")
+protocol_logger.setLevel(logging.WARNING)  # it has a line for each frame
+
+
+class ServerProtocol(Protocol):
+    """The Sans-I/O protocol, but for a close frame in the middle of a fragmented message.
+
+    RFC 6455, 5.4, allows control frames there, and Autobahn's case 7.1.5 wants it answered as any other.
+    """
+
+    def recv_frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.CLOSE:
+            self.current_size = None
+        super().recv_frame(frame)
+
+
+class Connection:
+    """A websocket whose handshake is accepted.
+
+    It begins without its socket: what is written until `attach()` waits in the outbox. `on_message(connection,
+    payload, is_text)` and `on_leave(connection)` are called once it has a message, and once it gets no more.
+    """
+
+    __slots__ = (
+        "_abort_timer",
+        "_ends_when_flushed",
+        "_has_left",
+        "_is_gone",
+        "_is_mid_frame",
+        "_reader",
+        "_socket",
+        "_writer",
+        "assembler",
+        "channels",
+        "echo",
+        "key",
+        "last_received",
+        "loop",
+        "message_began_at",
+        "on_leave",
+        "on_message",
+        "outbox",
+        "outbox_bytes",
+        "progressed_at",
+        "protocol",
+        "publish_to",
+        "slot",
+        "window_bits",
+    )
+
+    def __init__(
+        self,
+        loop: Loop,
+        *,
+        on_message: Callable[[Connection, bytes, bool], None],
+        on_leave: Callable[[Connection], None],
+        extensions: Any = (),
+        window_bits: int = UNCOMPRESSED,
+        echo: bool = False,
+        publish_to: tuple[bytes, ...] = (),
+    ) -> None:
+        self.loop = loop
+        self.on_message = on_message
+        self.on_leave = on_leave
+        self.window_bits = window_bits
+        self.echo = echo
+        self.publish_to = publish_to
+        self.key: bytes | None = None
+        self.channels: tuple[bytes, ...] = ()
+        self.slot = 0  # of the keepalive
+        self.protocol = ServerProtocol(SERVER, max_size=loop.settings.max_message_bytes, logger=protocol_logger)
+        self.protocol.extensions = list(extensions)
+        self.assembler: Assembler | None = None
+        self.outbox: deque[bytes | memoryview] | None = deque()  # None: the kernel took all there was
+        self.outbox_bytes = 0
+        self.last_received = self.progressed_at = loop.now()
+        self.message_began_at: float | None = None
+        self._is_mid_frame = False
+        self._ends_when_flushed = self._has_left = self._is_gone = False
+        self._socket: _socket.socket | None = None
+        self._reader: Any = None
+        self._writer: Any = None
+        self._abort_timer: Any = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages may be sent: no close frame went either way, and the socket is there."""
+        return self.protocol.state is OPEN
+
+    # Life
+
+    def attach(self, sock: _socket.socket) -> None:
+        """Take the socket, whose 101 is already written: send what waits, and begin to read."""
+        if self._is_gone:
+            sock.close()
+            return
+        self._socket = sock
+        self.last_received = self.progressed_at = self.loop.now()
+        self._reader = self.loop.io(sock.fileno(), READ)
+        self._reader.start(self._on_readable)
+        self._flush()
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Start the closing handshake (RFC 6455, 7.1.2); what is in the outbox goes first."""
+        if self.is_open:
+            self.protocol.send_close(code, reason)
+            self._after_protocol()
+
+    def close_slow(self) -> None:
+        """Close a peer that does not keep up (1013): what waits for it, but the rest of a begun frame, is dropped."""
+        if self.outbox and self.is_open:
+            logger.info("A socket is closed (1013): it is too slow, and %d bytes wait for it.", self.outbox_bytes)
+            kept = [self.outbox[0]] if self._is_mid_frame else []
+            self.outbox, self.outbox_bytes = deque(kept), sum(map(len, kept))
+            self.close(1013, "too slow")
+
+    def fail(self, code: int, reason: str = "") -> None:
+        """Fail the connection (RFC 6455, 7.1.7): say why, and hear nothing more of it."""
+        self.protocol.fail(code, reason)
+        self._after_protocol()
+
+    def abort(self) -> None:
+        """Free everything at once, without a word to the peer."""
+        if self._is_gone:
+            return
+        self._leave()
+        self._is_gone = True
+        for watcher in (self._reader, self._writer, self._abort_timer):
+            if watcher is not None:
+                watcher.stop()
+                watcher.close()
+        self._reader = self._writer = self._abort_timer = None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        self.outbox, self.outbox_bytes, self.assembler = None, 0, None
+        self.loop.forget(self)
+
+    def check(self, now: float) -> bool:
+        """Look for a peer that takes, or sends, its bytes too slowly; return whether to look again later."""
+        settings = self.loop.settings
+        if self.outbox and now - self.progressed_at > settings.ping_timeout:
+            self.close_slow()
+        if self.message_began_at is not None:
+            if now - self.message_began_at > seconds_allowed(settings.max_message_bytes):
+                self.fail(1008, "the message took too long")
+        return not self._is_gone and (self.outbox is not None or self.message_began_at is not None)
+
+    def _leave(self) -> None:
+        """Get no more messages. Called when the closing handshake begins, and for the last time by `abort()`."""
+        if not self._has_left:
+            self._has_left = True
+            self.on_leave(self)
+
+    # Reading
+
+    def _on_readable(self) -> None:
+        try:
+            data = self._socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:  # reset: the peer has gone
+            data = b""
+        if not data:
+            self.abort()
+            return
+        self.last_received = self.loop.now()
+        try:
+            self.protocol.receive_data(data)
+            for frame in self.protocol.events_received():
+                self._on_frame(frame)
+        except ConnectionClosed as closed:
+            self.protocol.fail(closed.code, closed.reason)
+        except UnicodeDecodeError as error:
+            self.protocol.fail(1007, f"{error.reason} at position {error.start}")
+        except Exception:
+            logger.exception("A message failed; its socket is closed (1011).")
+            self.protocol.fail(1011)
+        self._after_protocol()
+        self._time_message()
+
+    def _on_frame(self, frame: Any) -> None:
+        opcode = frame.opcode
+        if opcode is Opcode.CONT and self.assembler is not None:
+            self.assembler.add(frame)
+        elif opcode is Opcode.TEXT or opcode is Opcode.BINARY:
+            if frame.fin:
+                self.on_message(self, *text_or_binary(frame))
+                return
+            self.assembler = Assembler(frame, self.loop.settings.max_message_bytes)
+        else:  # the protocol answers control frames
+            return
+        if frame.fin:
+            whole, self.assembler = self.assembler, None
+            self.on_message(self, bytes(whole.payload), whole.is_text)
+
+    def _time_message(self) -> None:
+        if self.assembler is None and not self.protocol.reader.buffer:
+            self.message_began_at = None
+        elif self.message_began_at is None:
+            self.message_began_at = self.last_received
+            self.loop.watch(self)
+
+    # Writing
+
+    def send(self, message: Message) -> None:
+        """Write a message, compressed if this socket agreed on that and it is worth it."""
+        self.write(message.frame(self.window_bits, self.loop.settings.compression))
+
+    def write(self, data: bytes) -> None:
+        """Send a frame, or what the kernel takes of it; the rest waits in the outbox, up to MAX_OUTBOX_BYTES.
+
+        Never closes anything at once, as it is called for one socket after another: that happens soon after.
+        """
+        if self.outbox is None:
+            try:
+                sent = self._socket.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.loop.call_soon(self.abort)
+                return
+            if sent == len(data):
+                return
+            self._is_mid_frame = sent > 0
+            self.outbox = deque()
+            self.progressed_at = self.loop.now()
+            self._wait_until_writable()
+            data = memoryview(data)[sent:]
+        elif self.outbox and self.is_open and self.outbox_bytes + len(data) > self.loop.settings.max_outbox_bytes:
+            self.loop.call_soon(self.close_slow)
+            return
+        self.outbox.append(data)
+        self.outbox_bytes += len(data)
+
+    def _wait_until_writable(self) -> None:
+        if self._writer is None:
+            self._writer = self.loop.io(self._socket.fileno(), WRITE)
+            self._writer.start(self._flush)
+            self.loop.watch(self)
+
+    def _flush(self) -> None:
+        """Send what the outbox holds, as much as the kernel takes."""
+        while self.outbox:
+            try:
+                sent = self._socket.sendmsg(list(islice(self.outbox, WRITE_BUFFERS)))
+            except BlockingIOError:
+                self._wait_until_writable()
+                return
+            except OSError:
+                self.abort()
+                return
+            self._drop(sent)
+        self.outbox = None
+        if self._writer is not None:
+            self._writer.stop()
+            self._writer.close()
+            self._writer = None
+        if self._ends_when_flushed:
+            self._end()
+
+    def _drop(self, sent: int) -> None:
+        """Remove bytes that the kernel took from the outbox."""
+        self.progressed_at = self.loop.now()
+        self.outbox_bytes -= sent
+        while sent and sent >= len(self.outbox[0]):
+            sent -= len(self.outbox.popleft())
+            self._is_mid_frame = False
+        if sent:
+            self.outbox[0] = memoryview(self.outbox[0])[sent:]
+            self._is_mid_frame = True
+
+    # Closing
+
+    def _after_protocol(self) -> None:
+        """Write what the protocol has to say, and end what it ended."""
+        if self._is_gone:
+            return
+        for data in self.protocol.data_to_send():
+            if data == SEND_EOF:
+                self._ends_when_flushed = True
+            else:
+                self.write(data)
+        if self.is_open:
+            return
+        self._leave()
+        if self._abort_timer is None:
+            self._abort_timer = self.loop.timer(CLOSE_SECONDS)
+            self._abort_timer.start(self.abort)
+        if self._ends_when_flushed and self.outbox is None:
+            self._end()
+
+    def _end(self) -> None:
+        """Half-close; the peer's end of stream, or the timer, does the rest.
+
+        To close at once would reset the connection if bytes of the peer are unread, and our last frame be lost.
+        """
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.loop.call_soon(self.abort)

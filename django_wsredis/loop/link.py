@@ -1,0 +1,135 @@
+"""One connection to Redis, in the loop: commands go out, their replies and what is published come in, in one order.
+
+redis-py connects it (address, TLS, login, RESP3) in a native thread; from then on the loop reads and writes the socket
+by its own watchers. With RESP3 a connection that is subscribed may issue any command, so a process needs only one.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import hiredis
+from redis.connection import AbstractConnection
+
+from .connection import READ, WRITE
+
+if TYPE_CHECKING:
+    from .loop import Loop
+
+READ_BYTES = 256 * 1024
+
+Reply: TypeAlias = Callable[[Any], None]
+
+_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_NOTHING = object()
+
+logger = logging.getLogger("django_wsredis.redis")
+
+
+class Link:
+    """A live connection to Redis.
+
+    on_message(channel, data): something was published to a channel we subscribed to.
+    on_lost(reason): the connection is over; called once, unless `close()` ended it.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        connection: AbstractConnection,
+        *,
+        on_message: Callable[[bytes, bytes], None],
+        on_lost: Callable[[str], None],
+    ) -> None:
+        self._loop = loop
+        self._connection = connection
+        self._on_message = on_message
+        self._on_lost: Callable[[str], None] | None = on_lost
+        self._socket: Any = connection._get_socket()
+        self._socket.setblocking(False)
+        self._parser = hiredis.Reader(notEnoughData=_NOTHING, replyError=hiredis.ReplyError)
+        self._waiting: deque[Reply] = deque()
+        self._unsent = bytearray()
+        self._flush_is_due = False
+        self.has_heard = True  # anything, since this was last set to False
+        self._reader = loop.io(self._socket.fileno(), READ)
+        self._writer = loop.io(self._socket.fileno(), WRITE)
+        self._reader.start(self._on_readable)
+
+    def call(self, *command: bytes | str | int, on_reply: Reply) -> None:
+        """Send a command; all that are called in one turn of the loop go out together.
+
+        on_reply gets the reply: a hiredis.ReplyError where Redis refused it. What confirms a SUBSCRIBE of one
+        channel is pushed, but in the place of a reply, so it is given here too.
+        """
+        self._waiting.append(on_reply)
+        self._unsent += hiredis.pack_command(command)
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self._loop.call_soon(self._flush)
+
+    def close(self) -> None:
+        """End the connection; nothing is called back any more."""
+        self._on_lost = None
+        self._waiting.clear()
+        for watcher in (self._reader, self._writer):
+            watcher.stop()
+            watcher.close()
+        self._connection.disconnect()
+
+    def _flush(self) -> None:
+        self._flush_is_due = False
+        if self._on_lost is None:
+            return
+        try:
+            while self._unsent:
+                del self._unsent[: self._socket.send(self._unsent)]
+        except _WOULD_BLOCK:
+            self._writer.start(self._flush)
+            return
+        except OSError as error:
+            self._lost(str(error))
+            return
+        self._writer.stop()
+
+    def _on_readable(self) -> None:
+        try:
+            data = self._socket.recv(READ_BYTES)
+            while pending := getattr(self._socket, "pending", int)():  # TLS: decrypted, so no watcher tells of it
+                data += self._socket.recv(pending)
+        except _WOULD_BLOCK:
+            return
+        except OSError as error:
+            self._lost(str(error))
+            return
+        if not data:
+            self._lost("Redis closed the connection")
+            return
+        self.has_heard = True
+        self._parser.feed(data)
+        try:
+            while (reply := self._parser.gets(False)) is not _NOTHING:
+                self._dispatch(reply)
+                if self._on_lost is None:
+                    return
+        except hiredis.ProtocolError as error:
+            self._lost(str(error))
+
+    def _dispatch(self, reply: Any) -> None:
+        if isinstance(reply, hiredis.PushNotification):
+            if reply[0] == b"message":
+                self._on_message(reply[1], reply[2])
+                return
+            if reply[0] not in (b"subscribe", b"unsubscribe"):  # others that Redis may push concern nobody here
+                return
+        self._waiting.popleft()(reply)
+
+    def _lost(self, reason: str) -> None:
+        on_lost = self._on_lost
+        self.close()
+        if on_lost is not None:
+            on_lost(reason)

@@ -1,0 +1,248 @@
+"""Redis to hub: one subscription connection per process, kept alive, restored, and caught up after a break."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hiredis import ReplyError
+
+from .. import redis
+from ..channels import everywhere_name
+from ..exceptions import BrokerUnavailable, Unavailable
+from ..messages import Message, decode
+from .connection import Connection
+from .hub import Hub, Join, Topic
+from .link import Link
+
+if TYPE_CHECKING:
+    from .loop import Loop
+
+FIRST_DELAY_SECONDS = 0.1
+LONGEST_DELAY_SECONDS = 5.0
+
+# What browsers published while Redis was away waits for it, up to this.
+MAX_UNSENT_BYTES = 8 * 1024 * 1024
+
+logger = logging.getLogger("django_wsredis.redis")
+
+
+class Subscriber:
+    """Keeps the hub's topics subscribed, and publishes what browsers send on the same connection."""
+
+    def __init__(self, loop: Loop, hub: Hub) -> None:
+        self._loop = loop
+        self._hub = hub
+        self._link: Link | None = None
+        self._joining: set[Join] = set()
+        self._unsent: deque[tuple[Sequence[bytes], Message]] = deque()
+        self._unsent_bytes = 0
+        self._attempts = 0
+        self._is_stopped = False
+        self.is_ready = False  # connected, subscribed, and caught up
+        self._ping_timer = loop.timer(loop.settings.ping_interval / 2, loop.settings.ping_interval / 2)
+        self._ping_timer.start(self._check_link)
+
+    def start(self) -> None:
+        """Connect, in a native thread: what redis-py does there blocks."""
+        threading.Thread(target=self._connect, name="wsredis-connect", daemon=True).start()
+
+    def stop(self) -> None:
+        """Disconnect for good."""
+        self._is_stopped = True
+        self._ping_timer.stop()
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+        self._fail_joins("the server stops")
+
+    # Joining
+
+    def join(self, join: Join) -> None:
+        """Subscribe a connection to its channels and fetch what is stored there; `join.done` tells when that is done.
+
+        It fails with Unavailable if Redis is away.
+        """
+        if self._link is None or not self.is_ready:
+            join.done.set_exception(Unavailable("Redis is away"))
+            return
+        self._joining.add(join)
+        names = sorted(join.missing)
+        for topic in self._hub.begin(join, names):
+            self._subscribe(topic)
+        for name in names:
+            self._link.call(*redis.stored_command(name), on_reply=lambda reply, n=name: self._on_stored(join, n, reply))
+        if not names:
+            self._complete(join)
+
+    def leave(self, connection: Connection) -> None:
+        """Forget a connection, and unsubscribe from what nobody listens to any more."""
+        for topic in self._hub.remove(connection):
+            if self._link is not None:
+                self._link.call("UNSUBSCRIBE", topic.name, on_reply=_ignore)
+
+    def _subscribe(self, topic: Topic) -> None:
+        assert self._link is not None
+        self._link.call("SUBSCRIBE", topic.name, on_reply=lambda reply: self._on_subscribed(topic, reply))
+
+    def _on_subscribed(self, topic: Topic, reply: Any) -> None:
+        if isinstance(reply, ReplyError):
+            logger.error("Redis refuses SUBSCRIBE %s: %s. Does its ACL user have &%s?", topic.name, reply, topic.name)
+            for join in list(topic.joins):
+                self._fail(join, "Redis refuses to subscribe")
+        else:
+            topic.is_subscribed = True
+
+    def _on_stored(self, join: Join, name: bytes, reply: Any) -> None:
+        if join not in self._joining:
+            return
+        if isinstance(reply, ReplyError):
+            logger.error("Redis refuses to read %s: %s. May its ACL user XREVRANGE it?", name, reply)
+            self._fail(join, "Redis refuses to read what is stored")
+            return
+        join.stored[name] = _read_entries(name, reply)
+        for message in join.stored[name]:
+            self._hub.topics[name].saw(message)
+        join.missing.discard(name)
+        if not join.missing:
+            self._complete(join)
+
+    def _complete(self, join: Join) -> None:
+        self._joining.discard(join)
+        self._hub.complete(join)
+        join.done.set_result(None)
+
+    def _fail(self, join: Join, reason: str) -> None:
+        self._joining.discard(join)
+        if not join.done.done():
+            join.done.set_exception(Unavailable(reason))
+        self.leave(join.connection)
+
+    def _fail_joins(self, reason: str) -> None:
+        for join in list(self._joining):
+            self._fail(join, reason)
+
+    # Publishing what browsers send
+
+    def publish(self, names: Sequence[bytes], message: Message) -> bool:
+        """Publish a browser's message. While Redis is away it waits, and False says that there is no more room."""
+        if self._link is not None and self.is_ready:
+            self._send(self._link, names, message)
+            return True
+        size = len(message.payload)
+        if self._unsent_bytes + size > MAX_UNSENT_BYTES:
+            return False
+        self._unsent.append((names, message))
+        self._unsent_bytes += size
+        return True
+
+    def _send(self, link: Link, names: Sequence[bytes], message: Message) -> None:
+        for name in names:
+            command = redis.publish_command(name, message, self._loop.settings.expire)
+            link.call(*command, on_reply=_log_refusal)
+
+    # The link's life
+
+    def _connect(self) -> None:
+        settings = self._loop.settings
+        try:
+            connection = redis.connect_link(settings.url, client_name="django_wsredis")
+        except BrokerUnavailable as error:
+            self._loop.run(self._retry, str(error))
+        except Exception as error:  # whatever it is, the loop must try again
+            logger.exception("Redis cannot be connected.")
+            self._loop.run(self._retry, repr(error))
+        else:
+            self._loop.run(self._on_connected, connection)
+
+    def _on_connected(self, connection: Any) -> None:
+        if self._is_stopped:
+            connection.disconnect()
+            return
+        link = self._link = Link(self._loop, connection, on_message=self._on_message, on_lost=self._on_lost)
+        self._hub.hold()
+        link.call("SUBSCRIBE", everywhere_name(self._loop.settings.prefix), on_reply=_log_refusal)
+        topics = list(self._hub.topics.values())
+        for topic in topics:
+            self._subscribe(topic)
+        for topic in topics:
+            link.call(
+                *redis.stored_command(topic.name), on_reply=lambda reply, t=topic: self._hub.release(
+                    t, _read_entries(t.name, reply)
+                )
+            )
+        link.call("PING", on_reply=lambda reply: self._on_ready())
+
+    def _on_ready(self) -> None:
+        """Everything that was asked for on connecting is answered."""
+        assert self._link is not None
+        logger.info("Redis is connected (%s).", redis.shown_url(self._loop.settings.url))
+        self._attempts = 0
+        self.is_ready = True
+        while self._unsent:
+            self._send(self._link, *self._unsent.popleft())
+        self._unsent_bytes = 0
+        self._loop.has_tried.set()
+
+    def _on_lost(self, reason: str) -> None:
+        self._link = None
+        self.is_ready = False
+        self._fail_joins("Redis went away")
+        for topic in self._hub.topics.values():
+            topic.is_subscribed = False
+        self._retry(reason)
+
+    def _retry(self, reason: str) -> None:
+        """Connect again later: exponential backoff with full jitter."""
+        self._loop.has_tried.set()
+        if self._is_stopped:
+            return
+        longest = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2**self._attempts)
+        self._attempts = min(self._attempts + 1, 16)
+        delay = random.uniform(FIRST_DELAY_SECONDS / 2, longest)
+        logger.warning("Redis is away; sockets stay open. Next try in %.1f s. %s", delay, reason)
+        self._loop.call_later(delay, self.start)
+
+    def _check_link(self) -> None:
+        """Find a link that is half open: a PING goes out, and nothing at all was heard until the next."""
+        if self._link is None:
+            return
+        if not self._link.has_heard:
+            link, self._link = self._link, None
+            link.close()
+            self._on_lost("Redis does not answer.")
+            return
+        self._link.has_heard = False
+        self._link.call("PING", on_reply=_ignore)
+
+    def _on_message(self, name: bytes, data: bytes) -> None:
+        try:
+            message = decode(data)
+        except ValueError as error:
+            logger.error("A message on %s cannot be read and is dropped: %s", name, error)
+            return
+        if message.addresses:
+            self._hub.publish_everywhere(message)
+        else:
+            self._hub.publish(name, message)
+
+
+def _read_entries(name: bytes, reply: Any) -> list[Message]:
+    """Return the messages of an XREVRANGE's reply, oldest first."""
+    if isinstance(reply, ReplyError):
+        logger.error("Redis refuses to read %s: %s", name, reply)
+        return []
+    return [decode(fields[1], id) for id, fields in reversed(reply)]
+
+
+def _ignore(reply: Any) -> None:
+    pass
+
+
+def _log_refusal(reply: Any) -> None:
+    if isinstance(reply, ReplyError):
+        logger.error("Redis refused a command: %s", reply)

@@ -1,0 +1,126 @@
+"""`./manage.py wsbroadcast`: push one message from the shell."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from typing import Any
+
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from django_wsredis.channels import audience_text, is_facility
+from django_wsredis.exceptions import BrokerUnavailable
+from django_wsredis.management.help import HelpFormatter
+from django_wsredis.publisher import EVERYWHERE, Publisher
+
+EXAMPLES = """examples:
+  ./manage.py wsbroadcast "hello"                          everybody who subscribed to broadcast, on every facility
+  ./manage.py wsbroadcast --group staff "the site sleeps at 5"
+  ./manage.py wsbroadcast --user alice --user bob --facility inbox '{"unread": 3}' --json
+  date | ./manage.py wsbroadcast --facility clock --expire 60 -
+"""
+
+MOST_NAMES = 10_000  # that are compared to find the nearest
+
+
+class Command(BaseCommand):
+    help = "Send a message to everybody, or to groups, users and sessions, from the shell."
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        return super().create_parser(prog_name, subcommand, formatter_class=HelpFormatter, epilog=EXAMPLES, **kwargs)
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("message", help="the text; - reads it from standard input")
+        parser.add_argument("--facility", help="the URL's tail that it goes to; every facility if not given")
+        for audience in ("group", "user", "session"):
+            parser.add_argument(
+                f"--{audience}", action="append", default=[], metavar=audience[0].upper(), dest=f"{audience}s",
+                help=f"a {audience} that gets it; may be repeated",
+            )  # fmt: skip
+        parser.add_argument("--expire", type=int, metavar="S", help="keep it for S seconds, for those who join later")
+        parser.add_argument("--json", action="store_true", help="refuse a message that is not JSON")
+        parser.add_argument("--force", action="store_true", help="send even to groups and users that do not exist")
+        parser.add_argument("--dry-run", action="store_true", help="say who would be addressed, and send nothing")
+
+    def handle(self, **options: Any) -> None:
+        message = read_message(options["message"], is_json=options["json"])
+        facility = options["facility"]
+        if facility is not None and not is_facility(facility):
+            raise CommandError(f"{facility!r} is no facility: it has 1 to 200 characters.")
+        if options["expire"] is not None and (facility is None or options["expire"] < 0):
+            raise CommandError("--expire takes seconds, 0 or more, and needs --facility: only there is a message kept.")
+        if not options["force"]:
+            require_known(options["groups"], options["users"])
+        try:
+            self.send(message, facility, options)
+        except BrokerUnavailable as error:
+            raise CommandError(str(error)) from error
+
+    def send(self, message: str, facility: str | None, options: dict[str, Any]) -> None:
+        """Publish, and say in one line to whom and how many workers took it."""
+        audiences = {key: options[key] for key in ("groups", "users", "sessions")}
+        publisher = Publisher(
+            facility=EVERYWHERE if facility is None else facility,
+            broadcast=not any(audiences.values()),
+            **audiences,
+        )
+        who = ", ".join(audience_text(*audience) for audience in publisher.audiences)
+        where = "every facility" if facility is None else f"facility {facility}"
+        if options["dry_run"]:
+            self.stdout.write(f"Would send {len(message.encode())} bytes to {who} on {where}.")
+            return
+        count = publisher.publish_message(message, expire=options["expire"], on_commit=False) or 0
+        self.stdout.write(f"Sent to {who} on {where}: {received(count, len(publisher.audiences), facility)}")
+
+
+def received(count: int, audiences: int, facility: str | None) -> str:
+    """Say how many workers received a message."""
+    if not count:
+        return "no worker received it; nobody is listening there now."
+    times = f"{count} worker{'' if count == 1 else 's'} received it"
+    if facility is not None and audiences > 1:
+        return f"{times}, counted for each audience."
+    return f"{times}."
+
+
+def read_message(given: str, *, is_json: bool) -> str:
+    """Return the message, from standard input for `-`. Raises CommandError if it is empty, or no JSON."""
+    if given == "-":
+        try:
+            given = sys.stdin.read().removesuffix("\n")
+        except UnicodeDecodeError as error:
+            raise CommandError(f"Standard input is not text: {error}") from error
+    if not given:
+        raise CommandError("The message is empty.")
+    if is_json:
+        try:
+            json.loads(given)
+        except ValueError as error:
+            raise CommandError(f"The message is not JSON: {error}") from error
+    return given
+
+
+def require_known(groups: list[str], users: list[str]) -> None:
+    """Raise CommandError for a group or user that does not exist, naming the nearest one."""
+    if (groups or users) and not apps.is_installed("django.contrib.auth"):
+        raise CommandError("This project has no django.contrib.auth to look names up in; --force sends anyway.")
+    if groups:
+        group_model = apps.get_model("auth", "Group")
+        for name in groups:
+            _require("group", name, group_model.objects.all(), "name")
+    if users:
+        user_model = get_user_model()
+        for name in users:
+            _require("user", name, user_model._default_manager.all(), user_model.USERNAME_FIELD)
+
+
+def _require(kind: str, name: str, rows: Any, field: str) -> None:
+    if rows.filter(**{field: name}).exists():
+        return
+    names = list(rows.order_by(field).values_list(field, flat=True)[:MOST_NAMES])
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    raise CommandError(f"There is no {kind} {name!r}.{hint} (--force sends anyway.)")

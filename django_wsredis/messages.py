@@ -1,0 +1,174 @@
+"""A message: its payload, how it travels through Redis, and its frame, encoded once for all sockets.
+
+In Redis a text is just itself, so `redis-cli PUBLISH` and publishers in any language work. Where there is
+more to say it travels in an envelope, whose first byte can begin no UTF-8 text:
+
+    0xFF 'W' flags [length id] [length sender] [length addresses] payload
+
+Lengths are one byte, of addresses two (big-endian).
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.utils.functional import Promise
+from websockets.extensions.permessage_deflate import PerMessageDeflate
+from websockets.frames import Frame, Opcode
+
+MAGIC = b"\xffW"
+BINARY, HAS_ID, HAS_SENDER, HAS_ADDRESSES = 1, 2, 4, 8
+
+UNCOMPRESSED = 0  # in the place of a window size
+
+
+class Message:
+    """What is delivered to sockets.
+
+    `id` is the message's id in its stream (b"1700000000000-0"), None if it is not kept. `sender` is the key of
+    the connection that it came from, None if that wants it back or it came from Django.
+    """
+
+    __slots__ = ("_frames", "addresses", "id", "is_text", "payload", "sender")
+
+    def __init__(
+        self,
+        payload: bytes,
+        is_text: bool,
+        *,
+        id: bytes | None = None,
+        sender: bytes | None = None,
+        addresses: Sequence[bytes] = (),
+    ) -> None:
+        self.payload = payload
+        self.is_text = is_text
+        self.id = id
+        self.sender = sender
+        self.addresses = addresses
+        self._frames: dict[int, bytes] = {}
+
+    @property
+    def data(self) -> str | bytes:
+        """The payload as Python sees it: str for a text, bytes for binary data."""
+        return self.payload.decode() if self.is_text else self.payload
+
+    def frame(self, window_bits: int, compress_from: int = 0) -> bytes:
+        """Return the message as a server's frame (RFC 6455, 5.2), encoded at the first call.
+
+        window_bits: UNCOMPRESSED, or 9 to 15, the LZ77 window of sockets that agreed on permessage-deflate
+            (RFC 7692, 7.1.2). Without context takeover one compressed frame serves them all.
+        compress_from: size in bytes from which it is worth compressing.
+        """
+        if len(self.payload) < compress_from:
+            window_bits = UNCOMPRESSED
+        frame = self._frames.get(window_bits)
+        if frame is None:
+            frame = self._frames[window_bits] = self._encode(window_bits)
+        return frame
+
+    def _encode(self, window_bits: int) -> bytes:
+        frame = Frame(Opcode.TEXT if self.is_text else Opcode.BINARY, self.payload)
+        extensions = [deflate(window_bits)] if window_bits else []
+        return frame.serialize(mask=False, extensions=extensions)
+
+
+def deflate(window_bits: int) -> PerMessageDeflate:
+    """Return permessage-deflate without context takeover in either direction, so that no socket keeps any state."""
+    return PerMessageDeflate(
+        remote_no_context_takeover=True,
+        local_no_context_takeover=True,
+        remote_max_window_bits=15,
+        local_max_window_bits=window_bits,
+        # one message is compressed once for all its sockets, so a small memory level would save nothing
+        compress_settings={"level": zlib.Z_DEFAULT_COMPRESSION},
+    )
+
+
+def to_payload(message: Any) -> tuple[bytes, bool]:
+    """Return the payload and whether it is text: str as it is, bytes as binary data, all else as JSON.
+
+    Raises TypeError for what JSON cannot hold, and for a text that UTF-8 cannot.
+    """
+    if isinstance(message, (bytes, bytearray, memoryview)):
+        return bytes(message), False
+    if isinstance(message, Promise):  # a lazy translation
+        message = str(message)
+    if not isinstance(message, str):
+        try:
+            message = json.dumps(message, cls=DjangoJSONEncoder, allow_nan=False, ensure_ascii=False)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"A message is str, bytes, or what JSON can hold: {error}") from None
+    try:
+        return message.encode(), True
+    except UnicodeEncodeError as error:
+        raise TypeError(f"UTF-8 cannot hold this text: {error}") from None
+
+
+def encode(message: Message) -> bytes:
+    """Return what is published to Redis: the bare text where that is all, else an envelope."""
+    if message.is_text and message.id is None and message.sender is None and not message.addresses:
+        return message.payload
+    head, tail = envelope(message)
+    if message.id is None:
+        return head + tail
+    return MAGIC + bytes([head[-1] | HAS_ID, len(message.id)]) + message.id + tail
+
+
+def envelope(message: Message) -> tuple[bytes, bytes]:
+    """Return the envelope's first three bytes and what follows the id, for one whose id Redis will give."""
+    flags, tail = 0, b""
+    if not message.is_text:
+        flags |= BINARY
+    if message.sender is not None:
+        flags |= HAS_SENDER
+        tail += bytes([len(message.sender)]) + message.sender
+    if message.addresses:
+        flags |= HAS_ADDRESSES
+        addresses = b"\n".join(message.addresses)
+        tail += len(addresses).to_bytes(2, "big") + addresses
+    return MAGIC + bytes([flags]), tail + message.payload
+
+
+def decode(data: bytes, id: bytes | None = None) -> Message:
+    """Read what came from Redis; `id` is given for an entry of a stream. Raises ValueError for a broken envelope."""
+    if not data.startswith(MAGIC):
+        return Message(data, _is_utf8(data), id=id)
+    flags, position = data[2] if len(data) > 2 else 255, 3
+    if flags > 15:
+        raise ValueError("an envelope of an unknown kind")
+    sender = None
+    addresses: Sequence[bytes] = ()
+    if flags & HAS_ID:
+        id, position = _read(data, position, 1)
+    if flags & HAS_SENDER:
+        sender, position = _read(data, position, 1)
+    if flags & HAS_ADDRESSES:
+        joined, position = _read(data, position, 2)
+        addresses = joined.split(b"\n")
+    return Message(data[position:], not flags & BINARY, id=id, sender=sender, addresses=addresses)
+
+
+def _read(data: bytes, position: int, length_bytes: int) -> tuple[bytes, int]:
+    start = position + length_bytes
+    end = start + int.from_bytes(data[position:start], "big")
+    if len(data) < end or len(data) < start:
+        raise ValueError("an envelope that ends too early")
+    return data[start:end], end
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def id_key(id: bytes) -> tuple[int, int]:
+    """Return a stream id as numbers, in the order of which messages were stored."""
+    milliseconds, _, sequence = id.partition(b"-")
+    return int(milliseconds), int(sequence or 0)

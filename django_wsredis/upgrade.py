@@ -1,0 +1,93 @@
+"""The HTTP side of a handshake: is the request a sound upgrade, and what is the answer (RFC 6455, 4.2)?
+
+Knows a WSGI environ and nothing of Django, users or channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidHandshake, InvalidUpgrade
+from websockets.extensions import Extension
+from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from .exceptions import HandshakeError, UpgradeRequired
+from .messages import UNCOMPRESSED
+
+HEADERS = ("Connection", "Upgrade", "Sec-WebSocket-Key", "Sec-WebSocket-Version")
+OPTIONAL_HEADERS = ("Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions")
+
+
+class Upgrade(NamedTuple):
+    """An accepted upgrade: the bytes of the 101, and what both sides agreed on."""
+
+    response: bytes
+    subprotocol: str | None
+    extensions: Sequence[Extension]
+
+    @property
+    def window_bits(self) -> int:
+        """The window of the frames that are compressed for this socket; UNCOMPRESSED without permessage-deflate."""
+        for extension in self.extensions:
+            if isinstance(extension, PerMessageDeflate):
+                return extension.local_max_window_bits
+        return UNCOMPRESSED
+
+
+def negotiate(environ: Mapping[str, Any], *, subprotocols: Sequence[str] = (), compress: bool = False) -> Upgrade:
+    """Check the upgrade in a WSGI environ and answer it.
+
+    subprotocols: those we speak, best first; the first that the client offers is taken, else none.
+    compress: whether to agree on permessage-deflate, then without context takeover (RFC 7692, 7.1.1).
+
+    Raises UpgradeRequired (426) if it is no websocket request or of another version, else HandshakeError (400).
+    """
+    headers = Headers()
+    for name in HEADERS + OPTIONAL_HEADERS:
+        value = environ.get("HTTP_" + name.upper().replace("-", "_"))
+        if value is not None:
+            headers[name] = value
+    _require_upgrade(headers)
+    if environ.get("CONTENT_LENGTH") not in (None, "", "0") or "HTTP_TRANSFER_ENCODING" in environ:
+        raise HandshakeError("the request has a body, which would be taken for frames")
+
+    protocol = ServerProtocol(
+        extensions=[ServerPerMessageDeflateFactory(True, True)] if compress else [],
+        select_subprotocol=lambda _, offered: _first(subprotocols, offered),
+    )
+    try:
+        accept, extensions, subprotocol = protocol.process_request(
+            Request("/", headers, environ["REQUEST_METHOD"], environ.get("SERVER_PROTOCOL", "HTTP/1.1"))
+        )
+    except InvalidUpgrade as error:
+        raise UpgradeRequired(str(error)) from error
+    except (InvalidHandshake, ValueError) as error:
+        raise HandshakeError(str(error)) from error
+    return Upgrade(_response(accept, extensions, subprotocol), subprotocol, protocol.extensions)
+
+
+def _require_upgrade(headers: Headers) -> None:
+    if "Upgrade" not in headers:
+        raise UpgradeRequired("this is no websocket request: it has no Upgrade header; does a proxy remove it?")
+    # 4.4: another version is told ours, before anything else of it is judged
+    version = headers.get("Sec-WebSocket-Version")
+    if version is not None and version != "13":
+        raise UpgradeRequired(f"Sec-WebSocket-Version is {version!r}")
+
+
+def _first(ours: Sequence[str], offered: Sequence[str]) -> Subprotocol | None:
+    return next((Subprotocol(name) for name in ours if name in offered), None)
+
+
+def _response(accept: str, extensions: str | None, subprotocol: str | None) -> bytes:
+    headers = Headers({"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": accept})
+    if extensions is not None:
+        headers["Sec-WebSocket-Extensions"] = extensions
+    if subprotocol is not None:
+        headers["Sec-WebSocket-Protocol"] = subprotocol
+    return Response(101, "Switching Protocols", headers).serialize()

@@ -1,0 +1,73 @@
+"""The WSGI application: websockets below WEBSOCKET_URL, Django's pages everywhere else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+import django
+from django.core.wsgi import get_wsgi_application as get_django_application
+
+from .conf import get_settings
+from .exceptions import HandshakeError, NotFound, Unavailable
+
+Environ: TypeAlias = dict[str, Any]
+StartResponse: TypeAlias = Callable[..., Any]
+Application: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+logger = logging.getLogger("django_wsredis.handshake")
+
+
+class WebSocketApplication:
+    """Answers websocket handshakes and detaches their sockets into this process's loop.
+
+    pages: the application for every path that is not below `WEBSOCKET_URL`; None answers those with 404.
+    """
+
+    def __init__(self, pages: Application | None = None) -> None:
+        self.pages = pages
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if self.pages and not environ.get("PATH_INFO", "").startswith(get_settings().websocket_url):
+            return self.pages(environ, start_response)
+        try:
+            serve_websocket(environ)
+        except HandshakeError as error:
+            return refuse(error, environ, start_response)
+        return []
+
+
+def serve_websocket(environ: Environ) -> None:
+    """Do the handshake of one request and hand its socket to the loop. Raises HandshakeError."""
+    from . import handshake, loop  # models and gevent: not before Django is set up and a websocket comes
+    from .hosts import detach
+
+    settings = get_settings()
+    accepted = handshake.decide(environ, settings)
+    detach_socket = detach.find(environ)
+    if detach_socket is None:
+        server = environ.get("SERVER_SOFTWARE", "this server")
+        raise Unavailable(f"{server} cannot give up a socket: use manage.py runwsserver or runserver")
+    loop.get_loop().serve(accepted, detach_socket)
+
+
+def refuse(error: HandshakeError, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer with the error's status. Its text, which may tell too much, goes to the log alone."""
+    level = logging.INFO if isinstance(error, NotFound) else logging.WARNING
+    logger.log(level, "%d %s: %s", error.status, environ.get("PATH_INFO", ""), error)
+    body = f"{error.status.value} {error.status.phrase}\n".encode()
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+    start_response(f"{error.status.value} {error.status.phrase}", headers + list(error.headers))
+    return [body]
+
+
+def get_wsgi_application() -> WebSocketApplication:
+    """Return the application for both Django's pages and websockets, for the project's wsgi.py."""
+    return WebSocketApplication(get_django_application())
+
+
+def get_wsgi_websocket_application() -> WebSocketApplication:
+    """Return the application for websockets alone; every other path is answered with 404."""
+    django.setup(set_prefix=False)
+    return WebSocketApplication()
