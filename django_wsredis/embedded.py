@@ -95,8 +95,8 @@ def running(url: str) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            server.wait()  # its owner may just be starting it
             threading.Thread(target=server.inherit, args=(lock,), name="wsredis-embedded", daemon=True).start()
+            server.wait()  # its owner may just be starting it, or ending
         else:
             server.start()
         try:

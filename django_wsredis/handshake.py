@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.apps import apps
 from django.conf import settings as django_settings
-from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.exceptions import DisallowedHost, PermissionDenied
 from django.core.handlers.wsgi import WSGIRequest
@@ -151,10 +151,14 @@ def authenticate(request: HttpRequest, process_request: Any) -> None:
         _call("PROCESS_REQUEST", _import("PROCESS_REQUEST", process_request), request)
         return
     # Django's own middleware, without the rest of the chain: a handshake has no response that it could change
-    SessionMiddleware(_no_response).process_request(request)
-    request.session.keys()  # reads the session: a key that names none is dropped here
-    AuthenticationMiddleware(_no_response).process_request(request)
-    request.user.is_authenticated  # noqa: B018  the user is lazy; read it here, where errors are caught
+    if apps.is_installed("django.contrib.sessions") or not django_settings.SESSION_ENGINE.endswith(".db"):
+        SessionMiddleware(_no_response).process_request(request)
+        request.session.keys()  # reads the session: a key that names none is dropped here
+    if apps.is_installed("django.contrib.auth"):
+        from django.contrib.auth.middleware import AuthenticationMiddleware  # has models: only if they are installed
+
+        AuthenticationMiddleware(_no_response).process_request(request)
+        request.user.is_authenticated  # noqa: B018  the user is lazy; read it here, where errors are caught
 
 
 def _no_response(request: HttpRequest) -> HttpResponse:

@@ -26,4 +26,7 @@ def duplicate(fileno: int) -> _socket.socket:
     """
     duplicate = _socket.socket(fileno=_socket.dup(fileno))
     duplicate.setblocking(False)
+    if duplicate.family != _socket.AF_UNIX:
+        # a message is one small write: Nagle's algorithm would keep it back until the last one is acknowledged
+        duplicate.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
     return duplicate

@@ -24,6 +24,7 @@ def adopt_hub() -> Loop:
     """Make the loop of this process live in the calling thread's gevent hub, for hosts that run one."""
     with _lock:
         loop = _loops[os.getpid()] = Loop(gevent.get_hub(), get_settings())
+    loop.start()
     return loop
 
 
@@ -47,6 +48,7 @@ def _start_in_thread() -> Loop:
 def _run_in_thread(started: Future[Loop]) -> None:
     try:
         loop = Loop(gevent.get_hub(), get_settings())
+        loop.start()
     except BaseException as error:
         started.set_exception(error)
         return

@@ -198,18 +198,19 @@ class Connection:
             self.abort()
             return
         self.last_received = self.loop.now()
+        self.protocol.receive_data(data)
+        frames = self.protocol.events_received()
+        self._after_protocol()  # pongs go before what a message brings about (Autobahn's 5.6)
         try:
-            self.protocol.receive_data(data)
-            for frame in self.protocol.events_received():
+            for frame in frames:
                 self._on_frame(frame)
         except ConnectionClosed as closed:
-            self.protocol.fail(closed.code, closed.reason)
+            self.fail(closed.code, closed.reason)
         except UnicodeDecodeError as error:
-            self.protocol.fail(1007, f"{error.reason} at position {error.start}")
+            self.fail(1007, f"{error.reason} at position {error.start}")
         except Exception:
             logger.exception("A message failed; its socket is closed (1011).")
-            self.protocol.fail(1011)
-        self._after_protocol()
+            self.fail(1011)
         self._time_message()
 
     def _on_frame(self, frame: Any) -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 import gevent.event
@@ -18,12 +18,14 @@ import gevent.event
 from .. import channels as names
 from ..conf import Settings
 from ..exceptions import Unavailable
-from ..handshake import Accepted
 from ..messages import Message
 from .connection import Connection
 from .hub import Hub, Join
 from .keepalive import Keepalive
 from .subscriber import Subscriber
+
+if TYPE_CHECKING:
+    from ..handshake import Accepted
 
 JOIN_SECONDS = 5.0  # for Redis to confirm a subscription, and for the loop to connect at its start
 RESERVED_FILES = 64  # descriptors that are left for Redis, the database and what Django opens
@@ -53,6 +55,9 @@ class Loop:
         self._tick_timer = self.timer(self.keepalive.tick_seconds, self.keepalive.tick_seconds)
         self._tick_timer.start(self._tick)
         self.subscriber = Subscriber(self, self.hub)
+
+    def start(self) -> None:
+        """Connect to Redis."""
         self.subscriber.start()
 
     # For other threads
@@ -169,7 +174,8 @@ class Loop:
     def _on_message(self, connection: Connection, payload: bytes, is_text: bool) -> None:
         heartbeat = self.settings.heartbeat
         if heartbeat is not None and is_text and payload == heartbeat.encode():
-            connection.write(self.keepalive.heartbeat)
+            if connection.is_open:
+                connection.write(self.keepalive.heartbeat)
             return
         if not connection.publish_to:
             connection.close(1003, "this socket only listens: it has no publish-… in its URL")

@@ -1,0 +1,2 @@
+export * from "./wsredis.js";
+export { default } from "./wsredis.js";

@@ -1,0 +1,4 @@
+import "./wsredis.js";
+
+export const WSRedis = globalThis.WSRedis;
+export default WSRedis;

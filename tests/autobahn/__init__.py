@@ -1,0 +1,1 @@
+"""Autobahn|Testsuite, as a check of the server's websocket protocol."""
