@@ -99,16 +99,25 @@ class Server:
     def manage(self, *arguments: str) -> None:
         subprocess.run([sys.executable, "-m", "django", *arguments], env=self.env, check=True)
 
+    def log_in(self) -> str:
+        """Return the key of a session in the database, in which a new user is logged in."""
+        code = (
+            "from django.contrib.auth.models import Group, User;"
+            "from django.contrib.sessions.backends.db import SessionStore;"
+            "u = User.objects.create_user('alice'); u.groups.add(Group.objects.create(name='staff'));"
+            "s = SessionStore(); s['_auth_user_id'] = str(u.pk);"
+            "s['_auth_user_backend'] = 'django.contrib.auth.backends.ModelBackend';"
+            "s['_auth_user_hash'] = u.get_session_auth_hash(); s.save(); print(s.session_key)"
+        )
+        command = [sys.executable, "-m", "django", "shell", "--no-imports", "-c", code]
+        return subprocess.run(command, env=self.env, check=True, text=True, capture_output=True).stdout.strip()
+
     def memory_bytes(self) -> int:
         """The proportional set size: what the process has alone, and its share of the rest."""
         for line in Path(f"/proc/{self.popen.pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 return int(line.split()[1]) * 1024
         raise RuntimeError("no Pss")
-
-    def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.popen.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:
         self.popen.terminate()
@@ -122,6 +131,12 @@ def rig() -> Iterator[ExitStack]:
     compile_programs()
     with ExitStack() as stack:
         yield stack
+
+
+def cpu_seconds(popen: subprocess.Popen[str]) -> float:
+    """Return the processor time that a child has used."""
+    fields = Path(f"/proc/{popen.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:

@@ -61,7 +61,14 @@ def _is_positive(value: Any) -> bool:
 
 
 def _is_url(value: Any) -> bool:
-    return isinstance(value, str) and urlsplit(value).scheme in URL_SCHEMES
+    if not isinstance(value, str):
+        return False
+    try:
+        parts = urlsplit(value)
+        parts.port  # noqa: B018  no number: a password with a "/" must be quoted, or it is read as the path
+    except ValueError:
+        return False
+    return parts.scheme in URL_SCHEMES
 
 
 def _is_reference(value: Any) -> bool:
@@ -108,7 +115,7 @@ def legacy_url(connection: dict[str, Any]) -> str:
     login = f":{quote(password, safe='')}@" if password else ""
     db = connection.get("db", 0)
     if path := connection.get("unix_socket_path"):
-        return f"unix://{login}{path}?db={db}"
+        return f"unix://{login}{quote(path)}?db={db}"
     scheme = "rediss" if connection.get("ssl") else "redis"
     return f"{scheme}://{login}{connection.get('host', 'localhost')}:{connection.get('port', 6379)}/{db}"
 

@@ -79,14 +79,14 @@ def _decide(environ: dict[str, Any], settings: Settings) -> Accepted:
     facility = facility_of(environ, settings.websocket_url)
     upgrade = negotiate(environ, subprotocols=settings.subprotocols, compress=settings.compression > 0)
     wish = parse_wish(environ.get("QUERY_STRING", ""))
-    request = WSGIRequest(environ)
+    request = _request(environ)
     check_origin(request, required=settings.require_origin)
     authenticate(request, settings.process_request)
     granted = grant(request, wish, settings.allowed_channels)
-    subscriber = _import("SUBSCRIBER", settings.subscriber)()
-    subscribe = _call("SUBSCRIBER", subscriber.subscribe_channels, request, facility, granted.subscribe)
-    publish = _call("SUBSCRIBER", subscriber.publish_channels, request, facility, granted.publish)
-    accepted = Accepted(upgrade, _channels(subscribe), _channels(publish), wish.echo)
+    subscriber = _call("SUBSCRIBER", _import("SUBSCRIBER", settings.subscriber))
+    subscribe = _call("SUBSCRIBER", lambda: _channels(subscriber.subscribe_channels(request, facility, granted.subscribe)))
+    publish = _call("SUBSCRIBER", lambda: _channels(subscriber.publish_channels(request, facility, granted.publish)))
+    accepted = Accepted(upgrade, subscribe, publish, wish.echo)
     if not (accepted.subscribe or accepted.publish):
         raise NotAuthorized(f"the visitor has no channel of {', '.join(wish.names)}; is it logged in?")
     return accepted
@@ -104,6 +104,13 @@ def facility_of(environ: dict[str, Any], websocket_url: str) -> str:
     if not is_facility(facility):
         raise NotFound(f"{facility!r} is no facility: a path of 1 to 200 characters")
     return facility
+
+
+def _request(environ: dict[str, Any]) -> WSGIRequest:
+    try:
+        return WSGIRequest(environ)
+    except (ValueError, LookupError) as error:  # of a Content-Type that it cannot read
+        raise HandshakeError(f"Django cannot read the request: {error}") from error
 
 
 def check_origin(request: HttpRequest, *, required: bool) -> None:
@@ -141,7 +148,10 @@ def _is_trusted(origin: str, trusted: str) -> bool:
     """Compare as CsrfViewMiddleware does: `https://*.example.com` stands for all subdomains."""
     if "*" not in trusted:
         return origin == trusted
-    wanted, given = urlsplit(trusted), urlsplit(origin)
+    try:
+        wanted, given = urlsplit(trusted), urlsplit(origin)
+    except ValueError:
+        return False
     return wanted.scheme == given.scheme and is_same_domain(given.netloc, wanted.netloc.lstrip("*"))
 
 
@@ -154,6 +164,10 @@ def authenticate(request: HttpRequest, process_request: Any) -> None:
     if apps.is_installed("django.contrib.sessions") or not django_settings.SESSION_ENGINE.endswith(".db"):
         SessionMiddleware(_no_response).process_request(request)
         request.session.keys()  # reads the session: a key that names none is dropped here
+    if request.session.modified:  # but by signed_cookies, which begins a new session and keeps the wrong key
+        request.session = type(request.session)()
+    # After a rotation of SECRET_KEY Django would rename the session, and no response can bring the browser its new key.
+    request.session.cycle_key = lambda: None  # type: ignore[method-assign]
     if apps.is_installed("django.contrib.auth"):
         from django.contrib.auth.middleware import AuthenticationMiddleware  # has models: only if they are installed
 
@@ -173,10 +187,8 @@ def grant(request: HttpRequest, wish: Wish, allowed_channels: Any) -> Wish:
     if allowed_channels is None:
         names: Any = [name for name in wish.names if name.startswith("subscribe-")]
     else:
-        names = _call("ALLOWED_CHANNELS", _import("ALLOWED_CHANNELS", allowed_channels), request, wish.names)
-    if isinstance(names, str) or not isinstance(names, Iterable):
-        raise NotAuthorized(f"ALLOWED_CHANNELS returned {names!r}, not a list of names")
-    names = list(names)
+        callback = _import("ALLOWED_CHANNELS", allowed_channels)
+        names = _call("ALLOWED_CHANNELS", lambda: _names(callback(request, wish.names)))
     if not all(isinstance(name, str) for name in names):
         raise NotAuthorized(f"ALLOWED_CHANNELS returned {names!r}, not a list of names")
     granted = wish.granted(names)
@@ -185,6 +197,12 @@ def grant(request: HttpRequest, wish: Wish, allowed_channels: Any) -> Wish:
         setting = "is not set" if allowed_channels is None else "does not grant it"
         raise NotAuthorized(f"{refused} is refused: WSREDIS['ALLOWED_CHANNELS'] {setting}")
     return granted
+
+
+def _names(given: Any) -> list[Any]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise NotAuthorized(f"ALLOWED_CHANNELS returned {given!r}, not a list of names")
+    return list(given)
 
 
 def _import(setting: str, reference: Any) -> Any:

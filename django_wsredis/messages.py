@@ -49,31 +49,51 @@ class Message:
         self.id = id
         self.sender = sender
         self.addresses = addresses
-        self._frames: dict[int, bytes] = {}
+        self._frames: Frames | None = None
 
     @property
     def data(self) -> str | bytes:
         """The payload as Python sees it: str for a text, bytes for binary data."""
         return self.payload.decode() if self.is_text else self.payload
 
-    def frame(self, window_bits: int, compress_from: int = 0) -> bytes:
-        """Return the message as a server's frame (RFC 6455, 5.2), encoded at the first call.
+    def frames(self, compress_from: int = 0) -> Frames:
+        """Return the message's frames by window size; messages of less than `compress_from` bytes stay uncompressed."""
+        if self._frames is None:
+            self._frames = Frames(self.payload, self.is_text, len(self.payload) >= compress_from)
+        return self._frames
 
-        window_bits: UNCOMPRESSED, or 9 to 15, the LZ77 window of sockets that agreed on permessage-deflate
-            (RFC 7692, 7.1.2). Without context takeover one compressed frame serves them all.
-        compress_from: size in bytes from which it is worth compressing.
-        """
-        if len(self.payload) < compress_from:
-            window_bits = UNCOMPRESSED
-        frame = self._frames.get(window_bits)
-        if frame is None:
-            frame = self._frames[window_bits] = self._encode(window_bits)
+
+class Frames(dict[int, bytes]):
+    """A message as a server's frame (RFC 6455, 5.2), encoded when it is first looked up.
+
+    Its keys are UNCOMPRESSED, and 9 to 15 for the LZ77 window of sockets that agreed on permessage-deflate (RFC 7692,
+    7.1.2). Without context takeover one compressed frame serves them all.
+    """
+
+    def __init__(self, payload: bytes, is_text: bool, is_worth_compressing: bool) -> None:
+        self._frame = Frame(Opcode.TEXT if is_text else Opcode.BINARY, payload)
+        self._is_worth_compressing = is_worth_compressing
+
+    def __missing__(self, window_bits: int) -> bytes:
+        if window_bits == UNCOMPRESSED:
+            frame = self._frame.serialize(mask=False)
+        elif not self._is_worth_compressing:
+            frame = self[UNCOMPRESSED]
+        else:
+            frame = self._frame.serialize(mask=False, extensions=[deflate(window_bits)])
+        self[window_bits] = frame
         return frame
 
-    def _encode(self, window_bits: int) -> bytes:
-        frame = Frame(Opcode.TEXT if self.is_text else Opcode.BINARY, self.payload)
-        extensions = [deflate(window_bits)] if window_bits else []
-        return frame.serialize(mask=False, extensions=extensions)
+
+class JoinedFrames(dict[int, bytes]):
+    """The frames of several messages as one piece of data, by window size as in `Frames`."""
+
+    def __init__(self, messages: Sequence[Frames]) -> None:
+        self._messages = messages
+
+    def __missing__(self, window_bits: int) -> bytes:
+        joined = self[window_bits] = b"".join(frames[window_bits] for frames in self._messages)
+        return joined
 
 
 def deflate(window_bits: int) -> PerMessageDeflate:
@@ -100,7 +120,7 @@ def to_payload(message: Any) -> tuple[bytes, bool]:
     if not isinstance(message, str):
         try:
             message = json.dumps(message, cls=DjangoJSONEncoder, allow_nan=False, ensure_ascii=False)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise TypeError(f"A message is str, bytes, or what JSON can hold: {error}") from None
     try:
         return message.encode(), True

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import resources
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -26,7 +26,7 @@ PUBLISH_SCRIPT = resources.files(__package__).joinpath("publish.lua").read_text(
 
 def real_url(url: str) -> str:
     """Return a URL that redis-py knows: `embedded://` becomes the unix socket of the project's own server."""
-    return f"unix://{embedded.location(url).socket}" if embedded.is_embedded(url) else url
+    return f"unix://{quote(str(embedded.location(url).socket))}" if embedded.is_embedded(url) else url
 
 
 def shown_url(url: str) -> str:

@@ -47,11 +47,7 @@ def negotiate(environ: Mapping[str, Any], *, subprotocols: Sequence[str] = (), c
 
     Raises UpgradeRequired (426) if it is no websocket request or of another version, else HandshakeError (400).
     """
-    headers = Headers()
-    for name in HEADERS + OPTIONAL_HEADERS:
-        value = environ.get("HTTP_" + name.upper().replace("-", "_"))
-        if value is not None:
-            headers[name] = value
+    headers = _headers(environ)
     _require_upgrade(headers)
     if environ.get("CONTENT_LENGTH") not in (None, "", "0") or "HTTP_TRANSFER_ENCODING" in environ:
         raise HandshakeError("the request has a body, which would be taken for frames")
@@ -69,6 +65,18 @@ def negotiate(environ: Mapping[str, Any], *, subprotocols: Sequence[str] = (), c
     except (InvalidHandshake, ValueError) as error:
         raise HandshakeError(str(error)) from error
     return Upgrade(_response(accept, extensions, subprotocol), subprotocol, protocol.extensions)
+
+
+def _headers(environ: Mapping[str, Any]) -> Headers:
+    headers = Headers()
+    for name in HEADERS + OPTIONAL_HEADERS:
+        value = environ.get("HTTP_" + name.upper().replace("-", "_"))
+        if value is not None:
+            try:
+                headers[name] = value
+            except InvalidHandshake as error:  # a line that is folded, as HTTP once allowed
+                raise HandshakeError(str(error)) from error
+    return headers
 
 
 def _require_upgrade(headers: Headers) -> None:

@@ -60,6 +60,11 @@ class DetachingHandler(WSGIHandler):  # type: ignore[misc]
             self.socket = None
         return result
 
+    def _handle_client_error(self, ex: Exception) -> Any:
+        if isinstance(ex, ConnectionError):  # it went away in the middle of its headers: no traceback for that
+            return None
+        return super()._handle_client_error(ex)
+
     def log_request(self) -> None:
         """Log as Django's development server does."""
         code = self.code or int(self.status or 0)

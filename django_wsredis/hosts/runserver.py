@@ -52,5 +52,6 @@ class DetachingRequestHandler(WSGIRequestHandler):
         self.is_detached = True
         self.server.detached.add(self.request)
         self.connection = None  # its shutdown() would end the duplicate too
+        self.close_connection = True  # else it reads on, and so steals what the websocket sends first
         self.log_request(101)
         return detach.duplicate(self.request.fileno())

@@ -239,7 +239,7 @@ class Connection:
 
     def send(self, message: Message) -> None:
         """Write a message, compressed if this socket agreed on that and it is worth it."""
-        self.write(message.frame(self.window_bits, self.loop.settings.compression))
+        self.write(message.frames(self.loop.settings.compression)[self.window_bits])
 
     def write(self, data: bytes) -> None:
         """Send a frame, or what the kernel takes of it; the rest waits in the outbox, up to MAX_OUTBOX_BYTES.

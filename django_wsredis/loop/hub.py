@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 
-from ..messages import Message, id_key
+from ..messages import JoinedFrames, Message, id_key
 from .connection import Connection
 
 NO_ID = (0, 0)
+
+MAX_BATCH_BYTES = 64 * 1024  # that go to a socket together
 
 
 class Topic:
@@ -21,7 +23,7 @@ class Topic:
 
     def __init__(self, name: bytes) -> None:
         self.name = name
-        self.connections: set[Connection] = set()
+        self.connections: dict[Connection, None] = {}  # in the order of memory, which the caches like better than a set's
         self.joins: set[Join] = set()
         self.is_subscribed = False  # whether Redis has confirmed it
         self.last_id = NO_ID  # of the last kept message that was seen
@@ -61,9 +63,13 @@ class Join:
 
 
 class Hub:
-    """Channel → connections, for one worker."""
+    """Channel → connections, for one worker. Messages of `compress_from` bytes and more are compressed."""
 
-    def __init__(self) -> None:
+    def __init__(self, compress_from: int = 0) -> None:
+        self._compress_from = compress_from
+        self._batch: list[Message] = []  # all of one topic, and from nobody who is left out
+        self._batch_bytes = 0
+        self._batch_topic: Topic | None = None
         self.topics: dict[bytes, Topic] = {}
         self._senders: dict[bytes, Connection] = {}  # those that do not want their own messages back
 
@@ -74,6 +80,7 @@ class Hub:
 
     def begin(self, join: Join, names: Sequence[bytes]) -> list[Topic]:
         """Let a connection hear its channels; returns the topics that are new, to be subscribed to."""
+        self.flush()
         join.connection.channels = tuple(names)
         new = []
         for name in names:
@@ -86,15 +93,17 @@ class Hub:
 
     def complete(self, join: Join) -> None:
         """Send a connection what came first, and let it listen like all others."""
+        self.flush()
         for message in join.messages():
             self._send_unless_own(join.connection, message)
         for name in join.connection.channels:
             topic = self.topics[name]
             topic.joins.discard(join)
-            topic.connections.add(join.connection)
+            topic.connections[join.connection] = None
 
     def remove(self, connection: Connection) -> list[Topic]:
         """Forget a connection; returns the topics to which nobody listens any more."""
+        self.flush()
         if connection.key is not None:
             self._senders.pop(connection.key, None)
         idle = []
@@ -102,7 +111,7 @@ class Hub:
             topic = self.topics.get(name)
             if topic is None:
                 continue
-            topic.connections.discard(connection)
+            topic.connections.pop(connection, None)
             topic.joins = {join for join in topic.joins if join.connection is not connection}
             if topic.is_idle:
                 del self.topics[name]
@@ -111,7 +120,11 @@ class Hub:
         return idle
 
     def publish(self, name: bytes, message: Message) -> None:
-        """Deliver a message that came live from Redis to everybody on its channel."""
+        """Deliver a message that came live from Redis to everybody on its channel, at the latest in `flush()`.
+
+        Messages of one channel that came together go out together: under load, when that is what costs time, they
+        come in larger batches, and each socket needs one system call for a batch.
+        """
         topic = self.topics.get(name)
         if topic is None or not topic.is_subscribed:  # an echo of an earlier subscription
             return
@@ -119,19 +132,41 @@ class Hub:
             topic.held.append(message)
             return
         topic.saw(message)
-        self.deliver(topic, message)
+        if topic is not self._batch_topic or self._batch_bytes > MAX_BATCH_BYTES or message.sender in self._senders:
+            self.flush()
+        if topic.joins or message.sender in self._senders:
+            self.deliver(topic, message)
+            return
+        self._batch.append(message)
+        self._batch_bytes += len(message.payload)
+        self._batch_topic = topic
+
+    def flush(self) -> None:
+        """Deliver what waits to go out together."""
+        batch, topic = self._batch, self._batch_topic
+        if topic is None:
+            return
+        self._batch, self._batch_bytes, self._batch_topic = [], 0, None
+        if len(batch) == 1:
+            self.deliver(topic, batch[0])
+            return
+        frames = JoinedFrames([message.frames(self._compress_from) for message in batch])
+        for connection in topic.connections:
+            connection.write(frames[connection.window_bits])
 
     def deliver(self, topic: Topic, message: Message) -> None:
         """Send a message to every connection of a topic, but not back to its sender. The hot path."""
         sender = self._senders.get(message.sender) if message.sender is not None else None
+        frames = message.frames(self._compress_from)
         for connection in topic.connections:
             if connection is not sender:
-                connection.send(message)
+                connection.write(frames[connection.window_bits])
         for join in topic.joins:
             join.live.append((topic.name, message))
 
     def publish_everywhere(self, message: Message) -> None:
         """Deliver a message to its addresses' audiences on every facility, once to each connection."""
+        self.flush()
         addresses = tuple(message.addresses)
         topics = [t for name, t in self.topics.items() if t.is_subscribed and name.startswith(addresses)]
         for connection in {connection for topic in topics for connection in topic.connections}:
@@ -141,6 +176,7 @@ class Hub:
 
     def hold(self) -> None:
         """Keep back what comes live, until the streams have been read again after a break."""
+        self.flush()
         for topic in self.topics.values():
             topic.held = []
 

@@ -12,7 +12,7 @@ from collections import deque
 
 from websockets.frames import Frame, Opcode
 
-from ..messages import Message
+from ..messages import UNCOMPRESSED, Message
 from .connection import Connection
 
 MAX_TICK_SECONDS = 1.0
@@ -28,7 +28,7 @@ class Keepalive:
 
     def __init__(self, *, interval: float, timeout: float, heartbeat: str | None) -> None:
         self.timeout = timeout
-        self.heartbeat = Message(heartbeat.encode(), True).frame(0) if heartbeat else b""
+        self.heartbeat = Message(heartbeat.encode(), True).frames()[UNCOMPRESSED] if heartbeat else b""
         slots = max(MIN_SLOTS, math.ceil(interval / MAX_TICK_SECONDS))
         self.tick_seconds = interval / slots
         self._slots: list[set[Connection]] = [set() for _ in range(slots)]

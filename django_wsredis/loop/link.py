@@ -34,6 +34,7 @@ class Link:
     """A live connection to Redis.
 
     on_message(channel, data): something was published to a channel we subscribed to.
+    on_read(): all that came together has been handed over.
     on_lost(reason): the connection is over; called once, unless `close()` ended it.
     """
 
@@ -43,11 +44,13 @@ class Link:
         connection: AbstractConnection,
         *,
         on_message: Callable[[bytes, bytes], None],
+        on_read: Callable[[], None],
         on_lost: Callable[[str], None],
     ) -> None:
         self._loop = loop
         self._connection = connection
         self._on_message = on_message
+        self._on_read = on_read
         self._on_lost: Callable[[str], None] | None = on_lost
         self._socket: Any = connection._get_socket()
         self._socket.setblocking(False)
@@ -118,6 +121,7 @@ class Link:
                     return
         except hiredis.ProtocolError as error:
             self._lost(str(error))
+        self._on_read()
 
     def _dispatch(self, reply: Any) -> None:
         if isinstance(reply, hiredis.PushNotification):

@@ -41,7 +41,7 @@ class Loop:
         self._thread = threading.get_ident()
         self.settings = settings
         self.connections: set[Connection] = set()
-        self.hub = Hub()
+        self.hub = Hub(settings.compression)
         self.has_tried = threading.Event()  # to connect to Redis, once, with or without success
         self.ended = gevent.event.Event()
         self._is_draining = False

@@ -81,6 +81,7 @@ class Subscriber:
 
     def leave(self, connection: Connection) -> None:
         """Forget a connection, and unsubscribe from what nobody listens to any more."""
+        self._joining = {join for join in self._joining if join.connection is not connection}
         for topic in self._hub.remove(connection):
             if self._link is not None:
                 self._link.call("UNSUBSCRIBE", topic.name, on_reply=_ignore)
@@ -163,7 +164,9 @@ class Subscriber:
         if self._is_stopped:
             connection.disconnect()
             return
-        link = self._link = Link(self._loop, connection, on_message=self._on_message, on_lost=self._on_lost)
+        link = self._link = Link(
+            self._loop, connection, on_message=self._on_message, on_read=self._hub.flush, on_lost=self._on_lost
+        )
         self._hub.hold()
         link.call("SUBSCRIBE", everywhere_name(self._loop.settings.prefix), on_reply=_log_refusal)
         topics = list(self._hub.topics.values())

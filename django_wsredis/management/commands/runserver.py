@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import load_command_class
 from django.core.management.base import CommandError
 from django.utils import autoreload
@@ -47,8 +48,12 @@ class Command(NextCommand):
 
     def run(self, **options: Any) -> None:
         try:
+            url = get_settings().url
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from error
+        try:
             # around the reloader, so that Redis and what it keeps outlive a reload
-            with embedded.running(get_settings().url):
+            with embedded.running(url):
                 super().run(**options)
         except BrokerUnavailable as error:
             raise CommandError(str(error)) from error

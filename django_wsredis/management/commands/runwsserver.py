@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import os
 import re
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from django import get_version as django_version
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.contrib.staticfiles.handlers import StaticFilesHandler
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.servers.basehttp import get_internal_wsgi_application
 from django.db import connections
@@ -65,7 +68,7 @@ class Command(BaseCommand):
                     autoreload.run_with_reloader(self.serve, **options)
                 else:
                     self.serve(**options)
-        except BrokerUnavailable as error:
+        except (BrokerUnavailable, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
 
     def serve(self, **options: Any) -> None:
@@ -78,7 +81,12 @@ class Command(BaseCommand):
             listener, url = listen(options)
         except OSError as error:
             where = options["unix"] or options["addrport"]
-            raise CommandError(f"Cannot listen on {where}: {error.strerror or error}.") from error
+            reason = f"Cannot listen on {where}: {error.strerror or error}."
+            if threading.current_thread() is not threading.main_thread():
+                # with the reloader, which would take it for a mistake in the code and wait for a change for ever
+                self.stderr.write(f"CommandError: {reason}")
+                os._exit(1)
+            raise CommandError(reason) from error
         server = Server(listener, WebSocketApplication(not_found_but_health if options["ws_only"] else pages()))
         # the reloader ends the process with sys.exit() in the main thread, when this one is a daemon
         atexit.register(server.stop)

@@ -1,0 +1,51 @@
+"""Memory per idle, subscribed socket.
+
+    python -m benchmarks.memory [--sockets 10000]
+
+What the server process grows by (proportional set size) from a first thousand sockets, which warm it up, to all of
+them, divided by their number. The kernel's own memory for a TCP socket comes on top, as with every server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from contextlib import ExitStack
+
+from .rig import BUILD, Program, Server, print_table, rig
+
+WARM_UP = 1000
+PATHS = {
+    "broadcast": "/ws/bench?subscribe-broadcast",
+    "broadcast, may publish, echo off": "/ws/bench?subscribe-broadcast&publish-broadcast",
+}
+
+
+def settled_memory(server: Server) -> int:
+    """Return the process's memory once its threads have finished what they do after a handshake."""
+    time.sleep(2)
+    return server.memory_bytes()
+
+
+def measure(stack: ExitStack, label: str, path: str, sockets: int) -> list[str]:
+    server = Server(stack, ALLOWED_CHANNELS="benchmarks.project.everything")
+    Program(stack, BUILD / "clients", "127.0.0.1", server.port, WARM_UP, path).answer()
+    before = settled_memory(server)
+    Program(stack, BUILD / "clients", "127.0.0.1", server.port, sockets, path).answer()
+    after = settled_memory(server)
+    return [label, f"{sockets:,}", f"{(after - before) / sockets:,.0f} bytes", f"{after / 2**20:.1f} MiB"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sockets", type=int, default=10_000)
+    options = parser.parse_args()
+    rows = []
+    for label, path in PATHS.items():
+        with rig() as stack:
+            rows.append(measure(stack, label, path, options.sockets))
+    print_table("Memory of idle sockets", ["subscribed to", "sockets", "per socket", "whole process"], rows)
+
+
+if __name__ == "__main__":
+    main()
