@@ -13,20 +13,25 @@ import argparse
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import NamedTuple
 
 from .rig import BUILD, Program, Server, cpu_seconds, print_table, rig
 
 PAYLOAD_BYTES = 64
 DELIVERIES = 400_000  # in a round
-PATH = "/ws/bench?subscribe-broadcast"
-SESSION_PATH = f"{PATH}&subscribe-user&subscribe-group&subscribe-session"
+PATH = "/ws/bench?subscribe-broadcast&subscribe-group"
+BROADCAST, GROUP = "wsredis:broadcast:bench", "wsredis:group:staff:bench"
+# Messages of one channel that come together go out together. Those of two channels in turn do not: then each is one
+# system call for each socket, as in the bare loop.
+CHANNELS = {"each alone": [BROADCAST, GROUP], "in bursts": [BROADCAST]}
+
+SESSION_PATH = f"{PATH}&subscribe-user&subscribe-session"
 SESSION_SOCKETS = 1000
 LATENCY_MESSAGES = 200
 LATENCY_PAUSE_SECONDS = 0.02
-CHANNEL = "wsredis:broadcast:bench"
 
 
 class Round(NamedTuple):
@@ -44,10 +49,10 @@ def run(server: subprocess.Popen[str], clients: Program, messages: int, send: Ca
     return Round(report["frames"] / report["seconds"], report["frames"] / (cpu_seconds(server) - before))
 
 
-def publish(server: Server, messages: int) -> None:
+def publish(server: Server, messages: int, channels: Sequence[str]) -> None:
     with server.redis.pipeline(transaction=False) as pipeline:
-        for _ in range(messages):
-            pipeline.publish(CHANNEL, b"x" * PAYLOAD_BYTES)
+        for number in range(messages):
+            pipeline.publish(channels[number % len(channels)], b"x" * PAYLOAD_BYTES)
         pipeline.execute()
 
 
@@ -56,28 +61,36 @@ def tell_bare(bare: Program) -> None:
     bare.answer()
 
 
-def measure(stack: ExitStack, sockets: int, rounds: int) -> list[str]:
+def measure(stack: ExitStack, sockets: int, rounds: int) -> list[list[str]]:
     messages = DELIVERIES // sockets
     server = Server(stack)
-    ours = Program(stack, BUILD / "clients", "127.0.0.1", server.port, sockets, PATH)
-    opened = ours.answer()
+    cookie = f"sessionid={server.log_in()}"
+    ours = Program(stack, BUILD / "clients", "127.0.0.1", server.port, sockets, PATH, cookie)
+    ours.answer()
     bare = Program(stack, BUILD / "bare_loop", 0, sockets, messages, PAYLOAD_BYTES)
     theirs = Program(stack, BUILD / "clients", "127.0.0.1", bare.answer()["port"], sockets, PATH)
     theirs.answer()
-    pairs = []
+    rounds_of: dict[str, list[Round]] = {"bare": [], **{label: [] for label in CHANNELS}}
     for _ in range(rounds + 1):
-        our_round = run(server.popen, ours, messages, lambda: publish(server, messages))
-        pairs.append((our_round, run(bare.popen, theirs, messages, lambda: tell_bare(bare))))
-    ours_all, bare_all = zip(*pairs[1:], strict=True)  # the first round warms up
-    our_rate, bare_rate = (statistics.median(r.per_second for r in side) for side in (ours_all, bare_all))
-    our_cpu, bare_cpu = (statistics.median(r.per_cpu_second for r in side) for side in (ours_all, bare_all))
+        rounds_of["bare"].append(run(bare.popen, theirs, messages, lambda: tell_bare(bare)))
+        for label, channels in CHANNELS.items():
+            send = partial(publish, server, messages, channels)
+            rounds_of[label].append(run(server.popen, ours, messages, send))
+    medians = {
+        label: Round(*map(statistics.median, zip(*measured[1:], strict=True)))  # the first round warms up
+        for label, measured in rounds_of.items()
+    }
+    bare_median = medians.pop("bare")
     return [
-        f"{sockets:,}",
-        f"{our_rate:,.0f}",
-        f"{bare_rate:,.0f}",
-        f"{our_rate / bare_rate:.2f}",
-        f"{our_cpu / bare_cpu:.2f}",
-        f"{sockets / opened['seconds']:,.0f}",
+        [
+            f"{sockets:,}",
+            label,
+            f"{median.per_second:,.0f}",
+            f"{bare_median.per_second:,.0f}",
+            f"{median.per_second / bare_median.per_second:.2f}",
+            f"{median.per_cpu_second / bare_median.per_cpu_second:.2f}",
+        ]
+        for label, median in medians.items()
     ]
 
 
@@ -89,7 +102,7 @@ def measure_session(stack: ExitStack, sockets: int) -> list[str]:
     opened = clients.answer()
     clients.tell(f"latency {LATENCY_MESSAGES}\n")
     for _ in range(LATENCY_MESSAGES):
-        server.redis.publish(CHANNEL, f"{time.monotonic_ns()} {'x' * 40}")
+        server.redis.publish(BROADCAST, f"{time.monotonic_ns()} {'x' * 40}")
         time.sleep(LATENCY_PAUSE_SECONDS)
     latency = clients.answer()
     if latency["samples"] != sockets * LATENCY_MESSAGES:
@@ -110,8 +123,8 @@ def main() -> None:
     rows = []
     for sockets in options.sockets:
         with rig() as stack:
-            rows.append(measure(stack, sockets, options.rounds))
-    columns = ["sockets", "deliveries/s", "bare C loop", "ratio", "ratio by CPU time", "handshakes/s"]
+            rows += measure(stack, sockets, options.rounds)
+    columns = ["sockets", "messages", "deliveries/s", "bare C loop", "ratio", "by CPU time"]
     with rig() as stack:
         session_rows = [measure_session(stack, SESSION_SOCKETS)]
     print_table(f"Fan-out of {PAYLOAD_BYTES}-byte messages, medians of {options.rounds} rounds", columns, rows)

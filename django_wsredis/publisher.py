@@ -64,12 +64,13 @@ class Publisher:
         if facility is not EVERYWHERE and not (isinstance(facility, str) and names.is_facility(facility)):
             raise TypeError(f"facility is {facility!r}; it is a text of 1 to 200 characters, or EVERYWHERE")
         self.facility = facility
+        groups, users, sessions = _items("groups", groups), _items("users", users), _items("sessions", sessions)
+        if not (broadcast or groups or users or sessions):
+            raise TypeError("name an audience: broadcast=True, groups=…, users=… or sessions=…")
         audiences = [("broadcast", "")] if broadcast else []
         audiences += [("group", name) for name in _names("groups", groups, request)]
         audiences += [("user", name) for name in _names("users", users, request)]
         audiences += [("session", names.session_digest(key)) for key in _names("sessions", sessions, request)]
-        if not audiences and not any(given is SELF or given is True for given in (groups, users, sessions)):
-            raise TypeError("name an audience: broadcast=True, groups=…, users=… or sessions=…")
         self.audiences: list[tuple[str, str]] = list(dict.fromkeys(audiences))
 
     def publish_message(self, message: Any, *, expire: int | None = None, on_commit: bool = True) -> int | None:
@@ -166,13 +167,17 @@ def own_names(request: HttpRequest | None, audience: str) -> list[str]:
     return list(user.groups.order_by("name").values_list("name", flat=True)) if hasattr(user, "groups") else []
 
 
-def _names(argument: str, given: Names, request: HttpRequest | None) -> list[str]:
+def _items(argument: str, given: Names) -> list[Any]:
     if given is True or isinstance(given, (str, _Special)):  # as ws4redis allowed
         given = [SELF if given is True else given]
     if given is False or isinstance(given, (bytes, dict)) or not isinstance(given, Iterable):
         raise TypeError(f"{argument} is {given!r}; it is a list of names")
+    return list(given)
+
+
+def _names(argument: str, items: list[Any], request: HttpRequest | None) -> list[str]:
     found: list[str] = []
-    for item in given:
+    for item in items:
         if item is SELF:
             found += _own(argument, request)
         else:
@@ -198,6 +203,10 @@ def _name(argument: str, item: Any) -> str:
         item = item.session_key
     if not isinstance(item, str) or not item:
         raise TypeError(f"{argument} holds {item!r}; each item is a name that is not empty, or SELF")
+    try:
+        item.encode()
+    except UnicodeEncodeError as error:
+        raise TypeError(f"{argument} holds a name that UTF-8 cannot hold: {error}") from None
     return item
 
 

@@ -10,7 +10,7 @@ import _socket
 import logging
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -246,26 +246,21 @@ class Connection:
 
         Never closes anything at once, as it is called for one socket after another: that happens soon after.
         """
+        write_all((self,), {self.window_bits: data})
+
+    def _write_later(self, data: bytes, sent: int) -> None:
+        """Keep what the kernel did not take of a frame."""
         if self.outbox is None:
-            try:
-                sent = self._socket.send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                self.loop.call_soon(self.abort)
-                return
-            if sent == len(data):
-                return
             self._is_mid_frame = sent > 0
             self.outbox = deque()
             self.progressed_at = self.loop.now()
             self._wait_until_writable()
-            data = memoryview(data)[sent:]
         elif self.outbox and self.is_open and self.outbox_bytes + len(data) > self.loop.settings.max_outbox_bytes:
             self.loop.call_soon(self.close_slow)
             return
-        self.outbox.append(data)
-        self.outbox_bytes += len(data)
+        rest = memoryview(data)[sent:] if sent else data
+        self.outbox.append(rest)
+        self.outbox_bytes += len(rest)
 
     def _wait_until_writable(self) -> None:
         if self._writer is None:
@@ -333,3 +328,25 @@ class Connection:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:
             self.loop.call_soon(self.abort)
+
+
+def write_all(
+    connections: Iterable[Connection], frames: Mapping[int, bytes], *, but: Connection | None = None
+) -> None:
+    """Write to each connection the frame for its window size: the hot path, with no call but the kernel's."""
+    for connection in connections:
+        if connection is but:
+            continue
+        data = frames[connection.window_bits]
+        sent = 0
+        if connection.outbox is None:
+            try:
+                sent = connection._socket.send(data)
+            except BlockingIOError:
+                pass
+            except OSError:  # reset: the peer has gone
+                connection.loop.call_soon(connection.abort)
+                continue
+            if sent == len(data):
+                continue
+        connection._write_later(data, sent)

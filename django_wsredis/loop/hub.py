@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 
 from ..messages import JoinedFrames, Message, id_key
-from .connection import Connection
+from .connection import Connection, write_all
 
 NO_ID = (0, 0)
 
@@ -151,16 +151,12 @@ class Hub:
             self.deliver(topic, batch[0])
             return
         frames = JoinedFrames([message.frames(self._compress_from) for message in batch])
-        for connection in topic.connections:
-            connection.write(frames[connection.window_bits])
+        write_all(topic.connections, frames)
 
     def deliver(self, topic: Topic, message: Message) -> None:
         """Send a message to every connection of a topic, but not back to its sender. The hot path."""
         sender = self._senders.get(message.sender) if message.sender is not None else None
-        frames = message.frames(self._compress_from)
-        for connection in topic.connections:
-            if connection is not sender:
-                connection.write(frames[connection.window_bits])
+        write_all(topic.connections, message.frames(self._compress_from), but=sender)
         for join in topic.joins:
             join.live.append((topic.name, message))
 

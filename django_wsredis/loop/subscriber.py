@@ -81,7 +81,10 @@ class Subscriber:
 
     def leave(self, connection: Connection) -> None:
         """Forget a connection, and unsubscribe from what nobody listens to any more."""
-        self._joining = {join for join in self._joining if join.connection is not connection}
+        for join in [join for join in self._joining if join.connection is connection]:
+            self._joining.discard(join)
+            if not join.done.done():
+                join.done.set_exception(Unavailable("the socket was closed before it was subscribed"))
         for topic in self._hub.remove(connection):
             if self._link is not None:
                 self._link.call("UNSUBSCRIBE", topic.name, on_reply=_ignore)
