@@ -84,7 +84,9 @@ def _decide(environ: dict[str, Any], settings: Settings) -> Accepted:
     authenticate(request, settings.process_request)
     granted = grant(request, wish, settings.allowed_channels)
     subscriber = _call("SUBSCRIBER", _import("SUBSCRIBER", settings.subscriber))
-    subscribe = _call("SUBSCRIBER", lambda: _channels(subscriber.subscribe_channels(request, facility, granted.subscribe)))
+    subscribe = _call(
+        "SUBSCRIBER", lambda: _channels(subscriber.subscribe_channels(request, facility, granted.subscribe))
+    )
     publish = _call("SUBSCRIBER", lambda: _channels(subscriber.publish_channels(request, facility, granted.publish)))
     accepted = Accepted(upgrade, subscribe, publish, wish.echo)
     if not (accepted.subscribe or accepted.publish):

@@ -107,4 +107,3 @@ def not_found_but_health(environ: Environ, start_response: StartResponse) -> lis
     headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
     start_response("200 OK" if is_health else "404 Not Found", headers)
     return [body]
-

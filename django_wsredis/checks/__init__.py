@@ -17,9 +17,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     given = getattr(django_settings, "WSREDIS", {})
     if not isinstance(given, dict):
         return [Error(f"WSREDIS is {given!r}.", hint="It must be a dict.", id="wsredis.E001")]
-    found: list[CheckMessage] = [
-        Error(problem, hint=hint, id="wsredis.E001") for problem, hint in problems(given)
-    ]
+    found: list[CheckMessage] = [Error(problem, hint=hint, id="wsredis.E001") for problem, hint in problems(given)]
     found += _check_imports(given)
     url = getattr(django_settings, "WEBSOCKET_URL", "/ws/")
     if not (isinstance(url, str) and url.startswith("/") and url.endswith("/")):

@@ -16,7 +16,9 @@ class DetachingServer(WSGIServer):
     """Django's own server, but for requests whose socket has been detached: those it drops without a word."""
 
     def __init__(self, address: Any, handler_class: Any, **options: Any) -> None:
-        super().__init__(address, DetachingRequestHandler, **options)  # django.core.servers.basehttp.run() names its own
+        super().__init__(
+            address, DetachingRequestHandler, **options
+        )  # django.core.servers.basehttp.run() names its own
         self.detached: set[socket.socket] = set()
 
     def get_app(self) -> Any:

@@ -330,9 +330,7 @@ class Connection:
             self.loop.call_soon(self.abort)
 
 
-def write_all(
-    connections: Iterable[Connection], frames: Mapping[int, bytes], *, but: Connection | None = None
-) -> None:
+def write_all(connections: Iterable[Connection], frames: Mapping[int, bytes], *, but: Connection | None = None) -> None:
     """Write to each connection the frame for its window size: the hot path, with no call but the kernel's."""
     for connection in connections:
         if connection is but:

@@ -177,9 +177,8 @@ class Subscriber:
             self._subscribe(topic)
         for topic in topics:
             link.call(
-                *redis.stored_command(topic.name), on_reply=lambda reply, t=topic: self._hub.release(
-                    t, _read_entries(t.name, reply)
-                )
+                *redis.stored_command(topic.name),
+                on_reply=lambda reply, t=topic: self._hub.release(t, _read_entries(t.name, reply)),
             )
         link.call("PING", on_reply=lambda reply: self._on_ready())
 

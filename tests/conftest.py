@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="wsr-")  # short: a unix socket's path has a limit
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.project.settings"
+os.environ["TEST_DATABASE"] = os.path.join(_FOLDER.name, "db.sqlite3")
+
+import django
+
+django.setup()
+
+from django.contrib.auth.models import Group, User
+from django.contrib.sessions.backends.db import SessionStore
+from django.core.management import call_command
+from django.test import override_settings
+
+from .servers import RedisServer, Site, find_redis
+
+DATABASE = Path(os.environ["TEST_DATABASE"])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def database() -> Iterator[Path]:
+    """A database in a file, as several processes use it: alice is in staff, bob in chatters."""
+    call_command("migrate", verbosity=0)
+    for name, group in (("alice", "staff"), ("bob", "chatters")):
+        user = User.objects.create_user(name, password="demo")
+        user.groups.add(Group.objects.create(name=group))
+    yield DATABASE
+    from django.db import connections
+
+    connections.close_all()
+    _FOLDER.cleanup()
+
+
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a short path."""
+    with tempfile.TemporaryDirectory(prefix="wsr-") as path:
+        yield Path(path)
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[RedisServer]:
+    with tempfile.TemporaryDirectory(prefix="wsr-") as path:
+        server = RedisServer(Path(path), find_redis())
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def redis_server(shared_redis: RedisServer) -> RedisServer:
+    """An empty Redis, in this process's settings too. A test that kills it uses `own_redis`."""
+    with shared_redis.client() as client:
+        client.flushall()
+    return shared_redis
+
+
+@pytest.fixture
+def own_redis(folder: Path) -> Iterator[RedisServer]:
+    """A Redis for one test, which may kill it and start it again."""
+    server = RedisServer(folder, find_redis())
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def configured(redis_server: RedisServer) -> Iterator[RedisServer]:
+    """This process's own settings name the Redis: for `publish()` in the test itself."""
+    with override_settings(WSREDIS={"URL": redis_server.url}):
+        yield redis_server
+
+
+@pytest.fixture
+def start_site(database: Path) -> Iterator[Callable[..., Site]]:
+    """Start servers that end with the test."""
+    sites: list[Site] = []
+
+    def start(command: str, *arguments: str, redis_url: str, **options: Any) -> Site:
+        site = Site(command, *arguments, database=database, redis_url=redis_url, **options)
+        sites.append(site)
+        return site
+
+    yield start
+    for site in sites:
+        site.stop()
+
+
+def login(username: str, engine: Any = SessionStore) -> str:
+    """Return the cookie of a new session in which a user is logged in."""
+    user = User.objects.get(username=username)
+    session = engine()
+    session["_auth_user_id"] = str(user.pk)
+    session["_auth_user_backend"] = "django.contrib.auth.backends.ModelBackend"
+    session["_auth_user_hash"] = user.get_session_auth_hash()
+    session.save()
+    return str(session.session_key)
+
+
+@pytest.fixture
+def alice() -> str:
+    return login("alice")
+
+
+@pytest.fixture
+def bob() -> str:
+    return login("bob")

@@ -1,0 +1,15 @@
+from django.urls import path
+
+from . import views
+
+urlpatterns = [
+    path("", views.hello),
+    path("whoami/", views.whoami),
+    path("slow/<int:milliseconds>/", views.slow),
+    path("stream/", views.stream),
+    path("upload/", views.upload),
+    path("publish/", views.publish_in_view),
+    path("atomic/<str:end>/", views.publish_in_transaction),
+    path("greenlets/", views.greenlets),
+    path("hang/", views.hang),
+]

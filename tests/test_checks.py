@@ -1,0 +1,122 @@
+"""`manage.py check` names what is wrong in the settings, by stable ids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core import checks
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.test import override_settings
+
+from django_wsredis.checks import check_settings
+from django_wsredis.conf import LEGACY_NAMES
+
+
+def found() -> list[tuple[str, str, str]]:
+    return [(message.id or "", message.msg, message.hint or "") for message in check_settings(None)]
+
+
+def ids() -> list[str]:
+    return [id for id, _, _ in found()]
+
+
+def test_the_tests_own_settings_are_sound() -> None:
+    assert found() == []
+    call_command("check")
+
+
+def test_the_check_is_registered() -> None:
+    with override_settings(WSREDIS={"NOPE": 1}), pytest.raises(SystemCheckError, match=r"wsredis\.E001"):
+        call_command("check")
+
+
+@pytest.mark.parametrize(
+    ("given", "said", "hint"),
+    [
+        ({"EXPIRES": 5}, "'EXPIRES'", "'EXPIRE'"),
+        ({"EXPIRE": "5"}, "WSREDIS['EXPIRE'] is '5'", "a whole number of seconds"),
+        ({"PING_TIMEOUT": 0}, "WSREDIS['PING_TIMEOUT'] is 0", "above 0"),
+        ("redis://localhost", "WSREDIS is 'redis://localhost'", "dict"),
+        (None, "WSREDIS is None", "dict"),
+    ],
+)
+def test_e001_a_wrong_key_or_value(given: Any, said: str, hint: str) -> None:
+    with override_settings(WSREDIS=given):
+        ((id, message, text),) = found()
+    assert id == "wsredis.E001"
+    assert said in message
+    assert hint in text
+
+
+@pytest.mark.parametrize("url", ["localhost", "http://:secret@h", "redis://:sec/ret@h", "redis://[secret"])
+def test_e001_never_shows_a_url_that_may_hold_a_password(url: str) -> None:
+    with override_settings(WSREDIS={"URL": url}):
+        ((id, message, hint),) = found()
+    assert id == "wsredis.E001"
+    assert url not in message + hint
+    assert "sec" not in message.replace("seconds", "") + hint
+    assert "redis://" in hint
+
+
+def test_e001_names_every_wrong_key_at_once() -> None:
+    with override_settings(WSREDIS={"A": 1, "EXPIRE": -1, "COMPRESSION": None}):
+        assert ids() == ["wsredis.E001"] * 3
+
+
+@pytest.mark.parametrize("key", ["ALLOWED_CHANNELS", "PROCESS_REQUEST", "SUBSCRIBER"])
+@pytest.mark.parametrize("path", ["tests.project.callbacks.misspelt", "tests.project.nowhere.x"])
+def test_e002_a_path_that_cannot_be_imported(key: str, path: str) -> None:
+    with override_settings(WSREDIS={key: path}):
+        ((id, message, hint),) = found()
+    assert id == "wsredis.E002"
+    assert key in message
+    assert path in message
+    assert "every websocket is refused" in hint
+
+
+@pytest.mark.parametrize("url", ["ws/", "/ws", "", None, "ws://host/ws/"])
+def test_e003_websocket_url_begins_and_ends_with_a_slash(url: Any) -> None:
+    with override_settings(WEBSOCKET_URL=url):
+        ((id, message, hint),) = found()
+    assert id == "wsredis.E003"
+    assert repr(url) in message
+    assert '"/ws/"' in hint
+
+
+@pytest.mark.parametrize("url", ["/", "/ws/", "/a/b/"])
+def test_a_websocket_url_that_is_right(url: str) -> None:
+    with override_settings(WEBSOCKET_URL=url):
+        assert found() == []
+
+
+@pytest.mark.parametrize("name", LEGACY_NAMES)
+def test_w001_an_old_name_still_works_and_the_new_one_is_named(name: str) -> None:
+    with override_settings(**{name: {} if name == "WS4REDIS_CONNECTION" else None}):
+        ((id, message, hint),) = found()
+    assert id == "wsredis.W001"
+    assert name in message
+    assert f"WSREDIS[{LEGACY_NAMES[name]!r}]" in hint
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("WS4REDIS_SUBSCRIBER", "django_wsredis.handshake.Subscriber"), ("WS4REDIS_NOPE", "remove it")],
+)
+def test_w001_an_old_name_without_an_equal(name: str, hint: str) -> None:
+    with override_settings(**{name: "x"}):
+        ((id, _, text),) = found()
+    assert id == "wsredis.W001"
+    assert hint in text
+
+
+def test_w001_is_a_warning_and_the_others_are_errors() -> None:
+    with override_settings(WSREDIS={"NOPE": 1, "SUBSCRIBER": "a.b"}, WEBSOCKET_URL="ws", WS4REDIS_EXPIRE=5):
+        levels = {message.id: message.level for message in check_settings(None)}
+    assert levels == {
+        "wsredis.E001": checks.ERROR,
+        "wsredis.E002": checks.ERROR,
+        "wsredis.E003": checks.ERROR,
+        "wsredis.W001": checks.WARNING,
+    }

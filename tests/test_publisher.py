@@ -1,0 +1,658 @@
+"""Publishing from Django, to a real Redis."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis as redis_py
+from django.contrib.auth.models import AnonymousUser, Group, User
+from django.contrib.sessions.backends.db import SessionStore
+from django.db import connections, transaction
+from django.http import HttpRequest
+from django.test import override_settings
+
+from django_wsredis import EVERYWHERE, SELF, BrokerUnavailable, Publisher, fetch_message, publish
+from django_wsredis.channels import Channel, address, everywhere_name, redis_name, session_digest
+from django_wsredis.messages import Message, decode
+
+from .conftest import DATABASE
+from .servers import ROOT, RedisServer, free_port, wait_until
+
+BOUND_SECONDS = 10.0  # the package waits 2 s for Redis; the rest is for a slow machine
+
+
+class Listener:
+    """A worker's place in Redis: it hears everything that is published."""
+
+    def __init__(self, client: redis_py.Redis) -> None:
+        self._pubsub = client.pubsub()
+        self._pubsub.psubscribe("*")
+        assert self._pubsub.get_message(timeout=5)["type"] == "psubscribe"
+
+    def next(self, timeout: float = 5.0) -> tuple[bytes, Message] | None:
+        message = self._pubsub.get_message(timeout=timeout)
+        return message and (message["channel"], decode(message["data"]))
+
+    def all(self) -> list[tuple[bytes, str | bytes]]:
+        """Return what has been published up to now."""
+        found = []
+        while (got := self.next(timeout=0.1)) is not None:
+            found.append((got[0], got[1].data))
+        return found
+
+    def close(self) -> None:
+        self._pubsub.close()
+
+
+@pytest.fixture
+def listener(configured: RedisServer) -> Iterator[Listener]:
+    with configured.client() as client:
+        listener = Listener(client)
+        yield listener
+        listener.close()
+
+
+def name_of(audience: str, name: str, facility: str = "news") -> bytes:
+    return redis_name("wsredis", Channel(audience, name, facility))
+
+
+def visitor(username: str | None = None, has_session: bool = True) -> HttpRequest:
+    request = HttpRequest()
+    request.user = User.objects.get(username=username) if username else AnonymousUser()
+    request.session = SessionStore()
+    if has_session:
+        request.session.create()
+    return request
+
+
+# What is published, and where
+
+
+@pytest.mark.parametrize(
+    ("given", "received"),
+    [("hello", "hello"), ("", ""), (b"\xff\0", b"\xff\0"), (b"", b""), ({"a": [1, None]}, '{"a": [1, null]}'), (7, "7")],
+)
+def test_text_binary_and_json_arrive_as_what_they_are(listener: Listener, given: Any, received: str | bytes) -> None:
+    publish(given, facility="news", broadcast=True)
+    assert listener.all() == [(name_of("broadcast", ""), received)]
+
+
+def test_a_text_in_redis_is_just_itself(configured: RedisServer) -> None:
+    with configured.client() as client, client.pubsub() as pubsub:
+        pubsub.subscribe("wsredis:broadcast:news")
+        assert pubsub.get_message(timeout=5)["type"] == "subscribe"
+        publish("héllo", facility="news", broadcast=True)
+        assert pubsub.get_message(timeout=5)["data"] == "héllo".encode()
+
+
+def test_all_audiences_get_the_message_once(listener: Listener, alice: str) -> None:
+    group, user = Group.objects.get(name="staff"), User.objects.get(username="alice")
+    publish(
+        "x",
+        facility="a/b",
+        broadcast=True,
+        groups=["staff", group, "no such: group"],
+        users=[user, "alice", "bob"],
+        sessions=[alice, SessionStore(alice)],
+    )
+    assert sorted(listener.all()) == sorted(
+        (name_of(*audience, "a/b"), "x")
+        for audience in [
+            ("broadcast", ""),
+            ("group", "staff"),
+            ("group", "no such: group"),
+            ("user", "alice"),
+            ("user", "bob"),
+            ("session", session_digest(alice)),
+        ]
+    )
+
+
+@pytest.mark.parametrize(("argument", "audience"), [("groups", "group"), ("users", "user")])
+def test_a_single_name_works_as_in_ws4redis(listener: Listener, argument: str, audience: str) -> None:
+    publish("x", facility="news", **{argument: "solo"})
+    assert listener.all() == [(name_of(audience, "solo"), "x")]
+
+
+def test_self_is_the_requests_own(listener: Listener) -> None:
+    request = visitor("alice")
+    publish("x", facility="news", request=request, users=[SELF], groups=[SELF, "others"], sessions=SELF)
+    assert sorted(name for name, _ in listener.all()) == sorted(
+        [
+            name_of("group", "staff"),
+            name_of("group", "others"),
+            name_of("user", "alice"),
+            name_of("session", session_digest(request.session.session_key)),
+        ]
+    )
+    publish("x", facility="news", request=request, users=True)
+    assert [name for name, _ in listener.all()] == [name_of("user", "alice")]
+
+
+def test_self_of_an_anonymous_visitor_is_nobody(listener: Listener) -> None:
+    assert publish("x", facility="news", request=visitor(has_session=False), users=[SELF], groups=[SELF], sessions=[SELF]) == 0
+    assert listener.all() == []
+
+
+def test_a_session_key_is_never_in_redis(configured: RedisServer, alice: str) -> None:
+    with configured.client() as client, client.monitor() as monitor:
+        publish("x", facility="news", sessions=[alice], expire=60)
+        publish("x", facility=EVERYWHERE, sessions=[alice])
+        publish("end", facility="news", broadcast=True)
+        seen = ""
+        for command in monitor.listen():
+            seen += str(command)
+            if "'command': 'PUBLISH wsredis:broadcast:news" in seen:
+                break
+    assert session_digest(alice) in seen
+    assert alice not in seen
+
+
+def test_everywhere_goes_to_every_worker_with_its_addresses(listener: Listener) -> None:
+    assert publish("x", facility=EVERYWHERE, broadcast=True, groups=["staff"]) == 1
+    name, message = listener.next() or (b"", Message(b"", True))
+    assert name == everywhere_name("wsredis")
+    assert message.data == "x"
+    assert list(message.addresses) == [address("wsredis", "broadcast", ""), address("wsredis", "group", "staff")]
+    assert listener.all() == []
+
+
+def test_another_prefix_is_another_world(listener: Listener, configured: RedisServer) -> None:
+    with override_settings(WSREDIS={"URL": configured.url, "PREFIX": "my:site"}):
+        publish("x", facility="news", broadcast=True)
+    assert listener.all() == [(b"my%3Asite:broadcast:news", "x")]
+
+
+def test_the_number_of_workers_that_received_it_is_returned(configured: RedisServer) -> None:
+    with configured.client() as client, client.pubsub() as one, client.pubsub() as two:
+        assert publish("x", facility="news", broadcast=True) == 0
+        for pubsub in (one, two):
+            pubsub.subscribe(name_of("broadcast", ""))
+            pubsub.get_message(timeout=5)
+        assert publish("x", facility="news", broadcast=True) == 2
+        assert publish("x", facility="news", broadcast=True, users=["nobody"]) == 2
+        assert publish("x", facility="news", broadcast=True, expire=5) == 2
+        two.subscribe(name_of("user", "alice"))
+        two.get_message(timeout=5)
+        assert publish("x", facility="news", broadcast=True, users=["alice"]) == 3
+
+
+def commands_processed(client: redis_py.Redis) -> dict[str, int]:
+    return {name: stats["calls"] for name, stats in client.info("commandstats").items()}
+
+
+def test_many_channels_go_out_in_one_pipeline(configured: RedisServer, listener: Listener) -> None:
+    users = [f"user{number}" for number in range(500)]
+    publisher = Publisher(facility="news", users=users)
+    publisher.publish_message("warm up")
+    with configured.client() as client:
+        before = client.info("stats")["total_reads_processed"]
+        assert publisher.publish_message("x") == 500
+        reads = client.info("stats")["total_reads_processed"] - before
+    assert reads < 50, "500 commands came in few pieces"
+    assert len(listener.all()) == 1000
+
+
+def test_a_publisher_can_be_used_again(listener: Listener) -> None:
+    publisher = Publisher(facility="news", broadcast=True)
+    assert [publisher.publish_message(text) for text in ("a", "b")] == [1, 1]
+    assert [data for _, data in listener.all()] == ["a", "b"]
+
+
+# One connection
+
+
+def client_ids(server: RedisServer) -> set[str]:
+    with server.client() as client:
+        me = str(client.client_id())
+        return {c["id"] for c in client.client_list() if c["id"] != me}
+
+
+def test_a_thousand_calls_use_one_connection(configured: RedisServer) -> None:
+    publish("x", facility="news", broadcast=True)
+    with configured.client() as client:
+        before = client.info("stats")["total_connections_received"]
+        for number in range(1000):
+            publish(str(number), facility="news", broadcast=True, expire=number % 2)
+        assert client.info("stats")["total_connections_received"] == before
+
+
+SCRIPT = """
+import os, sys
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.project.settings"
+import django
+django.setup()
+from django_wsredis import publish
+for number in range(1000):
+    publish(str(number), facility="news", broadcast=True)
+import redis
+ids = {c["id"] for c in redis.Redis.from_url(os.environ["TEST_REDIS_URL"]).client_list()}
+print(len(ids), "gevent" in sys.modules, "uwsgi" in sys.modules)
+"""
+
+
+def run_python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, "TEST_DATABASE": str(DATABASE), **env},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_a_script_publishes_on_one_connection_without_gevent(own_redis: RedisServer) -> None:
+    done = run_python(SCRIPT, TEST_REDIS_URL=own_redis.url)
+    assert done.stderr == ""
+    assert done.stdout == "2 False False\n"  # its own, and the one that asks
+
+
+def test_threads_can_publish(listener: Listener) -> None:
+    errors: list[BaseException] = []
+
+    def publish_some(thread: int) -> None:
+        try:
+            for number in range(50):
+                publish([thread, number], facility="news", broadcast=True)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=publish_some, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert errors == []
+    received = [data for _, data in listener.all()]
+    assert len(received) == 200
+    for thread_number in range(4):
+        own = [data for data in received if str(data).startswith(f"[{thread_number},")]
+        assert own == [f"[{thread_number}, {number}]" for number in range(50)]
+
+
+FORKING = """
+import os, sys
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.project.settings"
+import django
+django.setup()
+from django_wsredis import publish
+publish("before", facility="news", broadcast=True)
+children = []
+for child in range(3):
+    pid = os.fork()
+    if not pid:
+        for number in range(100):
+            publish(f"{child}:{number}", facility="news", broadcast=True)
+        os._exit(0)
+    children.append(pid)
+for number in range(100):
+    publish(f"parent:{number}", facility="news", broadcast=True)
+print([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children])
+"""
+
+
+def test_children_of_a_fork_publish_on_connections_of_their_own(configured: RedisServer, listener: Listener) -> None:
+    done = run_python(FORKING, TEST_REDIS_URL=configured.url)
+    assert (done.stdout, done.stderr) == ("[0, 0, 0]\n", "")
+    received = [str(data) for _, data in listener.all()]
+    for who in ("0", "1", "2", "parent"):
+        assert [data for data in received if data.startswith(f"{who}:")] == [f"{who}:{n}" for n in range(100)]
+
+
+def test_a_connection_that_redis_closed_is_replaced(configured: RedisServer) -> None:
+    publish("x", facility="news", broadcast=True)
+    with configured.client() as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+    assert publish("x", facility="news", broadcast=True) == 0
+
+
+def test_a_redis_that_came_back_is_used_again(own_redis: RedisServer) -> None:
+    with override_settings(WSREDIS={"URL": own_redis.url}):
+        publish("x", facility="news", broadcast=True)
+        own_redis.kill()
+        with pytest.raises(BrokerUnavailable):
+            publish("x", facility="news", broadcast=True)
+        own_redis.start()
+        assert publish("x", facility="news", broadcast=True) == 0
+
+
+# Wrong arguments
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({}, "name an audience"),
+        ({"groups": []}, "name an audience"),
+        ({"facility": "", "broadcast": True}, "facility is ''"),
+        ({"facility": "x" * 201, "broadcast": True}, "1 to 200 characters"),
+        ({"facility": None, "broadcast": True}, "facility is None"),
+        ({"facility": b"news", "broadcast": True}, "facility is b'news'"),
+        ({"facility": SELF, "broadcast": True}, "facility is SELF"),
+        ({"users": 5}, "users is 5; it is a list of names"),
+        ({"users": None}, "users is None"),
+        ({"users": b"alice"}, "users is b'alice'"),
+        ({"users": {"alice": 1}}, "it is a list of names"),
+        ({"users": False}, "users is False"),
+        ({"users": [5]}, "users holds 5"),
+        ({"users": [""]}, "users holds ''"),
+        ({"users": ""}, "users holds ''"),
+        ({"groups": [None]}, "groups holds None"),
+        ({"groups": [b"staff"]}, "groups holds b'staff'"),
+        ({"users": [AnonymousUser()]}, "users holds ''"),
+        ({"sessions": [SessionStore()]}, "sessions holds None"),
+        ({"users": [SELF]}, "users=[SELF] needs request="),
+        ({"sessions": True}, "sessions=[SELF] needs request="),
+        ({"users": EVERYWHERE}, "users holds EVERYWHERE"),
+        ({"broadcast": True, "expire": -1}, "expire is -1"),
+        ({"broadcast": True, "expire": 1.5}, "expire is 1.5"),
+        ({"broadcast": True, "expire": "5"}, "expire is '5'"),
+        ({"broadcast": True, "expire": True}, "expire is True"),
+        ({"broadcast": True, "facility": EVERYWHERE, "expire": 5}, "kept on none"),
+        ({"broadcast": True, "message": {1, 2}}, "what JSON can hold"),
+        ({"broadcast": True, "message": "\ud800"}, "UTF-8"),
+        ({"broadcast": True, "audience": "all"}, "audience"),
+    ],
+)
+def test_wrong_types_are_a_type_error_that_says_what_is_wrong(
+    listener: Listener, arguments: dict[str, Any], said: str
+) -> None:
+    arguments = {"message": "x", "facility": "news", **arguments}
+    with pytest.raises(TypeError) as raised:
+        publish(arguments.pop("message"), **arguments)
+    assert said in str(raised.value)
+    assert listener.all() == []
+
+
+@pytest.mark.parametrize("names", [["a\ud800"], "\ud800"])
+def test_a_name_that_utf8_cannot_hold_is_a_type_error(configured: RedisServer, names: Any) -> None:
+    for argument in ("users", "groups", "sessions"):
+        with pytest.raises(TypeError, match=argument):
+            publish("x", facility="news", **{argument: names})
+
+
+def test_publish_takes_its_arguments_by_name() -> None:
+    with pytest.raises(TypeError):
+        publish("x", "news", True)  # type: ignore[misc]
+
+
+# Redis is away
+
+
+@contextmanager
+def silent_port() -> Iterator[int]:
+    """A port that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@contextmanager
+def with_url(url: str) -> Iterator[None]:
+    with override_settings(WSREDIS={"URL": url}):
+        yield
+
+
+def unavailable() -> str:
+    """Return what a publisher is told, in bounded time, with and without something to keep."""
+    said = []
+    for act in (
+        lambda: publish("x", facility="news", broadcast=True),
+        lambda: publish("x", facility="news", users=["a", "b"], expire=5),
+        lambda: fetch_message(None, "news"),
+    ):
+        began = time.monotonic()
+        with pytest.raises(BrokerUnavailable) as raised:
+            act()
+        assert time.monotonic() - began < BOUND_SECONDS
+        said.append(str(raised.value))
+    assert all("\n" not in text for text in said)
+    return " ".join(said)
+
+
+def test_a_refused_port_is_unavailable() -> None:
+    port = free_port()
+    with with_url(f"redis://127.0.0.1:{port}/0"):
+        said = unavailable()
+    assert f"redis://127.0.0.1:{port}/0" in said
+    assert "WSREDIS['URL']" in said
+
+
+def test_a_port_that_accepts_but_never_answers_is_unavailable_in_bounded_time() -> None:
+    with silent_port() as port, with_url(f"redis://127.0.0.1:{port}/0"):
+        said = unavailable()
+    assert "did not answer within 2 s" in said
+
+
+def test_a_missing_unix_socket_is_unavailable(tmp_path: Path) -> None:
+    with with_url(f"unix://{tmp_path}/missing.sock"):
+        assert "missing.sock" in unavailable()
+
+
+def test_an_embedded_server_that_does_not_run_says_how_to_start_it(folder: Path) -> None:
+    with with_url(f"embedded://{folder}"):
+        said = unavailable()
+    assert "runwsserver" in said
+    assert str(folder) in said
+
+
+def test_a_stopped_redis_is_unavailable_in_bounded_time(own_redis: RedisServer) -> None:
+    import signal
+
+    with with_url(own_redis.url):
+        publish("x", facility="news", broadcast=True)
+        own_redis.process.popen.send_signal(signal.SIGSTOP)
+        try:
+            assert "did not answer" in unavailable()
+        finally:
+            own_redis.process.popen.send_signal(signal.SIGCONT)
+        wait_until(lambda: publish("y", facility="news", broadcast=True) == 0)
+
+
+SECRET = "s3cr3t-pass"
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:{}@127.0.0.1:{}/0", "redis://user:{}@127.0.0.1:{}/0", "redis://127.0.0.1:{1}/0?password={0}"]
+)
+def test_the_password_is_never_in_the_text(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    with with_url(url.format(SECRET, free_port())):
+        assert SECRET not in unavailable()
+    with silent_port() as port, with_url(url.format(SECRET, port)), pytest.raises(BrokerUnavailable) as raised:
+        publish("x", facility="news", broadcast=True)
+    assert SECRET not in str(raised.value) + caplog.text
+
+
+def test_a_wrong_password_is_unavailable_and_not_shown(own_redis: RedisServer) -> None:
+    with own_redis.client() as client:
+        client.config_set("requirepass", "right")
+        with with_url(f"unix://:{SECRET}@{own_redis.socket}"), pytest.raises(BrokerUnavailable) as raised:
+            publish("x", facility="news", broadcast=True)
+    assert SECRET not in str(raised.value)
+    with with_url(f"unix://:right@{own_redis.socket}"):
+        assert publish("x", facility="news", broadcast=True) == 0
+
+
+def test_a_command_that_redis_refuses_is_unavailable(configured: RedisServer) -> None:
+    with configured.client() as client:
+        client.set(name_of("broadcast", ""), "not a stream")
+    with pytest.raises(BrokerUnavailable, match="refused a command.*WRONGTYPE"):
+        publish("x", facility="news", broadcast=True, expire=5)
+
+
+# What is kept
+
+
+def test_a_kept_message_is_one_entry_that_expires(configured: RedisServer, listener: Listener) -> None:
+    name = name_of("broadcast", "")
+    with configured.client() as client:
+        for text in ("first", "second"):
+            assert publish(text, facility="news", broadcast=True, expire=100) == 1
+        (entry,) = client.xrange(name)
+        assert 90 < client.ttl(name) <= 100
+    arrived = [listener.next(), listener.next()]
+    assert [got and got[1].data for got in arrived] == ["first", "second"]
+    assert arrived[1] is not None
+    assert arrived[1][1].id == entry[0], "what came live has the id of what is kept"
+    assert decode(entry[1][b"m"], entry[0]).data == "second"
+
+
+def test_zero_keeps_nothing_and_leaves_what_is_kept(configured: RedisServer) -> None:
+    with override_settings(WSREDIS={"URL": configured.url, "EXPIRE": 100}), configured.client() as client:
+        publish("x", facility="news", broadcast=True, expire=0)
+        assert client.keys() == []
+        publish("kept", facility="news", broadcast=True)
+        assert 90 < client.ttl(name_of("broadcast", "")) <= 100
+        publish("y", facility="news", broadcast=True, expire=0)
+        assert fetch_message(None, "news") == "kept"
+        publish("z", facility=EVERYWHERE, broadcast=True)
+        assert len(client.keys()) == 1
+
+
+def test_nothing_is_kept_by_default(configured: RedisServer) -> None:
+    publish("x", facility="news", broadcast=True)
+    with configured.client() as client:
+        assert client.keys() == []
+    assert fetch_message(None, "news") is None
+
+
+@pytest.mark.parametrize("message", ["text", "", b"binary", b"", b"\xffW\x00envelope?", '{"a": 1}'])
+def test_a_kept_message_is_fetched_as_it_was(configured: RedisServer, message: str | bytes) -> None:
+    publish(message, facility="news", broadcast=True, expire=100)
+    assert fetch_message(None, "news") == message
+    assert fetch_message(None, "other") is None
+
+
+def test_any_means_the_sessions_then_the_users_then_the_groups_then_everybodys(configured: RedisServer) -> None:
+    request = visitor("alice")
+    others = visitor("bob")
+    for audience in ("broadcast", "group", "user", "session"):
+        arguments: dict[str, Any] = {"broadcast": True} if audience == "broadcast" else {f"{audience}s": [SELF]}
+        publish(f"for {audience}", facility="news", request=request, expire=100, **arguments)
+        assert fetch_message(request, "news") == f"for {audience}"
+    for audience in ("broadcast", "group", "user", "session"):
+        assert fetch_message(request, "news", audience) == f"for {audience}"
+        assert fetch_message(others, "news", audience) == ("for broadcast" if audience == "broadcast" else None)
+    assert fetch_message(visitor(has_session=False), "news") == "for broadcast"
+
+
+@pytest.mark.parametrize(("facility", "audience"), [("news", "groups"), ("news", ""), ("", "any"), (None, "any")])
+def test_fetching_with_wrong_arguments_is_a_type_error(configured: RedisServer, facility: Any, audience: str) -> None:
+    with pytest.raises(TypeError):
+        fetch_message(None, facility, audience)
+
+
+def test_fetching_for_who_has_none_of_the_audience_is_nothing(configured: RedisServer) -> None:
+    assert fetch_message(visitor(has_session=False), "news", "user") is None
+
+
+# Transactions
+
+
+@pytest.fixture
+def second_database() -> Iterator[None]:
+    """A second database, in memory."""
+    connections.settings["second"] = connections.configure_settings(
+        {"default": {}, "second": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+    )["second"]
+    yield
+    connections["second"].close()
+    del connections["second"]
+    del connections.settings["second"]
+
+
+def say(text: str, **options: Any) -> int | None:
+    return publish(text, facility="news", broadcast=True, **options)
+
+
+def heard(listener: Listener) -> list[str | bytes]:
+    return [data for _, data in listener.all()]
+
+
+def test_inside_a_transaction_a_message_waits_for_the_commit(listener: Listener) -> None:
+    with transaction.atomic():
+        assert say("one") is None
+        assert say("two") is None
+        assert heard(listener) == []
+    assert heard(listener) == ["one", "two"]
+
+
+def test_after_a_rollback_nothing_is_sent(listener: Listener) -> None:
+    with pytest.raises(RuntimeError), transaction.atomic():
+        say("never")
+        raise RuntimeError
+    assert heard(listener) == []
+
+
+def test_a_savepoint_that_is_rolled_back_takes_its_messages_with_it(listener: Listener) -> None:
+    with transaction.atomic():
+        say("one")
+        with pytest.raises(RuntimeError), transaction.atomic():
+            say("never")
+            raise RuntimeError
+        with transaction.atomic():
+            say("two")
+        assert heard(listener) == []
+    assert heard(listener) == ["one", "two"]
+
+
+def test_a_switch_sends_at_once(listener: Listener) -> None:
+    with pytest.raises(RuntimeError), transaction.atomic():
+        assert say("at once", on_commit=False) == 1
+        raise RuntimeError
+    assert heard(listener) == ["at once"]
+
+
+def test_a_message_waits_for_all_databases(listener: Listener, second_database: None) -> None:
+    with transaction.atomic(using="second"):
+        with transaction.atomic():
+            assert say("x") is None
+        assert heard(listener) == []
+    assert heard(listener) == ["x"]
+    with transaction.atomic():
+        with transaction.atomic(using="second"):
+            assert say("y") is None
+        assert heard(listener) == []
+    assert heard(listener) == ["y"]
+
+
+def test_the_message_is_that_of_the_call_not_of_the_commit(listener: Listener) -> None:
+    message = {"a": 1}
+    with transaction.atomic():
+        say(message)  # type: ignore[arg-type]
+        message["a"] = 2
+    assert heard(listener) == ['{"a": 1}']
+
+
+def test_wrong_types_are_told_inside_a_transaction_too(configured: RedisServer) -> None:
+    with transaction.atomic(), pytest.raises(TypeError):
+        say({1})  # type: ignore[arg-type]
+
+
+def test_a_failure_after_the_commit_is_logged_and_not_raised(caplog: pytest.LogCaptureFixture) -> None:
+    with with_url(f"redis://127.0.0.1:{free_port()}/0"), transaction.atomic():
+        say("lost")
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert "was not sent after its transaction" in record.getMessage()
+
+
+def test_another_threads_transaction_does_not_matter(listener: Listener) -> None:
+    results: list[int | None] = []
+    with transaction.atomic():
+        thread = threading.Thread(target=lambda: results.append(say("x")))
+        thread.start()
+        thread.join(30)
+        assert results == [1]
+    assert heard(listener) == ["x"]

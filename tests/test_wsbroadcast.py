@@ -1,0 +1,292 @@
+"""`manage.py wsbroadcast`: one message from the shell."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import override_settings
+
+from django_wsredis import fetch_message
+from django_wsredis.channels import Channel, address, everywhere_name, redis_name, session_digest
+
+from .conftest import DATABASE
+from .servers import ROOT, RedisServer, free_port
+from .test_publisher import Listener
+
+MANAGE = str(ROOT / "tests/project/manage.py")
+
+
+@pytest.fixture
+def listener(configured: RedisServer) -> Iterator[Listener]:
+    with configured.client() as client:
+        listener = Listener(client)
+        yield listener
+        listener.close()
+
+
+def wsbroadcast(*arguments: str) -> str:
+    output = io.StringIO()
+    call_command("wsbroadcast", *arguments, stdout=output)
+    return output.getvalue()
+
+
+def refused(*arguments: str) -> str:
+    with pytest.raises(CommandError) as raised:
+        wsbroadcast(*arguments)
+    text = str(raised.value)
+    assert "\n" not in text
+    return text
+
+
+def everywhere(listener: Listener) -> tuple[str | bytes, list[bytes]]:
+    """Return the one message that went to every facility, with its addresses."""
+    name, message = listener.next() or pytest.fail("nothing was published")
+    assert name == everywhere_name("wsredis")
+    assert listener.all() == []
+    return message.data, list(message.addresses)
+
+
+def name_of(audience: str, name: str, facility: str) -> bytes:
+    return redis_name("wsredis", Channel(audience, name, facility))
+
+
+# Who gets it
+
+
+def test_without_an_audience_it_goes_to_everybody_on_every_facility(listener: Listener) -> None:
+    said = wsbroadcast("hello")
+    assert said == "Sent to everybody on every facility: 1 worker received it.\n"
+    assert everywhere(listener) == ("hello", [address("wsredis", "broadcast", "")])
+
+
+def test_a_group_on_every_facility(listener: Listener) -> None:
+    said = wsbroadcast("--group", "staff", "the site sleeps at 5")
+    assert said == "Sent to group staff on every facility: 1 worker received it.\n"
+    assert everywhere(listener) == ("the site sleeps at 5", [address("wsredis", "group", "staff")])
+
+
+def test_groups_users_and_sessions_together(listener: Listener, alice: str) -> None:
+    options = ["--group", "staff", "--group", "chatters", "--user", "alice", "--user", "bob", "--session", alice]
+    said = wsbroadcast("x", *options)
+    assert said.startswith("Sent to group staff, group chatters, user alice, user bob, a session on every facility:")
+    assert alice not in said
+    _, addresses = everywhere(listener)
+    assert addresses == [
+        address("wsredis", *audience)
+        for audience in [
+            ("group", "staff"),
+            ("group", "chatters"),
+            ("user", "alice"),
+            ("user", "bob"),
+            ("session", session_digest(alice)),
+        ]
+    ]
+
+
+def test_a_facility_narrows_it(listener: Listener) -> None:
+    said = wsbroadcast("x", "--facility", "news/é", "--user", "alice")
+    assert said == "Sent to user alice on facility news/é: 1 worker received it.\n"
+    assert listener.all() == [(name_of("user", "alice", "news/é"), "x")]
+
+
+def test_several_audiences_on_a_facility_are_counted_each(listener: Listener) -> None:
+    said = wsbroadcast("x", "--facility", "news", "--user", "alice", "--group", "staff")
+    assert said.endswith(": 2 workers received it, counted for each audience.\n")
+    assert len(listener.all()) == 2
+
+
+def test_it_says_when_nobody_is_listening(configured: RedisServer) -> None:
+    assert wsbroadcast("x") == "Sent to everybody on every facility: no worker received it; nobody is listening there now.\n"
+
+
+# The message
+
+
+def test_a_message_comes_from_standard_input(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("two\nlines\n"))
+    wsbroadcast("-", "--facility", "news")
+    assert listener.all() == [(name_of("broadcast", "", "news"), "two\nlines")]
+
+
+@pytest.mark.parametrize("message", ['{"unread": 3}', "[]", '"text"', "3", "null", " [1] "])
+def test_json_is_sent_as_it_is_written(listener: Listener, message: str) -> None:
+    wsbroadcast(message, "--json", "--facility", "news")
+    assert [data for _, data in listener.all()] == [message]
+
+
+@pytest.mark.parametrize("message", ["{unread: 3}", "hello", "{'a': 1}", "[1,]", "NaN", '{"a": -Infinity}', "[" * 100_000])
+def test_bad_json_is_refused(listener: Listener, message: str) -> None:
+    assert refused(message, "--json").startswith("The message is not JSON: ")
+    assert listener.all() == []
+
+
+@pytest.mark.parametrize("given", ["", "\n"])
+def test_an_empty_message_is_refused(listener: Listener, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(given))
+    assert refused("-") == "The message is empty."
+    assert refused("") == "The message is empty."
+    assert listener.all() == []
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--group", "stuff"], "There is no group 'stuff'. Did you mean 'staff'? (--force sends anyway.)"),
+        (["--group", "staff", "--group", "chaters"], "There is no group 'chaters'. Did you mean 'chatters'?"),
+        (["--user", "alise"], "There is no user 'alise'. Did you mean 'alice'?"),
+        (["--user", "Bob"], "There is no user 'Bob'. Did you mean 'bob'?"),
+        (["--user", "zzzzzzzz"], "There is no user 'zzzzzzzz'. (--force sends anyway.)"),
+        (["--group", ""], "There is no group ''."),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(listener: Listener, options: list[str], said: str) -> None:
+    assert refused("x", *options).startswith(said)
+    assert listener.all() == []
+
+
+def test_force_sends_to_unknown_names(listener: Listener) -> None:
+    said = wsbroadcast("x", "--group", "stuff", "--user", "nobody", "--force")
+    assert said.startswith("Sent to group stuff, user nobody on every facility:")
+    assert everywhere(listener)[1] == [address("wsredis", "group", "stuff"), address("wsredis", "user", "nobody")]
+
+
+@pytest.mark.parametrize("option", ["--group", "--user", "--session"])
+def test_an_empty_name_cannot_be_forced(listener: Listener, option: str) -> None:
+    assert "not empty" in refused("x", option, "", "--force")
+    assert listener.all() == []
+
+
+# Options
+
+
+def test_a_dry_run_sends_nothing_and_needs_no_redis(listener: Listener) -> None:
+    said = wsbroadcast("héllo", "--group", "staff", "--dry-run")
+    assert said == "Would send 6 bytes to group staff on every facility.\n"
+    assert listener.all() == []
+    with override_settings(WSREDIS={"URL": f"redis://127.0.0.1:{free_port()}"}):
+        assert wsbroadcast("x", "--dry-run", "--facility", "news") == "Would send 1 bytes to everybody on facility news.\n"
+
+
+def test_a_dry_run_checks_the_names_too(configured: RedisServer) -> None:
+    assert "Did you mean 'staff'" in refused("x", "--group", "stuff", "--dry-run")
+
+
+def test_expire_keeps_it(configured: RedisServer) -> None:
+    wsbroadcast("kept", "--facility", "news", "--expire", "60")
+    assert fetch_message(None, "news") == "kept"
+    with configured.client() as client:
+        assert 50 < client.ttl(name_of("broadcast", "", "news")) <= 60
+
+
+def test_the_settings_expire_counts_on_a_facility(configured: RedisServer) -> None:
+    with override_settings(WSREDIS={"URL": configured.url, "EXPIRE": 60}):
+        wsbroadcast("not kept", "--facility", "news", "--expire", "0")
+        assert fetch_message(None, "news") is None
+        wsbroadcast("kept", "--facility", "news")
+        wsbroadcast("not kept")
+        assert fetch_message(None, "news") == "kept"
+
+
+@pytest.mark.parametrize("options", [["--expire", "60"], ["--expire", "0"], ["--expire", "-1", "--facility", "news"]])
+def test_expire_is_refused_where_nothing_can_be_kept(listener: Listener, options: list[str]) -> None:
+    assert refused("x", *options).startswith("--expire takes seconds, 0 or more, and needs --facility")
+    assert listener.all() == []
+
+
+@pytest.mark.parametrize("facility", ["", "x" * 201, "\ud800"])
+def test_a_facility_that_is_none_is_refused(listener: Listener, facility: str) -> None:
+    assert "is no facility" in refused("x", "--facility", facility)
+    assert listener.all() == []
+
+
+@pytest.mark.parametrize("options", [["--expire", "soon"], ["--nonsense"], ["--group"], ["a second message"]])
+def test_wrong_options_are_refused(options: list[str]) -> None:
+    with pytest.raises(CommandError):
+        wsbroadcast("x", *options)
+
+
+def test_a_message_is_sent_inside_a_transaction_too(listener: Listener) -> None:
+    from django.db import transaction
+
+    with transaction.atomic():
+        wsbroadcast("x", "--facility", "news")
+        assert len(listener.all()) == 1
+
+
+# As a process
+
+
+def manage_py(*arguments: str | bytes, input: bytes | None = None, **env: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, MANAGE, "wsbroadcast", *arguments],
+        env={**os.environ, "TEST_DATABASE": str(DATABASE), **env},
+        cwd=ROOT,
+        input=input,
+        capture_output=True,
+        timeout=60,
+    )
+
+
+def is_one_clear_line(done: subprocess.CompletedProcess[bytes]) -> bool:
+    text = done.stderr.decode(errors="replace")
+    return done.returncode == 1 and done.stdout == b"" and text.count("\n") == 1 and text.startswith("CommandError: ")
+
+
+def test_the_command_works_from_a_shell(configured: RedisServer, listener: Listener) -> None:
+    done = manage_py("--group", "staff", "-", input="héllo\n".encode(), TEST_REDIS_URL=configured.url)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == b"Sent to group staff on every facility: 1 worker received it.\n"
+    assert everywhere(listener)[0] == "héllo"
+
+
+def test_redis_away_is_one_line_and_exit_status_1() -> None:
+    done = manage_py("hello", TEST_REDIS_URL=f"redis://:secret@127.0.0.1:{free_port()}/0")
+    assert is_one_clear_line(done), done
+    assert b"cannot be reached" in done.stderr
+    assert b"secret" not in done.stderr
+
+
+def test_an_embedded_server_that_does_not_run_is_one_line_that_says_how_to_start_it(folder: Any) -> None:
+    done = manage_py("hello", TEST_REDIS_URL=f"embedded://{folder}")
+    assert is_one_clear_line(done), done
+    assert b"runwsserver" in done.stderr
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "input", "said"),
+    [
+        ([b"\xff"], None, b"not text"),
+        (["-"], b"\xff\xfe", b"not text"),
+        (["x", "--user", b"\xff", "--force"], None, b"UTF-8"),
+        (["x", "--group", b"\xff"], None, b""),
+    ],
+)
+def test_bytes_that_are_no_text_are_one_line_and_exit_status_1(
+    configured: RedisServer, arguments: list[str | bytes], input: bytes | None, said: bytes
+) -> None:
+    for locale in ("C.UTF-8", "C"):
+        done = manage_py(*arguments, input=input, TEST_REDIS_URL=configured.url, LC_ALL=locale)
+        assert is_one_clear_line(done), done
+        assert said in done.stderr
+
+
+def test_help_shows_examples() -> None:
+    done = manage_py("--help")
+    assert done.returncode == 0
+    text = done.stdout.decode()
+    examples = [line.strip() for line in text.splitlines() if line.startswith("  ./manage.py wsbroadcast")]
+    assert len(examples) >= 3
+    assert '  date | ./manage.py wsbroadcast --facility clock --expire 60 -' in text
+    for option in ("--facility", "--group", "--user", "--session", "--expire", "--json", "--force", "--dry-run"):
+        assert option in text
