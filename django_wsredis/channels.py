@@ -1,4 +1,4 @@
-"""Names: audience × facility, and the Redis name that stands for them. Knows no settings, no Redis, no Django models."""
+"""Names: audience × facility, and the Redis name that stands for them. Knows no settings, Redis or models."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Settings:
     ping_interval: float = 20.0  # seconds
     ping_timeout: float = 20.0  # seconds
     max_message_bytes: int = 1024 * 1024
-    max_outbox_bytes: int = 1024 * 1024
+    max_outbox_bytes: int = 4 * 1024 * 1024
     max_sockets: int | None = None  # per worker; None: as many as it may open files
     compression: int = 256  # bytes: smaller messages are not compressed; 0: none is
     subprotocols: tuple[str, ...] = ()

@@ -100,7 +100,7 @@ def facility_of(environ: dict[str, Any], websocket_url: str) -> str:
     if not path.startswith(websocket_url):
         raise NotFound(f"the path {path!r} is not below WEBSOCKET_URL {websocket_url!r}; does a proxy strip it?")
     try:
-        facility = path.removeprefix(websocket_url).encode("latin-1").decode()  # PEP 3333: bytes in disguise
+        facility: str = path.removeprefix(websocket_url).encode("latin-1").decode()  # PEP 3333: bytes in disguise
     except UnicodeError as error:
         raise HandshakeError("the path is not UTF-8") from error
     if not is_facility(facility):
@@ -166,10 +166,10 @@ def authenticate(request: HttpRequest, process_request: Any) -> None:
     if apps.is_installed("django.contrib.sessions") or not django_settings.SESSION_ENGINE.endswith(".db"):
         SessionMiddleware(_no_response).process_request(request)
         request.session.keys()  # reads the session: a key that names none is dropped here
-    if request.session.modified:  # but by signed_cookies, which begins a new session and keeps the wrong key
-        request.session = type(request.session)()
-    # After a rotation of SECRET_KEY Django would rename the session, and no response can bring the browser its new key.
-    request.session.cycle_key = lambda: None  # type: ignore[method-assign]
+        if request.session.modified:  # but by signed_cookies, which begins a new session and keeps the wrong key
+            request.session = type(request.session)()
+        # After a rotation of SECRET_KEY Django would rename the session: no response can bring the browser the new key.
+        request.session.cycle_key = lambda: None  # type: ignore[method-assign]
     if apps.is_installed("django.contrib.auth"):
         from django.contrib.auth.middleware import AuthenticationMiddleware  # has models: only if they are installed
 

@@ -223,14 +223,10 @@ def _seconds(expire: int | None, facility: str | _Special) -> int:
 def _send(commands: list[tuple[Any, ...]]) -> int:
     if not commands:  # SELF was nobody
         return 0
-    with redis.translated():
-        client = redis.get_client()
-        if len(commands) == 1:
-            return int(client.execute_command(*commands[0]))
-        with client.pipeline(transaction=False) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
-            return sum(pipeline.execute())
+    with redis.translated(), redis.get_client().pipeline(transaction=False) as pipeline:
+        for command in commands:
+            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+        return sum(pipeline.execute())
 
 
 def _send_logged(commands: list[tuple[Any, ...]]) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.connection import AbstractConnection, ConnectionPool
+from redis.connection import ConnectionInterface, ConnectionPool
 from redis.retry import Retry
 
 from . import embedded
@@ -59,14 +59,14 @@ def get_client() -> redis.Redis:
     return _client(get_settings().url, os.getpid())
 
 
-def connect_link(url: str, client_name: str) -> AbstractConnection:
+def connect_link(url: str, client_name: str) -> ConnectionInterface:
     """Return an open connection that speaks RESP3, on which replies and published messages come in one order.
 
     Blocks. Raises BrokerUnavailable. Needs Redis 6.2 (exclusive stream ranges) or any Valkey.
     """
     with translated(url):
         connection = _pool(url, protocol=3, client_name=client_name).make_connection()
-        connection.connect()
+        connection.connect()  # type: ignore[no-untyped-call]
     return connection
 
 

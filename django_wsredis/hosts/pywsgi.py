@@ -30,7 +30,7 @@ _END = object()
 access_logger = logging.getLogger("django.server")
 
 
-class DetachingHandler(WSGIHandler):  # type: ignore[misc]
+class DetachingHandler(WSGIHandler):
     """gevent's request handler, which offers the application to detach the socket."""
 
     is_detached = False
@@ -57,19 +57,19 @@ class DetachingHandler(WSGIHandler):  # type: ignore[misc]
         if self.is_detached:
             # before the handler's own end, which would read, and so steal, what the websocket sends
             self.socket.close()
-            self.socket = None
+            self.socket = None  # type: ignore[assignment]
         return result
 
     def _handle_client_error(self, ex: Exception) -> Any:
         if isinstance(ex, ConnectionError):  # it went away in the middle of its headers: no traceback for that
             return None
-        return super()._handle_client_error(ex)
+        return super()._handle_client_error(ex)  # type: ignore[misc]  # not in the stubs
 
     def log_request(self) -> None:
         """Log as Django's development server does."""
         code = self.code or int(self.status or 0)
         level = logging.ERROR if code >= 500 else logging.WARNING if code >= 400 else logging.INFO
-        line = self.requestline.rstrip()
+        line = (self.requestline or "").rstrip()
         access_logger.log(level, '"%s" %s %s', line, code, self.response_length, extra={"status_code": code})
 
 
@@ -103,7 +103,7 @@ class _Call:
         self._application = application
         self._environ = environ
         self._loop = gevent.get_hub().loop
-        self._queue: Queue = Queue()
+        self._queue: Queue[Any] = Queue()
         self._room = threading.Semaphore(CHUNKS_AHEAD)
         self._is_abandoned = False
 

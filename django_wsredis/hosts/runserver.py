@@ -22,7 +22,7 @@ class DetachingServer(WSGIServer):
         self.detached: set[socket.socket] = set()
 
     def get_app(self) -> Any:
-        application = super().get_app()
+        application: Any = super().get_app()
 
         def ending(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
             response: Iterable[bytes] = application(environ, start_response)
@@ -45,6 +45,8 @@ class DetachingRequestHandler(WSGIRequestHandler):
     """Django's own request handler, which offers the application to detach the socket."""
 
     server: DetachingServer
+    request: Any  # a socket, and None in `connection` once that is detached; the stubs say something else
+    connection: Any
     is_detached = False
 
     def get_environ(self) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import atexit
 import os
 import threading
 from concurrent.futures import Future
-from typing import Any
 
 import gevent
 
@@ -17,7 +16,7 @@ STOP_SECONDS = 1.0  # for the closing handshakes when the process ends
 
 _loops: dict[int, Loop] = {}  # by process id: a fork has none of its own yet
 _lock = threading.Lock()
-_goodbye: list[Any] = [1001, "the server stops"]  # close code (RFC 6455, 7.4.1) and reason
+_goodbye = (1001, "the server stops")  # close code (RFC 6455, 7.4.1) and reason
 
 
 def adopt_hub() -> Loop:
@@ -58,11 +57,12 @@ def _run_in_thread(started: Future[Loop]) -> None:
 
 def expect_restart(**_: object) -> None:
     """The process is about to be restarted: sockets are told to come back."""
-    _goodbye[:] = 1012, "the server restarts"
+    global _goodbye
+    _goodbye = (1012, "the server restarts")
 
 
 def stop() -> None:
     """Close this process's sockets and end its loop, if it has one. From any thread; blocks."""
     loop = _loops.pop(os.getpid(), None)
     if loop is not None:
-        loop.drain(*_goodbye, STOP_SECONDS)
+        loop.drain(*_goodbye, seconds=STOP_SECONDS)

@@ -9,17 +9,17 @@ from __future__ import annotations
 import _socket
 import logging
 import socket
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from websockets.frames import Frame, Opcode
-from websockets.protocol import OPEN, SEND_EOF, SERVER, Protocol
+from websockets.frames import Opcode
+from websockets.protocol import OPEN, SEND_EOF
 
 from ..exceptions import ConnectionClosed
 from ..messages import UNCOMPRESSED, Message
 from .assembler import Assembler, seconds_allowed, text_or_binary
+from .outbox import Outbox
+from .protocol import ServerProtocol
 
 if TYPE_CHECKING:
     from .loop import Loop
@@ -27,24 +27,9 @@ if TYPE_CHECKING:
 READ, WRITE = 1, 2  # gevent's masks for I/O watchers
 
 READ_BYTES = 64 * 1024  # at one readiness: then the other sockets have their turn
-WRITE_BUFFERS = 64  # frames in one system call
 CLOSE_SECONDS = 2.0  # for the peer's answer to a close frame, and to read what was sent before it
 
 logger = logging.getLogger("django_wsredis.connection")
-protocol_logger = logging.getLogger("django_wsredis.protocol")
-protocol_logger.setLevel(logging.WARNING)  # it has a line for each frame
-
-
-class ServerProtocol(Protocol):
-    """The Sans-I/O protocol, but for a close frame in the middle of a fragmented message.
-
-    RFC 6455, 5.4, allows control frames there, and Autobahn's case 7.1.5 wants it answered as any other.
-    """
-
-    def recv_frame(self, frame: Frame) -> None:
-        if frame.opcode is Opcode.CLOSE:
-            self.current_size = None
-        super().recv_frame(frame)
 
 
 class Connection:
@@ -59,7 +44,6 @@ class Connection:
         "_ends_when_flushed",
         "_has_left",
         "_is_gone",
-        "_is_mid_frame",
         "_reader",
         "_socket",
         "_writer",
@@ -73,8 +57,6 @@ class Connection:
         "on_leave",
         "on_message",
         "outbox",
-        "outbox_bytes",
-        "progressed_at",
         "protocol",
         "publish_to",
         "slot",
@@ -101,16 +83,13 @@ class Connection:
         self.key: bytes | None = None
         self.channels: tuple[bytes, ...] = ()
         self.slot = 0  # of the keepalive
-        self.protocol = ServerProtocol(SERVER, max_size=loop.settings.max_message_bytes, logger=protocol_logger)
-        self.protocol.extensions = list(extensions)
+        self.protocol = ServerProtocol(loop.settings.max_message_bytes, extensions)
         self.assembler: Assembler | None = None
-        self.outbox: deque[bytes | memoryview] | None = deque()  # None: the kernel took all there was
-        self.outbox_bytes = 0
-        self.last_received = self.progressed_at = loop.now()
+        self.outbox: Outbox | None = Outbox(loop.now())  # None: the kernel took all there was
+        self.last_received = loop.now()
         self.message_began_at: float | None = None
-        self._is_mid_frame = False
         self._ends_when_flushed = self._has_left = self._is_gone = False
-        self._socket: _socket.socket | None = None
+        self._socket: Any = None  # a _socket.socket, from attach() to abort()
         self._reader: Any = None
         self._writer: Any = None
         self._abort_timer: Any = None
@@ -128,7 +107,7 @@ class Connection:
             sock.close()
             return
         self._socket = sock
-        self.last_received = self.progressed_at = self.loop.now()
+        self.last_received = self.loop.now()
         self._reader = self.loop.io(sock.fileno(), READ)
         self._reader.start(self._on_readable)
         self._flush()
@@ -141,10 +120,9 @@ class Connection:
 
     def close_slow(self) -> None:
         """Close a peer that does not keep up (1013): what waits for it, but the rest of a begun frame, is dropped."""
-        if self.outbox and self.is_open:
-            logger.info("A socket is closed (1013): it is too slow, and %d bytes wait for it.", self.outbox_bytes)
-            kept = [self.outbox[0]] if self._is_mid_frame else []
-            self.outbox, self.outbox_bytes = deque(kept), sum(map(len, kept))
+        if self.outbox is not None and self.is_open:
+            logger.info("A socket is closed (1013): it is too slow, and %d bytes wait for it.", self.outbox.bytes)
+            self.outbox.drop()
             self.close(1013, "too slow")
 
     def fail(self, code: int, reason: str = "") -> None:
@@ -166,17 +144,17 @@ class Connection:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-        self.outbox, self.outbox_bytes, self.assembler = None, 0, None
+        self.outbox = self.assembler = None
         self.loop.forget(self)
 
     def check(self, now: float) -> bool:
         """Look for a peer that takes, or sends, its bytes too slowly; return whether to look again later."""
         settings = self.loop.settings
-        if self.outbox and now - self.progressed_at > settings.ping_timeout:
+        if self.outbox is not None and now - self.outbox.progressed_at > settings.ping_timeout:
             self.close_slow()
-        if self.message_began_at is not None:
-            if now - self.message_began_at > seconds_allowed(settings.max_message_bytes):
-                self.fail(1008, "the message took too long")
+        began_at = self.message_began_at
+        if began_at is not None and now - began_at > seconds_allowed(settings.max_message_bytes):
+            self.fail(1008, "the message took too long")
         return not self._is_gone and (self.outbox is not None or self.message_began_at is not None)
 
     def _leave(self) -> None:
@@ -250,17 +228,14 @@ class Connection:
 
     def _write_later(self, data: bytes, sent: int) -> None:
         """Keep what the kernel did not take of a frame."""
+        settings = self.loop.settings
         if self.outbox is None:
-            self._is_mid_frame = sent > 0
-            self.outbox = deque()
-            self.progressed_at = self.loop.now()
+            self.outbox = Outbox(self.loop.now())
             self._wait_until_writable()
-        elif self.outbox and self.is_open and self.outbox_bytes + len(data) > self.loop.settings.max_outbox_bytes:
+        elif self.is_open and self.outbox.bytes and self.outbox.bytes + len(data) > settings.max_outbox_bytes:
             self.loop.call_soon(self.close_slow)
             return
-        rest = memoryview(data)[sent:] if sent else data
-        self.outbox.append(rest)
-        self.outbox_bytes += len(rest)
+        self.outbox.add(data, sent)
 
     def _wait_until_writable(self) -> None:
         if self._writer is None:
@@ -270,16 +245,16 @@ class Connection:
 
     def _flush(self) -> None:
         """Send what the outbox holds, as much as the kernel takes."""
-        while self.outbox:
-            try:
-                sent = self._socket.sendmsg(list(islice(self.outbox, WRITE_BUFFERS)))
-            except BlockingIOError:
-                self._wait_until_writable()
-                return
-            except OSError:
-                self.abort()
-                return
-            self._drop(sent)
+        if self.outbox is None:
+            return
+        try:
+            self.outbox.send(self._socket, self.loop.now())
+        except BlockingIOError:
+            self._wait_until_writable()
+            return
+        except OSError:
+            self.abort()
+            return
         self.outbox = None
         if self._writer is not None:
             self._writer.stop()
@@ -287,17 +262,6 @@ class Connection:
             self._writer = None
         if self._ends_when_flushed:
             self._end()
-
-    def _drop(self, sent: int) -> None:
-        """Remove bytes that the kernel took from the outbox."""
-        self.progressed_at = self.loop.now()
-        self.outbox_bytes -= sent
-        while sent and sent >= len(self.outbox[0]):
-            sent -= len(self.outbox.popleft())
-            self._is_mid_frame = False
-        if sent:
-            self.outbox[0] = memoryview(self.outbox[0])[sent:]
-            self._is_mid_frame = True
 
     # Closing
 

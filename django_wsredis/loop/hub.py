@@ -23,9 +23,8 @@ class Topic:
 
     def __init__(self, name: bytes) -> None:
         self.name = name
-        self.connections: dict[
-            Connection, None
-        ] = {}  # in the order of memory, which the caches like better than a set's
+        # a dict has the order in which they came, and mostly stand in memory: caches like that better than a set's
+        self.connections: dict[Connection, None] = {}
         self.joins: set[Join] = set()
         self.is_subscribed = False  # whether Redis has confirmed it
         self.last_id = NO_ID  # of the last kept message that was seen

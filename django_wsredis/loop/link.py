@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import hiredis
-from redis.connection import AbstractConnection
 
 from .connection import READ, WRITE
 
@@ -41,7 +40,7 @@ class Link:
     def __init__(
         self,
         loop: Loop,
-        connection: AbstractConnection,
+        connection: Any,
         *,
         on_message: Callable[[bytes, bytes], None],
         on_read: Callable[[], None],
@@ -52,7 +51,7 @@ class Link:
         self._on_message = on_message
         self._on_read = on_read
         self._on_lost: Callable[[str], None] | None = on_lost
-        self._socket: Any = connection._get_socket()
+        self._socket: Any = connection._sock
         self._socket.setblocking(False)
         self._parser = hiredis.Reader(notEnoughData=_NOTHING, replyError=hiredis.ReplyError)
         self._waiting: deque[Reply] = deque()
@@ -70,7 +69,7 @@ class Link:
         channel is pushed, but in the place of a reply, so it is given here too.
         """
         self._waiting.append(on_reply)
-        self._unsent += hiredis.pack_command(command)
+        self._unsent += hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub knows tuples of one
         if not self._flush_is_due:
             self._flush_is_due = True
             self._loop.call_soon(self._flush)
@@ -116,7 +115,10 @@ class Link:
         self._parser.feed(data)
         try:
             while (reply := self._parser.gets(False)) is not _NOTHING:
-                self._dispatch(reply)
+                try:
+                    self._dispatch(reply)
+                except Exception:  # one message or reply must not end all others
+                    logger.exception("What Redis sent could not be handled.")
                 if self._on_lost is None:
                     return
         except hiredis.ProtocolError as error:

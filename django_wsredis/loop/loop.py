@@ -90,7 +90,7 @@ class Loop:
             sock.close()
             self.run(join.connection.abort)
 
-    def drain(self, code: int, reason: str, seconds: float) -> None:
+    def drain(self, code: int, reason: str, *, seconds: float) -> None:
         """Close all sockets, wait up to `seconds` for their closing handshakes, and stop. Blocks; ends the loop."""
         self.run(self._close_all, code, reason)
         deadline = time.monotonic() + seconds

@@ -7,6 +7,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hiredis import ReplyError
@@ -75,7 +76,7 @@ class Subscriber:
         for topic in self._hub.begin(join, names):
             self._subscribe(topic)
         for name in names:
-            self._link.call(*redis.stored_command(name), on_reply=lambda reply, n=name: self._on_stored(join, n, reply))
+            self._link.call(*redis.stored_command(name), on_reply=partial(self._on_stored, join, name))
         if not names:
             self._complete(join)
 
@@ -91,7 +92,7 @@ class Subscriber:
 
     def _subscribe(self, topic: Topic) -> None:
         assert self._link is not None
-        self._link.call("SUBSCRIBE", topic.name, on_reply=lambda reply: self._on_subscribed(topic, reply))
+        self._link.call("SUBSCRIBE", topic.name, on_reply=partial(self._on_subscribed, topic))
 
     def _on_subscribed(self, topic: Topic, reply: Any) -> None:
         if isinstance(reply, ReplyError):
@@ -176,11 +177,11 @@ class Subscriber:
         for topic in topics:
             self._subscribe(topic)
         for topic in topics:
-            link.call(
-                *redis.stored_command(topic.name),
-                on_reply=lambda reply, t=topic: self._hub.release(t, _read_entries(t.name, reply)),
-            )
+            link.call(*redis.stored_command(topic.name), on_reply=partial(self._on_caught_up, topic))
         link.call("PING", on_reply=lambda reply: self._on_ready())
+
+    def _on_caught_up(self, topic: Topic, reply: Any) -> None:
+        self._hub.release(topic, _read_entries(topic.name, reply))
 
     def _on_ready(self) -> None:
         """Everything that was asked for on connecting is answered."""

@@ -147,7 +147,7 @@ def listen(options: dict[str, Any]) -> tuple[socket.socket, str]:
 
 def pages() -> Application:
     """Return the project's own WSGI application, with static files if DEBUG is on."""
-    application: Application = get_internal_wsgi_application()
+    application: Any = get_internal_wsgi_application()
     if django_settings.DEBUG and apps.is_installed("django.contrib.staticfiles"):
-        return StaticFilesHandler(application)
-    return application
+        application = StaticFilesHandler(application)
+    return application  # type: ignore[no-any-return]

@@ -50,6 +50,7 @@ class Command(BaseCommand):
         facility = options["facility"]
         if facility is not None and not is_facility(facility):
             raise CommandError(f"{facility!r} is no facility: it has 1 to 200 characters.")
+        require_names(options["groups"] + options["users"] + options["sessions"])
         if options["expire"] is not None and (facility is None or options["expire"] < 0):
             raise CommandError("--expire takes seconds, 0 or more, and needs --facility: only there is a message kept.")
         if not options["force"]:
@@ -95,12 +96,30 @@ def read_message(given: str, *, is_json: bool) -> str:
             raise CommandError(f"Standard input is not text: {error}") from error
     if not given:
         raise CommandError("The message is empty.")
+    if not is_text(given):
+        raise CommandError("The message is not text in UTF-8.")
     if is_json:
         try:
-            json.loads(given)
-        except ValueError as error:
+            json.loads(given, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
             raise CommandError(f"The message is not JSON: {error}") from error
     return given
+
+
+def is_text(given: str) -> bool:
+    """Tell whether UTF-8 can hold it: Python gives bytes that are no text as lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in given)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number there")
+
+
+def require_names(names: list[str]) -> None:
+    """Raise CommandError for a name that nobody can have."""
+    for name in names:
+        if not name or not is_text(name):
+            raise CommandError(f"{name!r} is no name: it is text in UTF-8, and not empty.")
 
 
 def require_known(groups: list[str], users: list[str]) -> None:
@@ -112,7 +131,7 @@ def require_known(groups: list[str], users: list[str]) -> None:
         for name in groups:
             _require("group", name, group_model.objects.all(), "name")
     if users:
-        user_model = get_user_model()
+        user_model: Any = get_user_model()
         for name in users:
             _require("user", name, user_model._default_manager.all(), user_model.USERNAME_FIELD)
 
