@@ -93,13 +93,13 @@ def running(url: str) -> Iterator[None]:
     with open(where.folder / "lock", "w") as lock:
         server = _Server(where)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            threading.Thread(target=server.inherit, args=(lock,), name="wsredis-embedded", daemon=True).start()
-            server.wait()  # its owner may just be starting it, or ending
-        else:
-            server.start()
-        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                threading.Thread(target=server.inherit, args=(lock,), name="wsredis-embedded", daemon=True).start()
+                server.wait()  # its owner may just be starting it, or ending
+            else:
+                server.start()
             yield
         finally:
             server.stop()
@@ -111,6 +111,8 @@ class _Server:
     def __init__(self, where: Location) -> None:
         self._where = where
         self._is_owned = False
+        self._has_ended = False
+        self._inheriting = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -131,10 +133,13 @@ class _Server:
     def inherit(self, lock: IO[str]) -> None:
         """In a thread: wait for the owner's end, then be the owner."""
         fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            self.start()
-        except BrokerUnavailable as error:
-            logger.error("%s", error)
+        with self._inheriting:
+            if self._has_ended:  # while it waited
+                return
+            try:
+                self.start()
+            except BrokerUnavailable as error:
+                logger.error("%s", error)
 
     def wait(self) -> None:
         """Wait until the server answers. Raises BrokerUnavailable."""
@@ -146,7 +151,9 @@ class _Server:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """Stop the server if it is owned here."""
+        """Stop the server if it is owned here; it is not inherited any more."""
+        with self._inheriting:
+            self._has_ended = True
         if not self._is_owned:
             return
         try:

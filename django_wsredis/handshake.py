@@ -25,8 +25,8 @@ from django.utils.http import is_same_domain
 from .channels import Channel, Wish, is_facility, parse_wish
 from .conf import Settings, resolve
 from .exceptions import HandshakeError, NotAuthorized, NotFound, OriginNotAllowed, Unavailable
-from .publisher import own_names
 from .upgrade import Upgrade, negotiate
+from .visitor import own_names
 
 logger = logging.getLogger("django_wsredis.handshake")
 

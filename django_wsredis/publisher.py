@@ -13,6 +13,7 @@ from . import redis
 from .channels import AUDIENCES, Channel
 from .conf import get_settings
 from .messages import Message, decode, to_payload
+from .visitor import own_names
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -147,24 +148,6 @@ def fetch_message(request: HttpRequest | None, facility: str, audience: str = "a
             for id, fields in entries:
                 return decode(fields[b"m"], id).data
     return None
-
-
-def own_names(request: HttpRequest | None, audience: str) -> list[str]:
-    """Return the names of an audience that a visitor belongs to; groups are read from the database.
-
-    An anonymous visitor has no user and no groups; one without a session no session.
-    """
-    if audience == "broadcast":
-        return [""]
-    if audience == "session":
-        key = getattr(getattr(request, "session", None), "session_key", None)
-        return [names.session_digest(key)] if key else []
-    user = getattr(request, "user", None)
-    if user is None or not user.is_authenticated:
-        return []
-    if audience == "user":
-        return [user.get_username()]
-    return list(user.groups.order_by("name").values_list("name", flat=True)) if hasattr(user, "groups") else []
 
 
 def _items(argument: str, given: Names) -> list[Any]:

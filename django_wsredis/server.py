@@ -10,6 +10,7 @@ import socket
 import stat
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gevent
 from gevent.event import Event
@@ -17,7 +18,9 @@ from gevent.pywsgi import WSGIServer
 
 from . import loop
 from .hosts.pywsgi import DetachingHandler, ThreadedApplication
-from .wsgi import Application, Environ, StartResponse
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 THREADS = 16  # in which Django's code runs
 BACKLOG = 1024  # connections that wait to be accepted; the kernel caps it at net.core.somaxconn
@@ -28,7 +31,7 @@ logger = logging.getLogger("django_wsredis.server")
 class Server:
     """One worker. `serve()` returns when `stop()` has been called, or a SIGINT or SIGTERM has come."""
 
-    def __init__(self, listener: socket.socket, application: Application) -> None:
+    def __init__(self, listener: socket.socket, application: WSGIApplication) -> None:
         raise_file_limit()
         self._hub = gevent.get_hub()
         loop.adopt_hub()
@@ -100,7 +103,7 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def not_found_but_health(environ: Environ, start_response: StartResponse) -> list[bytes]:
+def not_found_but_health(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
     """Answer `/healthz` with 200 and all else with 404: the pages of a server for websockets alone."""
     is_health = environ.get("PATH_INFO") == "/healthz"
     body = b"ok\n" if is_health else b"404 Not Found\n"

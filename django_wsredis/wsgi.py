@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import django
 from django.core.wsgi import get_wsgi_application as get_django_application
@@ -12,9 +12,8 @@ from django.core.wsgi import get_wsgi_application as get_django_application
 from .conf import get_settings
 from .exceptions import HandshakeError, NotFound, Unavailable
 
-Environ: TypeAlias = dict[str, Any]
-StartResponse: TypeAlias = Callable[..., Any]
-Application: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 logger = logging.getLogger("django_wsredis.handshake")
 
@@ -25,10 +24,10 @@ class WebSocketApplication:
     pages: the application for every path that is not below `WEBSOCKET_URL`; None answers those with 404.
     """
 
-    def __init__(self, pages: Application | None = None) -> None:
+    def __init__(self, pages: WSGIApplication | None = None) -> None:
         self.pages = pages
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if self.pages and not environ.get("PATH_INFO", "").startswith(get_settings().websocket_url):
             return self.pages(environ, start_response)
         try:
@@ -38,7 +37,7 @@ class WebSocketApplication:
         return []
 
 
-def serve_websocket(environ: Environ) -> None:
+def serve_websocket(environ: WSGIEnvironment) -> None:
     """Do the handshake of one request and hand its socket to the loop. Raises HandshakeError."""
     from . import handshake, loop  # models and gevent: not before Django is set up and a websocket comes
     from .hosts import detach
@@ -52,7 +51,7 @@ def serve_websocket(environ: Environ) -> None:
     loop.get_loop().serve(accepted, detach_socket)
 
 
-def refuse(error: HandshakeError, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+def refuse(error: HandshakeError, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Answer with the error's status. Its text, which may tell too much, goes to the log alone."""
     level = logging.INFO if isinstance(error, NotFound) else logging.WARNING
     logger.log(level, "%d %s: %s", error.status, environ.get("PATH_INFO", ""), error)

@@ -237,3 +237,17 @@ class Site(Process):
 
     def threads(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/task"))
+
+
+def change(site: Site, path: Path, old: str, new: str) -> None:
+    """Edit a file, and touch it until the reloader says that it saw that."""
+    start = len(site.lines)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+    def is_seen() -> bool:
+        os.utime(path)
+        return any(f"{path} changed, reloading" in line for line in site.lines[start:])
+
+    wait_until(is_seen, 20, "the reloader seeing the change")

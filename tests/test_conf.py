@@ -34,7 +34,7 @@ def test_the_defaults_are_those_of_the_documentation(nothing_set: None) -> None:
         "ping_interval": 20.0,
         "ping_timeout": 20.0,
         "max_message_bytes": 1024 * 1024,
-        "max_outbox_bytes": 1024 * 1024,
+        "max_outbox_bytes": 4 * 1024 * 1024,
         "max_sockets": None,
         "compression": 256,
         "subprotocols": (),

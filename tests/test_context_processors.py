@@ -40,7 +40,18 @@ def test_behind_a_proxy_that_ends_tls_the_uri_is_wss_if_the_project_trusts_its_h
 
 @pytest.mark.parametrize(
     "heartbeat",
-    [None, "--heartbeat--", 'a "quoted" \\ text', "é ✓", "a\nb", "\u2028", "</script><script>alert(1)</script>", "<!--", "&amp;", "'"],
+    [
+        None,
+        "--heartbeat--",
+        'a "quoted" \\ text',
+        "é ✓",
+        "a\nb",
+        "\u2028",
+        "</script><script>alert(1)</script>",
+        "<!--",
+        "&amp;",
+        "'",
+    ],
 )
 def test_the_heartbeat_is_a_javascript_value_that_cannot_end_its_script(heartbeat: str | None) -> None:
     with override_settings(WSREDIS={"HEARTBEAT": heartbeat}):

@@ -63,7 +63,9 @@ def test_the_facility_is_what_follows_websocket_url(path: str, websocket_url: st
     assert facility_of({"PATH_INFO": path}, websocket_url) == facility
 
 
-@pytest.mark.parametrize("path", ["", "/", "/ws", "/ws/", "/WS/news", "/other/ws/news", "/wsx/news", "/ws/" + "x" * 201])
+@pytest.mark.parametrize(
+    "path", ["", "/", "/ws", "/ws/", "/WS/news", "/other/ws/news", "/wsx/news", "/ws/" + "x" * 201]
+)
 def test_a_path_outside_or_that_names_no_facility_is_not_found(path: str) -> None:
     with pytest.raises(NotFound) as raised:
         facility_of({"PATH_INFO": path}, "/ws/")
@@ -592,7 +594,18 @@ class WithoutInit(Subscriber):
 
 @pytest.mark.parametrize(
     "subscriber",
-    [Failing, Denying, Nonsense, Tuples, Names, Unhashable, Generated, WithoutInit, "no.such.Class", "tests.project.urls.path"],
+    [
+        Failing,
+        Denying,
+        Nonsense,
+        Tuples,
+        Names,
+        Unhashable,
+        Generated,
+        WithoutInit,
+        "no.such.Class",
+        "tests.project.urls.path",
+    ],
 )
 def test_a_subscriber_that_fails_or_answers_nonsense_refuses(subscriber: Any) -> None:
     with pytest.raises(NotAuthorized):

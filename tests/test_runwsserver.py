@@ -23,7 +23,7 @@ from websockets.sync.client import connect, unix_connect
 from django_wsredis import publish
 
 from .rawsocket import RawSocket
-from .servers import RedisServer, Site, copy_project, find_redis, free_port, missing, run_manage, wait_until
+from .servers import RedisServer, Site, change, copy_project, find_redis, free_port, missing, run_manage, wait_until
 
 NEWS = "news?subscribe-broadcast"
 NOBODY = "unix:///nonexistent/redis.sock"
@@ -299,20 +299,6 @@ def test_it_waits_for_a_mistake_in_the_code_to_be_mended(start: Callable[..., Si
     change(site, views, "def hello((", "def hello(")
     wait_until_served(site, 2)
     assert site.get() == (200, "hello")
-
-
-def change(site: Site, path: Path, old: str, new: str) -> None:
-    """Edit a file, and touch it until the reloader says that it saw that."""
-    start = len(site.lines)
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
-
-    def is_seen() -> bool:
-        os.utime(path)
-        return any(f"{path} changed, reloading" in line for line in site.lines[start:])
-
-    wait_until(is_seen, 20, "the reloader seeing the change")
 
 
 def wait_until_served(site: Site, count: int) -> None:

@@ -208,7 +208,19 @@ def test_a_client_of_the_websockets_package_agrees(compress: bool) -> None:
 header_text = st.text(st.characters(max_codepoint=255), max_size=40)
 extensions_text = st.lists(
     st.sampled_from(
-        ["permessage-deflate", "x", ";", ",", "=", " ", '"', "server_max_window_bits", "client_max_window_bits", "8", "9"]
+        [
+            "permessage-deflate",
+            "x",
+            ";",
+            ",",
+            "=",
+            " ",
+            '"',
+            "server_max_window_bits",
+            "client_max_window_bits",
+            "8",
+            "9",
+        ]
         + ["15", "16", "server_no_context_takeover", "client_no_context_takeover", "-1", "é"]
     ),
     max_size=12,
@@ -216,7 +228,9 @@ extensions_text = st.lists(
 values: dict[str, st.SearchStrategy[str]] = {
     "HTTP_UPGRADE": header_text | st.just("websocket"),
     "HTTP_CONNECTION": header_text | st.just("Upgrade"),
-    "HTTP_SEC_WEBSOCKET_KEY": header_text | st.just(KEY) | st.binary(max_size=20).map(lambda b: base64.b64encode(b).decode()),
+    "HTTP_SEC_WEBSOCKET_KEY": header_text
+    | st.just(KEY)
+    | st.binary(max_size=20).map(lambda b: base64.b64encode(b).decode()),
     "HTTP_SEC_WEBSOCKET_VERSION": header_text | st.just("13"),
     "HTTP_SEC_WEBSOCKET_PROTOCOL": header_text | st.sampled_from(["chat", "chat, x", ",,", '"chat"']),
     "HTTP_SEC_WEBSOCKET_EXTENSIONS": header_text | extensions_text,

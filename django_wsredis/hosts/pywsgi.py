@@ -11,15 +11,17 @@ import logging
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import gevent
 from gevent.pywsgi import WSGIHandler
 from gevent.queue import Queue
 from gevent.threadpool import ThreadPool
 
-from ..wsgi import Application, Environ, StartResponse
 from . import detach
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 BODY_IN_MEMORY_BYTES = 1024 * 1024  # a larger request body waits in a temporary file
 BODY_CHUNK_BYTES = 64 * 1024
@@ -76,11 +78,11 @@ class DetachingHandler(WSGIHandler):
 class ThreadedApplication:
     """Runs a WSGI application in native threads, for a server whose requests are greenlets."""
 
-    def __init__(self, application: Application, threads: int) -> None:
+    def __init__(self, application: WSGIApplication, threads: int) -> None:
         self._application = application
         self._pool = ThreadPool(threads)
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
         environ["wsgi.multithread"] = True
         environ["wsgi.input"] = _read_body(environ["wsgi.input"])
         call = _Call(self._application, environ)
@@ -99,7 +101,7 @@ class ThreadedApplication:
 class _Call:
     """One run of the application: a thread makes the head and the chunks of a response, a greenlet takes them."""
 
-    def __init__(self, application: Application, environ: Environ) -> None:
+    def __init__(self, application: WSGIApplication, environ: WSGIEnvironment) -> None:
         self._application = application
         self._environ = environ
         self._loop = gevent.get_hub().loop

@@ -28,7 +28,7 @@ from django_wsredis.conf import get_settings
 from django_wsredis.exceptions import BrokerUnavailable
 from django_wsredis.management.help import HelpFormatter
 from django_wsredis.server import Server, listen_tcp, listen_unix, not_found_but_health
-from django_wsredis.wsgi import Application, WebSocketApplication
+from django_wsredis.wsgi import WebSocketApplication
 
 ADDRESS = re.compile(r"^(?:(?P<host>\[[0-9a-fA-F:]+\]|[^:\[\]]+):)?(?P<port>\d{1,5})$")
 
@@ -145,9 +145,9 @@ def listen(options: dict[str, Any]) -> tuple[socket.socket, str]:
     return listener, f"http://{shown}:{listener.getsockname()[1]}/"
 
 
-def pages() -> Application:
+def pages() -> Any:
     """Return the project's own WSGI application, with static files if DEBUG is on."""
     application: Any = get_internal_wsgi_application()
     if django_settings.DEBUG and apps.is_installed("django.contrib.staticfiles"):
         application = StaticFilesHandler(application)
-    return application  # type: ignore[no-any-return]
+    return application

@@ -43,7 +43,7 @@ export interface WSRedisOptions {
   protocols?: string | string[];
   /** The server's heartbeat text; null (the default): a dead network is not looked for. */
   heartbeat?: string | null;
-  /** Silence after which the heartbeat is sent; 20000. */
+  /** Silence after which the heartbeat is sent; 25000. */
   heartbeatInterval?: number;
   /** Silence after that which means that the network is dead; 10000. */
   heartbeatTimeout?: number;

@@ -19,7 +19,7 @@
   const DEFAULTS = {
     protocols: [],
     heartbeat: null, // the server's heartbeat text; null: a dead network is not looked for
-    heartbeatInterval: 20000, // silence after which the heartbeat is sent
+    heartbeatInterval: 25000, // silence after which the heartbeat is sent
     heartbeatTimeout: 10000, // silence after that which means that the network is dead
     connectTimeout: 10000,
     retryBase: 1000,

@@ -1,0 +1,25 @@
+"""Which audiences a visitor belongs to, by its request's user, groups and session."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest
+
+from .channels import session_digest
+
+
+def own_names(request: HttpRequest | None, audience: str) -> list[str]:
+    """Return the names of an audience that a visitor belongs to; groups are read from the database.
+
+    An anonymous visitor has no user and no groups; one without a session no session.
+    """
+    if audience == "broadcast":
+        return [""]
+    if audience == "session":
+        key = getattr(getattr(request, "session", None), "session_key", None)
+        return [session_digest(key)] if key else []
+    user = getattr(request, "user", None)
+    if user is None or not user.is_authenticated:
+        return []
+    if audience == "user":
+        return [user.get_username()]
+    return list(user.groups.order_by("name").values_list("name", flat=True)) if hasattr(user, "groups") else []
