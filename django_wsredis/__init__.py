@@ -5,20 +5,22 @@ Importing this package opens nothing and needs neither a Redis server nor config
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .exceptions import BrokerUnavailable
-    from .publisher import EVERYWHERE, SELF, Publisher, fetch_message, publish
+    from .publisher import Publisher, fetch_message, publish
+    from .recipients import EVERYWHERE, SELF
 
 __version__ = "0.1.0"
 __all__ = ["EVERYWHERE", "SELF", "BrokerUnavailable", "Publisher", "fetch_message", "publish"]
+
+_MODULES = {"EVERYWHERE": "recipients", "SELF": "recipients", "BrokerUnavailable": "exceptions"}
 
 
 def __getattr__(name: str) -> Any:
     # Django imports this package before its settings are ready, so what needs them comes when it is asked for.
     if name in __all__:
-        from . import exceptions, publisher
-
-        return getattr(exceptions if name == "BrokerUnavailable" else publisher, name)
+        return getattr(import_module(f".{_MODULES.get(name, 'publisher')}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

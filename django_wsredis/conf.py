@@ -19,6 +19,9 @@ from django.utils.module_loading import import_string
 
 URL_SCHEMES = ("redis", "rediss", "unix", "embedded")
 
+MAX_EXPIRE_SECONDS = 2**31 - 1  # 68 years; Redis refuses what overflows its clock, after it has stored the message
+EXPIRE_TEXT = f"a whole number of seconds up to {MAX_EXPIRE_SECONDS}, 0 to keep nothing"
+
 # ws4redis 0.6's names → ours. Its WS4REDIS_SUBSCRIBER has no equal: the classes differ.
 LEGACY_NAMES = {
     "WS4REDIS_PREFIX": "PREFIX",
@@ -56,6 +59,11 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def is_expire(value: Any) -> bool:
+    """Tell whether a value can be given to Redis' EXPIRE, or is 0 to keep nothing."""
+    return _is_count(value) and value <= MAX_EXPIRE_SECONDS
+
+
 def _is_positive(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
@@ -79,7 +87,7 @@ def _is_reference(value: Any) -> bool:
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "URL": (_is_url, "a URL that begins with " + ", ".join(f"{s}://" for s in URL_SCHEMES)),
     "PREFIX": (lambda v: isinstance(v, str) and v != "", "a text that is not empty"),
-    "EXPIRE": (_is_count, "a whole number of seconds, 0 to keep nothing"),
+    "EXPIRE": (is_expire, EXPIRE_TEXT),
     "HEARTBEAT": (lambda v: v is None or (isinstance(v, str) and v != ""), "a text, or None"),
     "PING_INTERVAL": (_is_positive, "a number of seconds above 0"),
     "PING_TIMEOUT": (_is_positive, "a number of seconds above 0"),
@@ -130,18 +138,23 @@ def legacy_settings() -> dict[str, Any]:
     return found
 
 
+def given_settings() -> dict[str, Any]:
+    """Return what the project set, by our keys: `WSREDIS`, and ws4redis's names where that is silent."""
+    given = getattr(django_settings, "WSREDIS", {})
+    if not isinstance(given, dict):
+        raise ImproperlyConfigured(f"WSREDIS is {given!r}, not a dict.")
+    return {**legacy_settings(), **given}
+
+
 @cache
 def get_settings() -> Settings:
     """Return the project's settings.
 
     Raises ImproperlyConfigured, naming the first wrong key; `manage.py check` names them all.
     """
-    given = getattr(django_settings, "WSREDIS", {})
-    if not isinstance(given, dict):
-        raise ImproperlyConfigured(f"WSREDIS is {given!r}. It must be a dict.")
-    for problem, hint in problems(given):
+    merged = given_settings()
+    for problem, hint in problems(merged):
         raise ImproperlyConfigured(f"{problem} {hint}")
-    merged = {**legacy_settings(), **given}
     merged.setdefault("URL", "embedded://" if django_settings.DEBUG else "redis://localhost:6379/0")
     if "SUBPROTOCOLS" in merged:
         merged["SUBPROTOCOLS"] = tuple(merged["SUBPROTOCOLS"])

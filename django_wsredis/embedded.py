@@ -180,8 +180,14 @@ class _Server:
 
 
 def _make_private(where: Location) -> None:
-    where.folder.mkdir(parents=True, exist_ok=True)
-    (where.folder / ".gitignore").write_text("*\n")
-    where.socket.parent.mkdir(mode=0o700, exist_ok=True)
+    try:
+        where.folder.mkdir(parents=True, exist_ok=True)
+        (where.folder / ".gitignore").write_text("*\n")
+        where.socket.parent.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise BrokerUnavailable(
+            f"The embedded server cannot use {where.folder}: {error.strerror}. "
+            "Name another folder in WSREDIS['URL']: embedded:///folder"
+        ) from error
     if where.socket.parent.stat().st_uid != os.getuid():  # the fallback is in a folder that all may write to
         raise BrokerUnavailable(f"{where.socket.parent} belongs to somebody else.")

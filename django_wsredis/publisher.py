@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
 from . import channels as names
-from . import redis
+from . import recipients, redis
 from .channels import AUDIENCES, Channel
-from .conf import get_settings
+from .conf import EXPIRE_TEXT, get_settings, is_expire
 from .messages import Message, decode, to_payload
+from .recipients import EVERYWHERE, Names, Special
 from .visitor import own_names
 
 if TYPE_CHECKING:
@@ -21,32 +22,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("django_wsredis.publisher")
 
 
-class _Special:
-    """A word that stands for itself in an argument."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __repr__(self) -> str:
-        return self.name
-
-
-SELF: Final = _Special("SELF")
-"""In `users`, `groups` or `sessions`: the request's own user, groups or session."""
-
-EVERYWHERE: Final = _Special("EVERYWHERE")
-"""As `facility`: the audience on every facility. Such a message is never kept."""
-
-Names: TypeAlias = "Iterable[Any] | str | _Special | bool"
-
-
 class Publisher:
     """Publishes to a fixed set of channels: every audience given, on one facility.
 
     facility: a path of up to 200 characters, the URL's tail; or EVERYWHERE.
     broadcast: everybody who subscribed to broadcast.
     groups, users, sessions: names (or Group and User objects, session keys), or SELF. As in ws4redis a single name
-        and True, for SELF, work too.
+        and True, for SELF, work too. An empty list is nobody.
     request: whose user, groups and session SELF means.
 
     Raises TypeError for arguments of the wrong kind, or when no audience is named.
@@ -55,7 +37,7 @@ class Publisher:
     def __init__(
         self,
         *,
-        facility: str | _Special,
+        facility: str | Special,
         broadcast: bool = False,
         groups: Names = (),
         users: Names = (),
@@ -65,13 +47,12 @@ class Publisher:
         if facility is not EVERYWHERE and not (isinstance(facility, str) and names.is_facility(facility)):
             raise TypeError(f"facility is {facility!r}; it is a text of 1 to 200 characters, or EVERYWHERE")
         self.facility = facility
-        groups, users, sessions = _items("groups", groups), _items("users", users), _items("sessions", sessions)
-        if not (broadcast or groups or users or sessions):
+        if not broadcast and groups == users == sessions == ():
             raise TypeError("name an audience: broadcast=True, groups=…, users=… or sessions=…")
         audiences = [("broadcast", "")] if broadcast else []
-        audiences += [("group", name) for name in _names("groups", groups, request)]
-        audiences += [("user", name) for name in _names("users", users, request)]
-        audiences += [("session", names.session_digest(key)) for key in _names("sessions", sessions, request)]
+        audiences += [("group", name) for name in recipients.read("groups", groups, request)]
+        audiences += [("user", name) for name in recipients.read("users", users, request)]
+        audiences += [("session", names.session_digest(key)) for key in recipients.read("sessions", sessions, request)]
         self.audiences: list[tuple[str, str]] = list(dict.fromkeys(audiences))
 
     def publish_message(self, message: Any, *, expire: int | None = None, on_commit: bool = True) -> int | None:
@@ -94,7 +75,7 @@ class Publisher:
 
     def _commands(self, payload: bytes, is_text: bool, expire: int) -> list[tuple[Any, ...]]:
         prefix = get_settings().prefix
-        if isinstance(self.facility, _Special):
+        if isinstance(self.facility, Special):
             addresses = [names.address(prefix, audience, name) for audience, name in self.audiences]
             message = Message(payload, is_text, addresses=addresses)
             return [redis.publish_command(names.everywhere_name(prefix), message, 0)] if addresses else []
@@ -108,7 +89,7 @@ class Publisher:
 def publish(
     message: Any,
     *,
-    facility: str | _Special,
+    facility: str | Special,
     broadcast: bool = False,
     groups: Names = (),
     users: Names = (),
@@ -150,52 +131,9 @@ def fetch_message(request: HttpRequest | None, facility: str, audience: str = "a
     return None
 
 
-def _items(argument: str, given: Names) -> list[Any]:
-    if given is True or isinstance(given, (str, _Special)):  # as ws4redis allowed
-        given = [SELF if given is True else given]
-    if given is False or isinstance(given, (bytes, dict)) or not isinstance(given, Iterable):
-        raise TypeError(f"{argument} is {given!r}; it is a list of names")
-    return list(given)
-
-
-def _names(argument: str, items: list[Any], request: HttpRequest | None) -> list[str]:
-    found: list[str] = []
-    for item in items:
-        if item is SELF:
-            found += _own(argument, request)
-        else:
-            found.append(_name(argument, item))
-    return found
-
-
-def _own(argument: str, request: HttpRequest | None) -> list[str]:
-    if request is None:
-        raise TypeError(f"{argument}=[SELF] needs request=…")
-    if argument == "sessions":
-        key = request.session.session_key
-        return [key] if key else []
-    return own_names(request, argument.removesuffix("s"))
-
-
-def _name(argument: str, item: Any) -> str:
-    if argument == "users" and hasattr(item, "get_username"):
-        item = item.get_username()
-    elif argument == "groups" and hasattr(item, "name"):
-        item = item.name
-    elif argument == "sessions" and hasattr(item, "session_key"):
-        item = item.session_key
-    if not isinstance(item, str) or not item:
-        raise TypeError(f"{argument} holds {item!r}; each item is a name that is not empty, or SELF")
-    try:
-        item.encode()
-    except UnicodeEncodeError as error:
-        raise TypeError(f"{argument} holds a name that UTF-8 cannot hold: {error}") from None
-    return item
-
-
-def _seconds(expire: int | None, facility: str | _Special) -> int:
-    if expire is not None and (isinstance(expire, bool) or not isinstance(expire, int) or expire < 0):
-        raise TypeError(f"expire is {expire!r}; it is a whole number of seconds, 0 to keep nothing")
+def _seconds(expire: int | None, facility: str | Special) -> int:
+    if expire is not None and not is_expire(expire):
+        raise TypeError(f"expire is {expire!r}; it is {EXPIRE_TEXT}")
     if facility is EVERYWHERE:
         if expire:
             raise TypeError("a message for every facility is kept on none: leave out expire, or name a facility")

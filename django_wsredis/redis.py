@@ -82,6 +82,8 @@ def translated(url: str | None = None) -> Iterator[None]:
         raise BrokerUnavailable(f"Redis ({where}) did not answer within {TIMEOUT_SECONDS:g} s.") from error
     except redis.RedisError as error:
         raise BrokerUnavailable(f"Redis refused a command: {error}") from error
+    except (TypeError, ValueError) as error:  # redis-py's word for a query in the URL that it does not know
+        raise BrokerUnavailable(f"WSREDIS['URL'] cannot be used: {error}") from error
 
 
 def _unreachable(url: str, error: Exception) -> str:

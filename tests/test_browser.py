@@ -9,21 +9,19 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
-from .servers import ROOT, Process, RedisServer, missing
+from .servers import ROOT, Process, RedisServer, missing, wait_until
 
 MANAGE = ROOT / "sample_site/manage.py"
-SECONDS = 30.0
+SECONDS = 20.0
 ARGUMENTS = [
     "--headless=new",
     "--no-sandbox",
@@ -72,7 +70,7 @@ class Browser:
         self._profile.cleanup()
 
     def wait(self, condition: Callable[[], Any], what: str) -> Any:
-        return WebDriverWait(self.chrome, SECONDS, 0.05).until(lambda _: condition(), f"{what}: {self.text('body')}")
+        return wait_until(condition, SECONDS, what)
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.chrome.execute_script(script, *arguments)
@@ -321,11 +319,10 @@ LISTEN = """
 
 @pytest.fixture
 def page(site: SampleSite, browser: Browser) -> Browser:
-    """An almost empty page of the sample site's origin, which has wsredis.js."""
-    browser.open(f"{site.url}/static/chat/icon.svg")
+    """A page of the sample site's origin, into which wsredis.js is loaded, and which opens no socket itself."""
     browser.open(f"{site.url}/login/")
     browser.run(LOADERS["classic script"])
-    browser.wait_for("window.loaded")
+    browser.wait_for("typeof window.loaded === 'function'")
     return browser
 
 
@@ -334,7 +331,7 @@ def test_the_script_loads_as(site: SampleSite, browser: Browser, kind: str) -> N
     browser.open(f"{site.url}/login/")
     assert browser.run("return typeof WSRedis") == "undefined"
     browser.run(LOADERS[kind])
-    browser.wait_for("window.loaded")
+    browser.wait_for("typeof window.loaded === 'function'")
     browser.run(LISTEN, "/ws/chat?subscribe-broadcast&publish-broadcast&echo", {})
     browser.wait_for("socket.state === 'open'")
     browser.run("socket.send('text'); socket.send({a: [1, null]}); socket.send(new Uint8Array([0, 255]))")
@@ -417,9 +414,9 @@ def test_heartbeats_keep_it_and_are_not_shown(page: Browser) -> None:
             }
         };
     """
-    options = {"heartbeat": "--heartbeat--", "heartbeatInterval": 50, "heartbeatTimeout": 20000}
+    options = {"heartbeat": "--heartbeat--", "heartbeatInterval": 50, "heartbeatTimeout": 1500}
     page.run(beats + LISTEN, "/ws/chat?subscribe-broadcast", options)
-    page.wait_for("window.beats >= 5")
+    page.wait_for("window.beats >= 2")
     assert [event["type"] for event in page.run("return seen")] == ["open"]
     assert page.run("return socket.state") == "open"
     page.run("socket.close()")
@@ -440,7 +437,7 @@ def test_a_server_that_answers_no_heartbeat_is_left_for_a_new_connection(page: B
         page.run("socket.close()")
 
 
-def test_it_waits_for_a_server_that_is_not_there_yet(site: SampleSite, page: Browser, tmp_path: Path) -> None:
+def test_it_waits_for_a_server_that_is_not_there_yet(page: Browser) -> None:
     with Answering(lambda connection, _: None) as server:
         uri = server.uri
     page.run(LISTEN, uri, QUICK)

@@ -32,6 +32,7 @@ FLOORS = {
     "handshake": 3,
     "redis": 3,
     "embedded": 3,
+    "recipients": 3,
     "visitor": 3,
     "channels": 2,
     "messages": 2,

@@ -336,7 +336,6 @@ def test_a_redis_that_came_back_is_used_again(own_redis: RedisServer) -> None:
     ("arguments", "said"),
     [
         ({}, "name an audience"),
-        ({"groups": []}, "name an audience"),
         ({"facility": "", "broadcast": True}, "facility is ''"),
         ({"facility": "x" * 201, "broadcast": True}, "1 to 200 characters"),
         ({"facility": None, "broadcast": True}, "facility is None"),
@@ -659,3 +658,21 @@ def test_another_threads_transaction_does_not_matter(listener: Listener) -> None
         thread.join(30)
         assert results == [1]
     assert heard(listener) == ["x"]
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0?db=abc", "redis://127.0.0.1:1/0?nonsense=1"])
+def test_a_url_with_a_query_that_redis_does_not_know_is_said_in_one_line(url: str) -> None:
+    with override_settings(WSREDIS={"URL": url}), pytest.raises(BrokerUnavailable, match="URL"):
+        publish("x", facility="news", broadcast=True)
+
+
+def test_an_empty_list_is_nobody(configured: RedisServer) -> None:
+    assert publish("x", facility="news", users=[]) == 0
+
+
+@pytest.mark.parametrize("expire", [-1, 2**31, True, 1.5, "60"])
+def test_an_expire_that_redis_would_refuse_is_a_type_error(configured: RedisServer, expire: Any) -> None:
+    with pytest.raises(TypeError, match="expire"):
+        publish("x", facility="news", broadcast=True, expire=expire)
+    with configured.client() as client:
+        assert client.keys() == []

@@ -8,15 +8,17 @@ from typing import Any
 from django.apps import AppConfig
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
+from django.core.exceptions import ImproperlyConfigured
 
-from ..conf import LEGACY_NAMES, problems, resolve
+from ..conf import LEGACY_NAMES, given_settings, problems, resolve
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """E001 a wrong key or value, E002 a path that cannot be imported, E003 WEBSOCKET_URL, W001 an old name."""
-    given = getattr(django_settings, "WSREDIS", {})
-    if not isinstance(given, dict):
-        return [Error(f"WSREDIS is {given!r}.", hint="It must be a dict.", id="wsredis.E001")]
+    try:
+        given = given_settings()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), hint="It must be a dict.", id="wsredis.E001")]
     found: list[CheckMessage] = [Error(problem, hint=hint, id="wsredis.E001") for problem, hint in problems(given)]
     found += _check_imports(given)
     url = getattr(django_settings, "WEBSOCKET_URL", "/ws/")

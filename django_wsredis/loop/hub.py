@@ -175,7 +175,10 @@ class Hub:
         """Keep back what comes live, until the streams have been read again after a break."""
         self.flush()
         for topic in self.topics.values():
-            topic.held = []
+            held, topic.held = topic.held or [], []
+            for message in held:  # of a first break, in whose catching up a second one came: rather now than never
+                topic.saw(message)
+                self.deliver(topic, message)
 
     def release(self, topic: Topic, stored: Iterable[Message]) -> None:
         """Deliver what was missed of a topic, then what came live meanwhile."""

@@ -16,7 +16,9 @@ import pytest
 from ..servers import ROOT, missing
 from .wstest import SAMPLE, Python27Missing, run
 
-CASES = ["*"] if os.environ.get("AUTOBAHN") == "all" else ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"]
+CASES = (
+    ["*"] if os.environ.get("AUTOBAHN") == "all" else ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"]
+)
 
 
 @pytest.fixture

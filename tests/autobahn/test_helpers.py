@@ -69,9 +69,7 @@ def test_report_tolerates(behavior: str) -> None:
     assert tolerant.tolerated == {"1.1.1": Verdict(behavior, "OK", 5)}
 
 
-@pytest.mark.parametrize(
-    "pair", [("FAILED", "OK"), ("OK", "WRONG CODE"), ("NON-STRICT", "UNCLEAN")]
-)
+@pytest.mark.parametrize("pair", [("FAILED", "OK"), ("OK", "WRONG CODE"), ("NON-STRICT", "UNCLEAN")])
 def test_report_of_failures(pair: tuple[str, str]) -> None:
     bad = report(("OK", "OK"), pair)
     assert not bad.ok

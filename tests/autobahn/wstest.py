@@ -94,9 +94,7 @@ def _matches(case: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(case, pattern) for pattern in patterns)
 
 
-def _fuzz(
-    wstest: Path, server: dict[str, str], cases: list[str], outdir: Path, timeout: float
-) -> None:
+def _fuzz(wstest: Path, server: dict[str, str], cases: list[str], outdir: Path, timeout: float) -> None:
     spec, log = outdir / "spec.json", outdir / "wstest.log"
     spec.write_text(json.dumps({"outdir": str(outdir), "servers": [server], "cases": cases}))
     with log.open("w") as out:

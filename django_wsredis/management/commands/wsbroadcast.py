@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 from typing import Any
 
-from django.apps import apps
-from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from django_wsredis.channels import audience_text, is_facility
+from django_wsredis.conf import EXPIRE_TEXT, is_expire
 from django_wsredis.exceptions import BrokerUnavailable
 from django_wsredis.management.help import HelpFormatter
-from django_wsredis.publisher import EVERYWHERE, Publisher
+from django_wsredis.management.known import require_known
+from django_wsredis.publisher import Publisher
+from django_wsredis.recipients import EVERYWHERE
 
 EXAMPLES = """examples:
   ./manage.py wsbroadcast "hello"                          everybody who subscribed to broadcast, on every facility
@@ -22,8 +22,6 @@ EXAMPLES = """examples:
   ./manage.py wsbroadcast --user alice --user bob --facility inbox '{"unread": 3}' --json
   date | ./manage.py wsbroadcast --facility clock --expire 60 -
 """
-
-MOST_NAMES = 10_000  # that are compared to find the nearest
 
 
 class Command(BaseCommand):
@@ -51,8 +49,8 @@ class Command(BaseCommand):
         if facility is not None and not is_facility(facility):
             raise CommandError(f"{facility!r} is no facility: it has 1 to 200 characters.")
         require_names(options["groups"] + options["users"] + options["sessions"])
-        if options["expire"] is not None and (facility is None or options["expire"] < 0):
-            raise CommandError("--expire takes seconds, 0 or more, and needs --facility: only there is a message kept.")
+        if options["expire"] is not None and (facility is None or not is_expire(options["expire"])):
+            raise CommandError(f"--expire needs --facility: only there is a message kept; it is {EXPIRE_TEXT}.")
         if not options["force"]:
             require_known(options["groups"], options["users"])
         try:
@@ -120,26 +118,3 @@ def require_names(names: list[str]) -> None:
     for name in names:
         if not name or not is_text(name):
             raise CommandError(f"{name!r} is no name: it is text in UTF-8, and not empty.")
-
-
-def require_known(groups: list[str], users: list[str]) -> None:
-    """Raise CommandError for a group or user that does not exist, naming the nearest one."""
-    if (groups or users) and not apps.is_installed("django.contrib.auth"):
-        raise CommandError("This project has no django.contrib.auth to look names up in; --force sends anyway.")
-    if groups:
-        group_model = apps.get_model("auth", "Group")
-        for name in groups:
-            _require("group", name, group_model.objects.all(), "name")
-    if users:
-        user_model: Any = get_user_model()
-        for name in users:
-            _require("user", name, user_model._default_manager.all(), user_model.USERNAME_FIELD)
-
-
-def _require(kind: str, name: str, rows: Any, field: str) -> None:
-    if rows.filter(**{field: name}).exists():
-        return
-    names = list(rows.order_by(field).values_list(field, flat=True)[:MOST_NAMES])
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    raise CommandError(f"There is no {kind} {name!r}.{hint} (--force sends anyway.)")
