@@ -343,7 +343,6 @@ class Delivery(RuleBasedStateMachine):
         self.joins: dict[Ear, Join] = {}
         self.reads: dict[Ear, set[bytes]] = defaultdict(set)  # the channels whose stream Redis has read for it
         self.owed: dict[Ear, set[str]] = defaultdict(set)
-        self.owed_if_ready: list[tuple[Ear, str]] = []
         self.connect()
 
     @property
@@ -351,11 +350,8 @@ class Delivery(RuleBasedStateMachine):
         return self.subscriber._link
 
     def owe(self, ear: Ear, payload: str) -> None:
-        """It has reached this process, so the ear must hear it; but for a second break before all is caught up."""
-        if self.subscriber.is_ready:
-            self.owed[ear].add(payload)
-        else:
-            self.owed_if_ready.append((ear, payload))
+        """It has reached this process, so the ear must hear it."""
+        self.owed[ear].add(payload)
 
     # Redis
 
@@ -433,10 +429,6 @@ class Delivery(RuleBasedStateMachine):
             if not self.link.incoming:
                 break
             self.link.incoming.popleft()()
-            if self.subscriber.is_ready:
-                for ear, payload in self.owed_if_ready:
-                    self.owed[ear].add(payload)
-                self.owed_if_ready.clear()
         self.link.on_read()
         self.forget_refused()
 
@@ -498,7 +490,6 @@ class Delivery(RuleBasedStateMachine):
     def break_link(self) -> None:
         link = self.link
         link.close()
-        self.owed_if_ready.clear()
         link.on_lost("the model broke it")
         self.forget_refused()
 
