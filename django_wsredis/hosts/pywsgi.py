@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 BODY_IN_MEMORY_BYTES = 1024 * 1024  # a larger request body waits in a temporary file
 BODY_CHUNK_BYTES = 64 * 1024
+IDLE_SECONDS = 60  # for the next bytes of a request, for the next request, and for a browser to read on
 CHUNKS_AHEAD = 16  # of a response, between the thread that makes them and the browser that reads
 
 _END = object()
@@ -36,6 +37,10 @@ class DetachingHandler(WSGIHandler):
     """gevent's request handler, which offers the application to detach the socket."""
 
     is_detached = False
+
+    def handle(self) -> None:
+        self.socket.settimeout(IDLE_SECONDS)
+        super().handle()
 
     def get_environ(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environ()
@@ -63,7 +68,7 @@ class DetachingHandler(WSGIHandler):
         return result
 
     def _handle_client_error(self, ex: Exception) -> Any:
-        if isinstance(ex, ConnectionError):  # it went away in the middle of its headers: no traceback for that
+        if isinstance(ex, (ConnectionError, TimeoutError)):  # it went away amid its headers: no traceback for that
             return None
         return super()._handle_client_error(ex)  # type: ignore[misc]  # not in the stubs
 

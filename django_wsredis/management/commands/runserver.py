@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -51,6 +54,9 @@ class Command(NextCommand):
             url = get_settings().url
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
+        if threading.current_thread() is threading.main_thread():
+            # as Django does with its reloader alone: so that sockets and the embedded server are told, too
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         try:
             # around the reloader, so that Redis and what it keeps outlive a reload
             with embedded.running(url):
