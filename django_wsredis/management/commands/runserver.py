@@ -60,7 +60,10 @@ class Command(NextCommand):
         try:
             # around the reloader, so that Redis and what it keeps outlive a reload
             with embedded.running(url):
-                super().run(**options)
+                try:
+                    super().run(**options)
+                finally:
+                    loop.stop()
         except BrokerUnavailable as error:
             raise CommandError(str(error)) from error
 
