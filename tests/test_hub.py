@@ -34,7 +34,8 @@ class Ear(Connection):
 
     def __init__(self, key: bytes | None = None, echo: bool = False) -> None:
         loop: Any = SimpleNamespace(settings=SimpleNamespace(max_message_bytes=1024, compression=0), now=lambda: 0.0)
-        super().__init__(loop, on_message=lambda *_: None, on_leave=lambda _: None, echo=echo)
+        owner: Any = SimpleNamespace(on_leave=lambda connection: None)
+        super().__init__(loop, owner, echo=echo)
         self.key = key
         self.outbox = None
         self._socket: Any = SimpleNamespace(send=self.take)

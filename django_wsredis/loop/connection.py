@@ -9,8 +9,8 @@ from __future__ import annotations
 import _socket
 import logging
 import socket
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 from websockets.frames import Opcode
 from websockets.protocol import OPEN, SEND_EOF
@@ -20,11 +20,7 @@ from ..messages import UNCOMPRESSED, Message
 from .assembler import Assembler, seconds_allowed, text_or_binary
 from .outbox import Outbox
 from .protocol import ServerProtocol
-
-if TYPE_CHECKING:
-    from .loop import Loop
-
-READ, WRITE = 1, 2  # gevent's masks for I/O watchers
+from .reactor import READ, WRITE, Reactor
 
 READ_BYTES = 64 * 1024  # at one readiness: then the other sockets have their turn
 CLOSE_SECONDS = 2.0  # for the peer's answer to a close frame, and to read what was sent before it
@@ -32,11 +28,26 @@ CLOSE_SECONDS = 2.0  # for the peer's answer to a close frame, and to read what 
 logger = logging.getLogger("django_wsredis.connection")
 
 
+class Owner(Protocol):
+    """Who is told what happens to a connection."""
+
+    def on_message(self, connection: Connection, payload: bytes, is_text: bool) -> None:
+        """The peer sent a message."""
+
+    def on_waiting(self, connection: Connection) -> None:
+        """Something waits for the peer: `check()` is to be called from time to time, until it returns False."""
+
+    def on_leave(self, connection: Connection) -> None:
+        """It may be sent no more messages: its closing handshake has begun."""
+
+    def on_gone(self, connection: Connection) -> None:
+        """It is over, and everything that it had is free."""
+
+
 class Connection:
     """A websocket whose handshake is accepted.
 
-    It begins without its socket: what is written until `attach()` waits in the outbox. `on_message(connection,
-    payload, is_text)` and `on_leave(connection)` are called once it has a message, and once it gets no more.
+    It begins without its socket: what is written until `attach()` waits in the outbox.
     """
 
     __slots__ = (
@@ -52,41 +63,38 @@ class Connection:
         "echo",
         "key",
         "last_received",
-        "loop",
         "message_began_at",
-        "on_leave",
-        "on_message",
         "outbox",
+        "owner",
         "protocol",
         "publish_to",
+        "reactor",
         "slot",
         "window_bits",
     )
 
     def __init__(
         self,
-        loop: Loop,
+        reactor: Reactor,
+        owner: Owner,
         *,
-        on_message: Callable[[Connection, bytes, bool], None],
-        on_leave: Callable[[Connection], None],
         extensions: Any = (),
         window_bits: int = UNCOMPRESSED,
         echo: bool = False,
         publish_to: tuple[bytes, ...] = (),
     ) -> None:
-        self.loop = loop
-        self.on_message = on_message
-        self.on_leave = on_leave
+        self.reactor = reactor
+        self.owner = owner
         self.window_bits = window_bits
         self.echo = echo
         self.publish_to = publish_to
         self.key: bytes | None = None
         self.channels: tuple[bytes, ...] = ()
         self.slot = 0  # of the keepalive
-        self.protocol = ServerProtocol(loop.settings.max_message_bytes, extensions)
+        self.protocol = ServerProtocol(reactor.settings.max_message_bytes, extensions)
         self.assembler: Assembler | None = None
-        self.outbox: Outbox | None = Outbox(loop.now())  # None: the kernel took all there was
-        self.last_received = loop.now()
+        self.outbox: Outbox | None = Outbox(reactor.now())  # None: the kernel took all there was
+        self.last_received = reactor.now()
         self.message_began_at: float | None = None
         self._ends_when_flushed = self._has_left = self._is_gone = False
         self._socket: Any = None  # a _socket.socket, from attach() to abort()
@@ -107,8 +115,8 @@ class Connection:
             sock.close()
             return
         self._socket = sock
-        self.last_received = self.loop.now()
-        self._reader = self.loop.io(sock.fileno(), READ)
+        self.last_received = self.reactor.now()
+        self._reader = self.reactor.io(sock.fileno(), READ)
         self._reader.start(self._on_readable)
         self._flush()
 
@@ -145,11 +153,11 @@ class Connection:
             self._socket.close()
             self._socket = None
         self.outbox = self.assembler = None
-        self.loop.forget(self)
+        self.owner.on_gone(self)
 
     def check(self, now: float) -> bool:
         """Look for a peer that takes, or sends, its bytes too slowly; return whether to look again later."""
-        settings = self.loop.settings
+        settings = self.reactor.settings
         if self.outbox is not None and now - self.outbox.progressed_at > settings.ping_timeout:
             self.close_slow()
         began_at = self.message_began_at
@@ -161,7 +169,7 @@ class Connection:
         """Get no more messages. Called when the closing handshake begins, and for the last time by `abort()`."""
         if not self._has_left:
             self._has_left = True
-            self.on_leave(self)
+            self.owner.on_leave(self)
 
     # Reading
 
@@ -175,7 +183,7 @@ class Connection:
         if not data:
             self.abort()
             return
-        self.last_received = self.loop.now()
+        self.last_received = self.reactor.now()
         self.protocol.receive_data(data)
         frames = self.protocol.events_received()
         self._after_protocol()  # pongs go before what a message brings about (Autobahn's 5.6)
@@ -197,27 +205,27 @@ class Connection:
             self.assembler.add(frame)
         elif opcode is Opcode.TEXT or opcode is Opcode.BINARY:
             if frame.fin:
-                self.on_message(self, *text_or_binary(frame))
+                self.owner.on_message(self, *text_or_binary(frame))
                 return
-            self.assembler = Assembler(frame, self.loop.settings.max_message_bytes)
+            self.assembler = Assembler(frame, self.reactor.settings.max_message_bytes)
         else:  # the protocol answers control frames
             return
         if frame.fin:
             whole, self.assembler = self.assembler, None
-            self.on_message(self, bytes(whole.payload), whole.is_text)
+            self.owner.on_message(self, bytes(whole.payload), whole.is_text)
 
     def _time_message(self) -> None:
         if self.assembler is None and not self.protocol.reader.buffer:
             self.message_began_at = None
         elif self.message_began_at is None:
             self.message_began_at = self.last_received
-            self.loop.watch(self)
+            self.owner.on_waiting(self)
 
     # Writing
 
     def send(self, message: Message) -> None:
         """Write a message, compressed if this socket agreed on that and it is worth it."""
-        self.write(message.frames(self.loop.settings.compression)[self.window_bits])
+        self.write(message.frames(self.reactor.settings.compression)[self.window_bits])
 
     def write(self, data: bytes) -> None:
         """Send a frame, or what the kernel takes of it; the rest waits in the outbox, up to MAX_OUTBOX_BYTES.
@@ -228,27 +236,27 @@ class Connection:
 
     def _write_later(self, data: bytes, sent: int) -> None:
         """Keep what the kernel did not take of a frame."""
-        settings = self.loop.settings
+        settings = self.reactor.settings
         if self.outbox is None:
-            self.outbox = Outbox(self.loop.now())
+            self.outbox = Outbox(self.reactor.now())
             self._wait_until_writable()
         elif self.is_open and self.outbox.bytes and self.outbox.bytes + len(data) > settings.max_outbox_bytes:
-            self.loop.call_soon(self.close_slow)
+            self.reactor.call_soon(self.close_slow)
             return
         self.outbox.add(data, sent)
 
     def _wait_until_writable(self) -> None:
         if self._writer is None:
-            self._writer = self.loop.io(self._socket.fileno(), WRITE)
+            self._writer = self.reactor.io(self._socket.fileno(), WRITE)
             self._writer.start(self._flush)
-            self.loop.watch(self)
+            self.owner.on_waiting(self)
 
     def _flush(self) -> None:
         """Send what the outbox holds, as much as the kernel takes."""
         if self.outbox is None:
             return
         try:
-            self.outbox.send(self._socket, self.loop.now())
+            self.outbox.send(self._socket, self.reactor.now())
         except BlockingIOError:
             self._wait_until_writable()
             return
@@ -278,7 +286,7 @@ class Connection:
             return
         self._leave()
         if self._abort_timer is None:
-            self._abort_timer = self.loop.timer(CLOSE_SECONDS)
+            self._abort_timer = self.reactor.timer(CLOSE_SECONDS)
             self._abort_timer.start(self.abort)
         if self._ends_when_flushed and self.outbox is None:
             self._end()
@@ -291,7 +299,7 @@ class Connection:
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:
-            self.loop.call_soon(self.abort)
+            self.reactor.call_soon(self.abort)
 
 
 def write_all(connections: Iterable[Connection], frames: Mapping[int, bytes], *, but: Connection | None = None) -> None:
@@ -307,7 +315,7 @@ def write_all(connections: Iterable[Connection], frames: Mapping[int, bytes], *,
             except BlockingIOError:
                 pass
             except OSError:  # reset: the peer has gone
-                connection.loop.call_soon(connection.abort)
+                connection.reactor.call_soon(connection.abort)
                 continue
             if sent == len(data):
                 continue

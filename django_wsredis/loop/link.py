@@ -10,14 +10,11 @@ import logging
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import hiredis
 
-from .connection import READ, WRITE
-
-if TYPE_CHECKING:
-    from .loop import Loop
+from .reactor import READ, WRITE, Reactor
 
 READ_BYTES = 256 * 1024
 
@@ -39,14 +36,14 @@ class Link:
 
     def __init__(
         self,
-        loop: Loop,
+        reactor: Reactor,
         connection: Any,
         *,
         on_message: Callable[[bytes, bytes], None],
         on_read: Callable[[], None],
         on_lost: Callable[[str], None],
     ) -> None:
-        self._loop = loop
+        self._reactor = reactor
         self._connection = connection
         self._on_message = on_message
         self._on_read = on_read
@@ -58,8 +55,8 @@ class Link:
         self._unsent = bytearray()
         self._flush_is_due = False
         self.has_heard = True  # anything, since this was last set to False
-        self._reader = loop.io(self._socket.fileno(), READ)
-        self._writer = loop.io(self._socket.fileno(), WRITE)
+        self._reader = reactor.io(self._socket.fileno(), READ)
+        self._writer = reactor.io(self._socket.fileno(), WRITE)
         self._reader.start(self._on_readable)
 
     def call(self, *command: bytes | str | int, on_reply: Reply) -> None:
@@ -72,7 +69,7 @@ class Link:
         self._unsent += hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub knows tuples of one
         if not self._flush_is_due:
             self._flush_is_due = True
-            self._loop.call_soon(self._flush)
+            self._reactor.call_soon(self._flush)
 
     def close(self) -> None:
         """End the connection; nothing is called back any more."""

@@ -22,6 +22,7 @@ from ..messages import Message
 from .connection import Connection
 from .hub import Hub, Join
 from .keepalive import Keepalive
+from .reactor import Reactor
 from .subscriber import Subscriber
 
 if TYPE_CHECKING:
@@ -34,37 +35,33 @@ logger = logging.getLogger("django_wsredis.loop")
 
 
 class Loop:
-    """Everything that lives in the event loop's thread. Only `serve`, `run` and `drain` may be called from others."""
+    """Everything that lives in the event loop's thread. Only `serve` and `drain` may be called from others."""
 
     def __init__(self, hub: Any, settings: Settings) -> None:
-        self._loop = hub.loop
-        self._thread = threading.get_ident()
+        self.reactor = Reactor(hub, settings)
         self.settings = settings
+        self._thread = threading.get_ident()
         self.connections: set[Connection] = set()
         self.hub = Hub(settings.compression)
-        self.has_tried = threading.Event()  # to connect to Redis, once, with or without success
         self.ended = gevent.event.Event()
         self._is_draining = False
-        self._watched: set[Connection] = set()
+        self._waiting: set[Connection] = set()
+        self._heartbeat = None if settings.heartbeat is None else settings.heartbeat.encode()
         self._worker_key = os.urandom(8)
         self._last_key = 0
         self._max_sockets = settings.max_sockets or max_open_sockets()
         self.keepalive = Keepalive(
             interval=settings.ping_interval, timeout=settings.ping_timeout, heartbeat=settings.heartbeat
         )
-        self._tick_timer = self.timer(self.keepalive.tick_seconds, self.keepalive.tick_seconds)
+        self._tick_timer = self.reactor.timer(self.keepalive.tick_seconds, self.keepalive.tick_seconds)
         self._tick_timer.start(self._tick)
-        self.subscriber = Subscriber(self, self.hub)
+        self.subscriber = Subscriber(self.reactor, self.hub)
 
     def start(self) -> None:
         """Connect to Redis."""
         self.subscriber.start()
 
     # For other threads
-
-    def run(self, function: Callable[..., object], *arguments: object) -> None:
-        """Call a function in the loop's thread, soon."""
-        self._loop.run_callback_threadsafe(function, *arguments)
 
     def serve(self, accepted: Accepted, detach: Callable[[], _socket.socket]) -> None:
         """Take over the socket of an accepted handshake.
@@ -73,71 +70,61 @@ class Loop:
         the 101; hands the socket to the loop. Raises Unavailable before anything is written, if Redis is away or
         the worker is full.
         """
-        self.has_tried.wait(JOIN_SECONDS)  # only a worker that has just started waits here
+        self.subscriber.has_tried.wait(JOIN_SECONDS)  # only a worker that has just started waits here
         join = self._new_join(accepted)
-        self.run(self._join, join)
+        self.reactor.run(self._join, join)
         try:
             join.done.result(JOIN_SECONDS)
             sock = detach()
         except BaseException as error:
-            self.run(join.connection.abort)
+            self.reactor.run(join.connection.abort)
             if isinstance(error, FutureTimeoutError):
                 raise Unavailable("Redis did not confirm the subscriptions in time") from None
             raise
         if _write(sock, accepted.upgrade.response):
-            self.run(join.connection.attach, sock)
+            self.reactor.run(join.connection.attach, sock)
         else:
             sock.close()
-            self.run(join.connection.abort)
+            self.reactor.run(join.connection.abort)
 
     def drain(self, code: int, reason: str, *, seconds: float) -> None:
         """Close all sockets, wait up to `seconds` for their closing handshakes, and stop. Blocks; ends the loop."""
-        self.run(self._close_all, code, reason)
+        self.reactor.run(self._close_all, code, reason)
         deadline = time.monotonic() + seconds
         sleep = gevent.sleep if threading.get_ident() == self._thread else time.sleep
         while time.monotonic() < deadline:
             sleep(0.01)
             if self._is_draining and not self.connections:
                 break
-        self.run(self._stop)
+        self.reactor.run(self._stop)
         sleep(0.01)
 
-    # For the parts of the loop
+    # For its connections
 
-    def now(self) -> float:
-        """Return the time in seconds, of a monotonic clock."""
-        return time.monotonic()
+    def on_message(self, connection: Connection, payload: bytes, is_text: bool) -> None:
+        """Publish what a browser sent; answer its heartbeat."""
+        if is_text and payload == self._heartbeat:
+            if connection.is_open:
+                connection.write(self.keepalive.heartbeat)
+        elif not connection.publish_to:
+            connection.close(1003, "this socket only listens: it has no publish-… in its URL")
+        else:
+            message = Message(payload, is_text, sender=None if connection.echo else connection.key)
+            if not self.subscriber.publish(connection.publish_to, message):
+                connection.close(1013, "Redis is away")
 
-    def io(self, fileno: int, events: int) -> Any:
-        """Return a watcher of a descriptor."""
-        return self._loop.io(fileno, events)
+    def on_leave(self, connection: Connection) -> None:
+        """Deliver nothing more to a connection."""
+        self.subscriber.leave(connection)
 
-    def timer(self, seconds: float, repeat: float = 0.0) -> Any:
-        """Return a timer."""
-        return self._loop.timer(seconds, repeat)
+    def on_waiting(self, connection: Connection) -> None:
+        """Look at a connection each tick, until its `check()` says that nothing waits any more."""
+        self._waiting.add(connection)
 
-    def call_soon(self, function: Callable[..., object], *arguments: object) -> None:
-        """Call a function when the present callback has ended."""
-        self._loop.run_callback(function, *arguments)
-
-    def call_later(self, seconds: float, function: Callable[[], object]) -> None:
-        """Call a function once, later."""
-        timer = self.timer(seconds)
-
-        def fire() -> None:
-            timer.close()
-            function()
-
-        timer.start(fire)
-
-    def watch(self, connection: Connection) -> None:
-        """Look at a connection each tick, until its `check()` says that it is well."""
-        self._watched.add(connection)
-
-    def forget(self, connection: Connection) -> None:
-        """A connection is over."""
+    def on_gone(self, connection: Connection) -> None:
+        """Forget a connection."""
         self.connections.discard(connection)
-        self._watched.discard(connection)
+        self._waiting.discard(connection)
         self.keepalive.discard(connection)
 
     # Inside
@@ -145,9 +132,8 @@ class Loop:
     def _new_join(self, accepted: Accepted) -> Join:
         prefix = self.settings.prefix
         connection = Connection(
+            self.reactor,
             self,
-            on_message=self._on_message,
-            on_leave=self.subscriber.leave,
             extensions=accepted.upgrade.extensions,
             window_bits=accepted.upgrade.window_bits,
             echo=accepted.echo,
@@ -171,23 +157,10 @@ class Loop:
         self.keepalive.add(connection)
         self.subscriber.join(join)
 
-    def _on_message(self, connection: Connection, payload: bytes, is_text: bool) -> None:
-        heartbeat = self.settings.heartbeat
-        if heartbeat is not None and is_text and payload == heartbeat.encode():
-            if connection.is_open:
-                connection.write(self.keepalive.heartbeat)
-            return
-        if not connection.publish_to:
-            connection.close(1003, "this socket only listens: it has no publish-… in its URL")
-            return
-        message = Message(payload, is_text, sender=None if connection.echo else connection.key)
-        if not self.subscriber.publish(connection.publish_to, message):
-            connection.close(1013, "Redis is away")
-
     def _tick(self) -> None:
-        now = self.now()
+        now = self.reactor.now()
         self.keepalive.tick(now)
-        self._watched = {connection for connection in self._watched.copy() if connection.check(now)}
+        self._waiting = {connection for connection in self._waiting.copy() if connection.check(now)}
 
     def _close_all(self, code: int, reason: str) -> None:
         self._is_draining = True

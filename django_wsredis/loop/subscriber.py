@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hiredis import ReplyError
 
@@ -19,9 +19,7 @@ from ..messages import Message, decode
 from .connection import Connection
 from .hub import Hub, Join, Topic
 from .link import Link
-
-if TYPE_CHECKING:
-    from .loop import Loop
+from .reactor import Reactor
 
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 5.0
@@ -35,8 +33,8 @@ logger = logging.getLogger("django_wsredis.redis")
 class Subscriber:
     """Keeps the hub's topics subscribed, and publishes what browsers send on the same connection."""
 
-    def __init__(self, loop: Loop, hub: Hub) -> None:
-        self._loop = loop
+    def __init__(self, reactor: Reactor, hub: Hub) -> None:
+        self._reactor = reactor
         self._hub = hub
         self._link: Link | None = None
         self._joining: set[Join] = set()
@@ -44,8 +42,9 @@ class Subscriber:
         self._unsent_bytes = 0
         self._attempts = 0
         self._is_stopped = False
+        self.has_tried = threading.Event()  # to connect to Redis, once, with or without success
         self.is_ready = False  # connected, subscribed, and caught up
-        self._ping_timer = loop.timer(loop.settings.ping_interval / 2, loop.settings.ping_interval / 2)
+        self._ping_timer = reactor.timer(reactor.settings.ping_interval / 2, reactor.settings.ping_interval / 2)
         self._ping_timer.start(self._check_link)
 
     def start(self) -> None:
@@ -147,32 +146,32 @@ class Subscriber:
 
     def _send(self, link: Link, names: Sequence[bytes], message: Message) -> None:
         for name in names:
-            command = redis.publish_command(name, message, self._loop.settings.expire)
+            command = redis.publish_command(name, message, self._reactor.settings.expire)
             link.call(*command, on_reply=_log_refusal)
 
     # The link's life
 
     def _connect(self) -> None:
-        settings = self._loop.settings
+        settings = self._reactor.settings
         try:
             connection = redis.connect_link(settings.url, client_name="django_wsredis")
         except BrokerUnavailable as error:
-            self._loop.run(self._retry, str(error))
+            self._reactor.run(self._retry, str(error))
         except Exception as error:  # whatever it is, the loop must try again
             logger.exception("Redis cannot be connected.")
-            self._loop.run(self._retry, repr(error))
+            self._reactor.run(self._retry, repr(error))
         else:
-            self._loop.run(self._on_connected, connection)
+            self._reactor.run(self._on_connected, connection)
 
     def _on_connected(self, connection: Any) -> None:
         if self._is_stopped:
             connection.disconnect()
             return
         link = self._link = Link(
-            self._loop, connection, on_message=self._on_message, on_read=self._hub.flush, on_lost=self._on_lost
+            self._reactor, connection, on_message=self._on_message, on_read=self._hub.flush, on_lost=self._on_lost
         )
         self._hub.hold()
-        link.call("SUBSCRIBE", everywhere_name(self._loop.settings.prefix), on_reply=_log_refusal)
+        link.call("SUBSCRIBE", everywhere_name(self._reactor.settings.prefix), on_reply=_log_refusal)
         topics = list(self._hub.topics.values())
         for topic in topics:
             self._subscribe(topic)
@@ -186,13 +185,13 @@ class Subscriber:
     def _on_ready(self) -> None:
         """Everything that was asked for on connecting is answered."""
         assert self._link is not None
-        logger.info("Redis is connected (%s).", redis.shown_url(self._loop.settings.url))
+        logger.info("Redis is connected (%s).", redis.shown_url(self._reactor.settings.url))
         self._attempts = 0
         self.is_ready = True
         while self._unsent:
             self._send(self._link, *self._unsent.popleft())
         self._unsent_bytes = 0
-        self._loop.has_tried.set()
+        self.has_tried.set()
 
     def _on_lost(self, reason: str) -> None:
         self._link = None
@@ -204,14 +203,14 @@ class Subscriber:
 
     def _retry(self, reason: str) -> None:
         """Connect again later: exponential backoff with full jitter."""
-        self._loop.has_tried.set()
+        self.has_tried.set()
         if self._is_stopped:
             return
         longest = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2**self._attempts)
         self._attempts = min(self._attempts + 1, 16)
         delay = random.uniform(FIRST_DELAY_SECONDS / 2, longest)
         logger.warning("Redis is away; sockets stay open. Next try in %.1f s. %s", delay, reason)
-        self._loop.call_later(delay, self.start)
+        self._reactor.call_later(delay, self.start)
 
     def _check_link(self) -> None:
         """Find a link that is half open: a PING goes out, and nothing at all was heard until the next."""

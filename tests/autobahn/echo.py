@@ -39,28 +39,29 @@ class Head(WSGIRequestHandler):
         self.parse_request()
 
 
-def echo(connection: Connection, payload: bytes, is_text: bool) -> None:
-    if connection.is_open:
-        connection.send(Message(payload, is_text))
+class Echo(Loop):
+    """A loop without Redis, whose connections hear themselves alone."""
+
+    def on_message(self, connection: Connection, payload: bytes, is_text: bool) -> None:
+        if connection.is_open:
+            connection.send(Message(payload, is_text))
 
 
-def serve(loop: Loop, sock: Any) -> None:
+def serve(loop: Echo, sock: Any) -> None:
     head = b""
     while b"\r\n\r\n" not in head and (data := sock.recv(4096)):
         head += data
     upgrade = negotiate(Head(head).get_environ(), compress=True)
     detached: _socket.socket = duplicate(sock.fileno())
     detached.send(upgrade.response)
-    connection = Connection(
-        loop, on_message=echo, on_leave=lambda c: None, extensions=upgrade.extensions, window_bits=upgrade.window_bits
-    )
+    connection = Connection(loop.reactor, loop, extensions=upgrade.extensions, window_bits=upgrade.window_bits)
     loop.connections.add(connection)
     loop.keepalive.add(connection)
     connection.attach(detached)
 
 
 def main() -> None:
-    loop = Loop(gevent.get_hub(), get_settings())
+    loop = Echo(gevent.get_hub(), get_settings())
     server = StreamServer(("127.0.0.1", 0), lambda sock, address: serve(loop, sock))
     server.start()
     sys.stdout.write(f"{server.server_port}\n")

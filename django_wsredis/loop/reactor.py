@@ -1,0 +1,49 @@
+"""The event loop as the parts of a worker see it: time, watchers of sockets, timers, and calls for later."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..conf import Settings
+
+READ, WRITE = 1, 2  # gevent's masks for watchers of sockets
+
+
+class Reactor:
+    """One gevent hub, with the settings of those who live on it. Only `run` may be called from other threads."""
+
+    def __init__(self, hub: Any, settings: Settings) -> None:
+        self._loop = hub.loop
+        self.settings = settings
+
+    def now(self) -> float:
+        """Return the time in seconds, of a monotonic clock."""
+        return time.monotonic()
+
+    def io(self, fileno: int, events: int) -> Any:
+        """Return a watcher of a descriptor, for READ or WRITE."""
+        return self._loop.io(fileno, events)
+
+    def timer(self, seconds: float, repeat: float = 0.0) -> Any:
+        """Return a timer."""
+        return self._loop.timer(seconds, repeat)
+
+    def run(self, function: Callable[..., object], *arguments: object) -> None:
+        """From any thread: call a function in the loop's thread, soon."""
+        self._loop.run_callback_threadsafe(function, *arguments)
+
+    def call_soon(self, function: Callable[..., object], *arguments: object) -> None:
+        """Call a function when the present callback has ended."""
+        self._loop.run_callback(function, *arguments)
+
+    def call_later(self, seconds: float, function: Callable[[], object]) -> None:
+        """Call a function once, later."""
+        timer = self.timer(seconds)
+
+        def fire() -> None:
+            timer.close()
+            function()
+
+        timer.start(fire)
