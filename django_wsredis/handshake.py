@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.contrib.sessions.middleware import SessionMiddleware
-from django.core.exceptions import DisallowedHost, PermissionDenied
+from django.core.exceptions import BadRequest, DisallowedHost, PermissionDenied
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import Error as DatabaseError
 from django.db import close_old_connections
@@ -111,7 +111,11 @@ def facility_of(environ: dict[str, Any], websocket_url: str) -> str:
 def _request(environ: dict[str, Any]) -> WSGIRequest:
     try:
         return WSGIRequest(environ)
-    except (ValueError, LookupError) as error:  # of a Content-Type that it cannot read
+    except (
+        BadRequest,
+        LookupError,
+        ValueError,
+    ) as error:  # of its Content-Type
         raise HandshakeError(f"Django cannot read the request: {error}") from error
 
 

@@ -92,7 +92,8 @@ def _unreachable(url: str, error: Exception) -> str:
             f"No Redis runs at {embedded.location(url).socket}. "
             "Start it with: ./manage.py runwsserver (or runserver), which own it; or set WSREDIS['URL']."
         )
-    return f"Redis ({shown_url(url)}) cannot be reached: {error}. Is it running, and is WSREDIS['URL'] right?"
+    reason = str(error).rstrip(".")
+    return f"Redis ({shown_url(url)}) cannot be reached: {reason}. Is it running, and is WSREDIS['URL'] right?"
 
 
 def publish_command(name: bytes, message: Message, expire: int) -> tuple[bytes | str | int, ...]:

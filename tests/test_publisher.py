@@ -559,10 +559,10 @@ def test_fetching_for_who_has_none_of_the_audience_is_nothing(configured: RedisS
 
 
 @pytest.fixture
-def second_database() -> Iterator[None]:
-    """A second database, in memory."""
+def second_database(tmp_path: Path) -> Iterator[None]:
+    """A second database."""
     connections.settings["second"] = connections.configure_settings(
-        {"default": {}, "second": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+        {"default": {}, "second": {"ENGINE": "django.db.backends.sqlite3", "NAME": tmp_path / "second"}}
     )["second"]
     yield
     connections["second"].close()
