@@ -150,11 +150,11 @@ def given_settings() -> dict[str, Any]:
 def get_settings() -> Settings:
     """Return the project's settings.
 
-    Raises ImproperlyConfigured, naming the first wrong key; `manage.py check` names them all.
+    Raises ImproperlyConfigured, naming each wrong key and value.
     """
     merged = given_settings()
-    for problem, hint in problems(merged):
-        raise ImproperlyConfigured(f"{problem} {hint}")
+    if found := [f"{problem} {hint}" for problem, hint in problems(merged)]:
+        raise ImproperlyConfigured(" ".join(found))
     merged.setdefault("URL", "embedded://" if django_settings.DEBUG else "redis://localhost:6379/0")
     if "SUBPROTOCOLS" in merged:
         merged["SUBPROTOCOLS"] = tuple(merged["SUBPROTOCOLS"])

@@ -124,15 +124,15 @@ def check_origin(request: HttpRequest, *, required: bool) -> None:
 
     Allowed are the request's own host and `CSRF_TRUSTED_ORIGINS`. A request without Origin comes from no browser.
     """
+    try:
+        host = request.get_host()
+    except DisallowedHost as error:
+        raise HandshakeError(f"the Host is not in ALLOWED_HOSTS: {error}") from error
     origin = request.META.get("HTTP_ORIGIN")
     if origin is None:
         if required:
             raise OriginNotAllowed("the request has no Origin, and WSREDIS['REQUIRE_ORIGIN'] is True")
         return
-    try:
-        host = request.get_host()
-    except DisallowedHost as error:
-        raise HandshakeError(f"the Host is not in ALLOWED_HOSTS: {error}") from error
     if not (_is_host(origin, host) or any(_is_trusted(origin, t) for t in django_settings.CSRF_TRUSTED_ORIGINS)):
         raise OriginNotAllowed(
             f"the Origin {origin!r} is neither of the host {host!r} nor in CSRF_TRUSTED_ORIGINS; "
@@ -224,7 +224,7 @@ def _call(setting: str, function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return function(*arguments)
     except PermissionDenied as error:
-        raise NotAuthorized(f"WSREDIS[{setting!r}] denied it: {error}") from error
+        raise NotAuthorized(f"WSREDIS[{setting!r}] denied it: {str(error) or 'it gave no reason'}") from error
     except HandshakeError:
         raise
     except Exception as error:

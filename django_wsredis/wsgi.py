@@ -10,7 +10,7 @@ import django
 from django.core.wsgi import get_wsgi_application as get_django_application
 
 from .conf import get_settings
-from .exceptions import HandshakeError, NotFound, Unavailable
+from .exceptions import HandshakeError, Unavailable
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -53,8 +53,7 @@ def serve_websocket(environ: WSGIEnvironment) -> None:
 
 def refuse(error: HandshakeError, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Answer with the error's status. Its text, which may tell too much, goes to the log alone."""
-    level = logging.INFO if isinstance(error, NotFound) else logging.WARNING
-    logger.log(level, "%d %s: %s", error.status, environ.get("PATH_INFO", ""), error)
+    logger.warning("%d %s: %s", error.status, environ.get("PATH_INFO", ""), error)
     body = f"{error.status.value} {error.status.phrase}\n".encode()
     headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
     start_response(f"{error.status.value} {error.status.phrase}", headers + list(error.headers))

@@ -18,7 +18,8 @@ def use_venv():
     # Inside that very .venv, executing it again would never end.
     if python.exists() and not os.path.samefile(sys.prefix, VENV):
         os.execv(python, [str(python), *sys.orig_argv[1:]])
-    sys.exit(f"Django is not installed. Run: cd {CHECKOUT} && python3 -m venv .venv && .venv/bin/pip install -e .")
+    install = "python3 -m venv .venv && .venv/bin/pip install -e '.[embedded]'"
+    sys.exit(f"Django is not installed. Run: cd {CHECKOUT} && {install}")
 
 
 def main():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core import checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
@@ -120,3 +121,13 @@ def test_w001_is_a_warning_and_the_others_are_errors() -> None:
         "wsredis.E003": checks.ERROR,
         "wsredis.W001": checks.WARNING,
     }
+
+
+def test_w002_after_staticfiles_its_runserver_would_run() -> None:
+    first, *others = settings.INSTALLED_APPS
+    assert first == "django_wsredis"
+    with override_settings(INSTALLED_APPS=[*others, first]):
+        ((id, message, hint),) = found()
+    assert id == "wsredis.W002"
+    assert "runserver" in message
+    assert "first in INSTALLED_APPS" in hint

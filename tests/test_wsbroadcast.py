@@ -63,13 +63,13 @@ def name_of(audience: str, name: str, facility: str) -> bytes:
 
 def test_without_an_audience_it_goes_to_everybody_on_every_facility(listener: Listener) -> None:
     said = wsbroadcast("hello")
-    assert said == "Sent to everybody on every facility: 1 worker received it.\n"
+    assert said == "Sent to everybody on every facility: 1 worker received it, for whoever listens.\n"
     assert everywhere(listener) == ("hello", [address("wsredis", "broadcast", "")])
 
 
 def test_a_group_on_every_facility(listener: Listener) -> None:
     said = wsbroadcast("--group", "staff", "the site sleeps at 5")
-    assert said == "Sent to group staff on every facility: 1 worker received it.\n"
+    assert said == "Sent to group staff on every facility: 1 worker received it, for whoever listens.\n"
     assert everywhere(listener) == ("the site sleeps at 5", [address("wsredis", "group", "staff")])
 
 
@@ -259,7 +259,7 @@ def is_one_clear_line(done: subprocess.CompletedProcess[bytes]) -> bool:
 def test_the_command_works_from_a_shell(configured: RedisServer, listener: Listener) -> None:
     done = manage_py("--group", "staff", "-", input="héllo\n".encode(), TEST_REDIS_URL=configured.url)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout == b"Sent to group staff on every facility: 1 worker received it.\n"
+    assert done.stdout == b"Sent to group staff on every facility: 1 worker received it, for whoever listens.\n"
     assert everywhere(listener)[0] == "héllo"
 
 

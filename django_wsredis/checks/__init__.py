@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
@@ -14,7 +14,7 @@ from ..conf import LEGACY_NAMES, given_settings, problems, resolve
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """E001 a wrong key or value, E002 a path that cannot be imported, E003 WEBSOCKET_URL, W001 an old name."""
+    """E001 wrong key or value, E002 a path that cannot be imported, E003 WEBSOCKET_URL, W001 old name, W002 order."""
     try:
         given = given_settings()
     except ImproperlyConfigured as error:
@@ -29,7 +29,20 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     for name in dir(django_settings):
         if name.startswith("WS4REDIS_"):
             found.append(Warning(f"{name} is a setting of ws4redis.", hint=_legacy_hint(name), id="wsredis.W001"))
-    return found
+    return found + _check_order()
+
+
+def _check_order() -> list[CheckMessage]:
+    names = [config.name for config in apps.get_app_configs()]
+    if "django.contrib.staticfiles" not in names[: names.index("django_wsredis")]:
+        return []
+    return [
+        Warning(
+            "django_wsredis stands after django.contrib.staticfiles, so that app's runserver runs, without websockets.",
+            hint="Name django_wsredis first in INSTALLED_APPS.",
+            id="wsredis.W002",
+        )
+    ]
 
 
 def _check_imports(given: dict[str, Any]) -> list[CheckMessage]:

@@ -41,7 +41,7 @@ class Subscriber:
         self._unsent: deque[tuple[Sequence[bytes], Message]] = deque()
         self._unsent_bytes = 0
         self._attempts = 0
-        self._is_stopped = False
+        self._is_stopped = self._was_ready = False
         self.has_tried = threading.Event()  # to connect to Redis, once, with or without success
         self.is_ready = False  # connected, subscribed, and caught up
         self._ping_timer = reactor.timer(reactor.settings.ping_interval / 2, reactor.settings.ping_interval / 2)
@@ -185,7 +185,9 @@ class Subscriber:
     def _on_ready(self) -> None:
         """Everything that was asked for on connecting is answered."""
         assert self._link is not None
-        logger.info("Redis is connected (%s).", redis.shown_url(self._reactor.settings.url))
+        level = logging.WARNING if self._attempts else logging.INFO  # good news for who saw the bad
+        logger.log(level, "Redis is connected (%s).", redis.shown_url(self._reactor.settings.url))
+        self._was_ready = True
         self._attempts = 0
         self.is_ready = True
         while self._unsent:
@@ -209,7 +211,8 @@ class Subscriber:
         longest = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2**self._attempts)
         self._attempts = min(self._attempts + 1, 16)
         delay = random.uniform(FIRST_DELAY_SECONDS / 2, longest)
-        logger.warning("Redis is away; sockets stay open. Next try in %.1f s. %s", delay, reason)
+        state = "Redis is away; sockets stay open." if self._was_ready else "There is no Redis yet."
+        logger.warning("%s Next try in %.1f s. %s", state, delay, reason)
         self._reactor.call_later(delay, self.start)
 
     def _check_link(self) -> None:

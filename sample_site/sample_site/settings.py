@@ -57,6 +57,9 @@ DATABASES = {
 
 STATIC_URL = "/static/"
 
+USE_TZ = True
+TIME_ZONE = "UTC"
+
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "index"
 LOGOUT_REDIRECT_URL = "index"

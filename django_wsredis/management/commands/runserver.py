@@ -13,7 +13,7 @@ from django.core.management import load_command_class
 from django.core.management.base import CommandError
 from django.utils import autoreload
 
-from django_wsredis import embedded, loop
+from django_wsredis import embedded, loop, redis
 from django_wsredis.conf import get_settings
 from django_wsredis.exceptions import BrokerUnavailable
 from django_wsredis.hosts.runserver import DetachingServer
@@ -70,3 +70,9 @@ class Command(NextCommand):
     def get_handler(self, *args: Any, **options: Any) -> Any:
         autoreload.file_changed.connect(loop.expect_restart, weak=False)
         return WebSocketApplication(super().get_handler(*args, **options))
+
+    def on_bind(self, server_port: int) -> None:
+        super().on_bind(server_port)
+        settings = get_settings()
+        self.stdout.write(f"Websockets below {settings.websocket_url}; Redis: {redis.shown_url(settings.url)}")
+        self.stdout.flush()

@@ -83,7 +83,7 @@ class Command(BaseCommand):
             listener, url = listen(options)
         except OSError as error:
             where = options["unix"] or options["addrport"]
-            reason = f"Cannot listen on {where}: {error.strerror or error}."
+            reason = f"Cannot listen on {where}: {os.strerror(error.errno) if error.errno else error}."
             if threading.current_thread() is not threading.main_thread():
                 # with the reloader, which would take it for a mistake in the code and wait for a change for ever
                 self.stderr.write(f"CommandError: {reason}")

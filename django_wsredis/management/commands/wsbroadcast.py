@@ -80,7 +80,9 @@ def received(count: int, audiences: int, facility: str | None) -> str:
     if not count:
         return "no worker received it; nobody is listening there now."
     times = f"{count} worker{'' if count == 1 else 's'} received it"
-    if facility is not None and audiences > 1:
+    if facility is None:
+        return f"{times}, for whoever listens."
+    if audiences > 1:
         return f"{times}, counted for each audience."
     return f"{times}."
 
