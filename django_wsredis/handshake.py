@@ -111,11 +111,7 @@ def facility_of(environ: dict[str, Any], websocket_url: str) -> str:
 def _request(environ: dict[str, Any]) -> WSGIRequest:
     try:
         return WSGIRequest(environ)
-    except (
-        BadRequest,
-        LookupError,
-        ValueError,
-    ) as error:  # of its Content-Type
+    except (BadRequest, LookupError, ValueError) as error:  # for its Content-Type
         raise HandshakeError(f"Django cannot read the request: {error}") from error
 
 

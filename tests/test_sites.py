@@ -1261,3 +1261,12 @@ def test_idle_sockets_hold_no_database_connection(site: Site, facility: str, ali
             path = f"{facility}?subscribe-user&subscribe-group&publish-broadcast&callback=database"
             stack.enter_context(RawSocket(site.port, path, with_cookie(cookie)))
         wait_until(lambda: not open_databases(), what="an end of the database connections")
+
+
+def test_what_is_stored_and_cannot_be_read_is_left_out(site: Site, shared_redis: RedisServer) -> None:
+    with shared_redis.client() as client:
+        client.xadd("wsredis:broadcast:garbled", {"m": b"\xffW\xff"})
+        client.publish("wsredis:broadcast:garbled", b"\xffW\xff")
+    with site.connect("garbled?subscribe-broadcast") as websocket:
+        publish("after", facility="garbled", broadcast=True)
+        assert websocket.recv(5) == "after"

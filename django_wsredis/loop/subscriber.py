@@ -244,7 +244,13 @@ def _read_entries(name: bytes, reply: Any) -> list[Message]:
     if isinstance(reply, ReplyError):
         logger.error("Redis refuses to read %s: %s", name, reply)
         return []
-    return [decode(fields[1], id) for id, fields in reversed(reply)]
+    messages = []
+    for id, fields in reversed(reply):
+        try:
+            messages.append(decode(fields[1], id))
+        except ValueError as error:
+            logger.error("What is stored on %s cannot be read and is left out: %s", name, error)
+    return messages
 
 
 def _ignore(reply: Any) -> None:
