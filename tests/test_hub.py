@@ -38,7 +38,7 @@ class Ear(Connection):
         super().__init__(loop, owner, echo=echo)
         self.key = key
         self.outbox = None
-        self._socket: Any = SimpleNamespace(send=self.take)
+        self.sock: Any = SimpleNamespace(send=self.take)
         self.has_left = False
         self.heard: list[str] = []
 

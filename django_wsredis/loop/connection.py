@@ -1,6 +1,5 @@
-"""One socket's life in the loop: read, write, close. Knows no channels and no Redis.
+"""One socket's life in the loop: read, answer, close. Knows no channels and no Redis.
 
-It is written from one place, `write()`: first what the outbox holds, then the frame, so nothing interleaves.
 All methods run in the loop's thread; none blocks.
 """
 
@@ -9,18 +8,17 @@ from __future__ import annotations
 import _socket
 import logging
 import socket
-from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from websockets.frames import Opcode
 from websockets.protocol import OPEN, SEND_EOF
 
 from ..exceptions import ConnectionClosed
-from ..messages import UNCOMPRESSED, Message
+from ..messages import UNCOMPRESSED
 from .assembler import Assembler, seconds_allowed, text_or_binary
-from .outbox import Outbox
 from .protocol import ServerProtocol
-from .reactor import READ, WRITE, Reactor
+from .reactor import READ, Reactor
+from .writer import Writer
 
 READ_BYTES = 64 * 1024  # at one readiness: then the other sockets have their turn
 CLOSE_SECONDS = 2.0  # for the peer's answer to a close frame, and to read what was sent before it
@@ -44,7 +42,7 @@ class Owner(Protocol):
         """It is over, and everything that it had is free."""
 
 
-class Connection:
+class Connection(Writer):
     """A websocket whose handshake is accepted.
 
     It begins without its socket: what is written until `attach()` waits in the outbox.
@@ -56,21 +54,16 @@ class Connection:
         "_has_left",
         "_is_gone",
         "_reader",
-        "_socket",
-        "_writer",
         "assembler",
         "channels",
         "echo",
         "key",
         "last_received",
         "message_began_at",
-        "outbox",
         "owner",
         "protocol",
         "publish_to",
-        "reactor",
         "slot",
-        "window_bits",
     )
 
     def __init__(
@@ -83,9 +76,8 @@ class Connection:
         echo: bool = False,
         publish_to: tuple[bytes, ...] = (),
     ) -> None:
-        self.reactor = reactor
+        super().__init__(reactor, window_bits)
         self.owner = owner
-        self.window_bits = window_bits
         self.echo = echo
         self.publish_to = publish_to
         self.key: bytes | None = None
@@ -93,13 +85,10 @@ class Connection:
         self.slot = 0  # of the keepalive
         self.protocol = ServerProtocol(reactor.settings.max_message_bytes, extensions)
         self.assembler: Assembler | None = None
-        self.outbox: Outbox | None = Outbox(reactor.now())  # None: the kernel took all there was
         self.last_received = reactor.now()
         self.message_began_at: float | None = None
         self._ends_when_flushed = self._has_left = self._is_gone = False
-        self._socket: Any = None  # a _socket.socket, from attach() to abort()
         self._reader: Any = None
-        self._writer: Any = None
         self._abort_timer: Any = None
 
     @property
@@ -114,11 +103,11 @@ class Connection:
         if self._is_gone:
             sock.close()
             return
-        self._socket = sock
+        self.sock = sock
         self.last_received = self.reactor.now()
         self._reader = self.reactor.io(sock.fileno(), READ)
         self._reader.start(self._on_readable)
-        self._flush()
+        self.flush()
 
     def close(self, code: int, reason: str = "") -> None:
         """Start the closing handshake (RFC 6455, 7.1.2); what is in the outbox goes first."""
@@ -144,14 +133,15 @@ class Connection:
             return
         self._leave()
         self._is_gone = True
-        for watcher in (self._reader, self._writer, self._abort_timer):
+        self.stop_waiting()
+        for watcher in (self._reader, self._abort_timer):
             if watcher is not None:
                 watcher.stop()
                 watcher.close()
-        self._reader = self._writer = self._abort_timer = None
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        self._reader = self._abort_timer = None
+        if self.sock is not None:
+            self.sock.close()
+            self.sock = None
         self.outbox = self.assembler = None
         self.owner.on_gone(self)
 
@@ -171,11 +161,18 @@ class Connection:
             self._has_left = True
             self.owner.on_leave(self)
 
+    def on_blocked(self) -> None:
+        self.owner.on_waiting(self)
+
+    def on_flushed(self) -> None:
+        if self._ends_when_flushed:
+            self._end()
+
     # Reading
 
     def _on_readable(self) -> None:
         try:
-            data = self._socket.recv(READ_BYTES)
+            data = self.sock.recv(READ_BYTES)
         except BlockingIOError:
             return
         except OSError:  # reset: the peer has gone
@@ -221,56 +218,6 @@ class Connection:
             self.message_began_at = self.last_received
             self.owner.on_waiting(self)
 
-    # Writing
-
-    def send(self, message: Message) -> None:
-        """Write a message, compressed if this socket agreed on that and it is worth it."""
-        self.write(message.frames(self.reactor.settings.compression)[self.window_bits])
-
-    def write(self, data: bytes) -> None:
-        """Send a frame, or what the kernel takes of it; the rest waits in the outbox, up to MAX_OUTBOX_BYTES.
-
-        Never closes anything at once, as it is called for one socket after another: that happens soon after.
-        """
-        write_all((self,), {self.window_bits: data})
-
-    def _write_later(self, data: bytes, sent: int) -> None:
-        """Keep what the kernel did not take of a frame."""
-        settings = self.reactor.settings
-        if self.outbox is None:
-            self.outbox = Outbox(self.reactor.now())
-            self._wait_until_writable()
-        elif self.is_open and self.outbox.bytes and self.outbox.bytes + len(data) > settings.max_outbox_bytes:
-            self.reactor.call_soon(self.close_slow)
-            return
-        self.outbox.add(data, sent)
-
-    def _wait_until_writable(self) -> None:
-        if self._writer is None:
-            self._writer = self.reactor.io(self._socket.fileno(), WRITE)
-            self._writer.start(self._flush)
-            self.owner.on_waiting(self)
-
-    def _flush(self) -> None:
-        """Send what the outbox holds, as much as the kernel takes."""
-        if self.outbox is None:
-            return
-        try:
-            self.outbox.send(self._socket, self.reactor.now())
-        except BlockingIOError:
-            self._wait_until_writable()
-            return
-        except OSError:
-            self.abort()
-            return
-        self.outbox = None
-        if self._writer is not None:
-            self._writer.stop()
-            self._writer.close()
-            self._writer = None
-        if self._ends_when_flushed:
-            self._end()
-
     # Closing
 
     def _after_protocol(self) -> None:
@@ -297,26 +244,6 @@ class Connection:
         To close at once would reset the connection if bytes of the peer are unread, and our last frame be lost.
         """
         try:
-            self._socket.shutdown(socket.SHUT_WR)
+            self.sock.shutdown(socket.SHUT_WR)
         except OSError:
             self.reactor.call_soon(self.abort)
-
-
-def write_all(connections: Iterable[Connection], frames: Mapping[int, bytes], *, but: Connection | None = None) -> None:
-    """Write to each connection the frame for its window size: the hot path, with no call but the kernel's."""
-    for connection in connections:
-        if connection is but:
-            continue
-        data = frames[connection.window_bits]
-        sent = 0
-        if connection.outbox is None:
-            try:
-                sent = connection._socket.send(data)
-            except BlockingIOError:
-                pass
-            except OSError:  # reset: the peer has gone
-                connection.reactor.call_soon(connection.abort)
-                continue
-            if sent == len(data):
-                continue
-        connection._write_later(data, sent)

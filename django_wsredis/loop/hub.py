@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 
 from ..messages import JoinedFrames, Message, id_key
-from .connection import Connection, write_all
+from .connection import Connection
+from .writer import write_all
 
 NO_ID = (0, 0)
 

@@ -1,0 +1,130 @@
+"""The sending side of a socket: what the kernel takes goes at once, the rest waits. Knows frames as bytes alone.
+
+A socket is written from one place, `write_all()`: first what its outbox holds, then the frame, so nothing interleaves.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..messages import Message
+from .outbox import Outbox
+from .reactor import WRITE, Reactor
+
+
+class Writer(ABC):
+    """Writes to one socket without ever blocking.
+
+    It begins without its socket: what is written until `sock` is set and `flush()` called waits in the outbox.
+
+    window_bits: of the frames that this socket gets; see `Frames`.
+    """
+
+    # A class of its own has these at the beginning of each object, in one line of the processor's cache. For fan-out
+    # to a thousand sockets that matters: everything of a socket has left the cache when its turn comes again.
+    __slots__ = ("_watcher", "outbox", "reactor", "sock", "window_bits")
+
+    def __init__(self, reactor: Reactor, window_bits: int) -> None:
+        self.reactor = reactor
+        self.window_bits = window_bits
+        self.sock: Any = None  # a _socket.socket while there is one
+        self.outbox: Outbox | None = Outbox(reactor.now())  # None: the kernel took all there was
+        self._watcher: Any = None
+
+    # For whoever is derived
+
+    @property
+    @abstractmethod
+    def is_open(self) -> bool:
+        """Whether messages may be sent."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """The peer has gone."""
+
+    @abstractmethod
+    def close_slow(self) -> None:
+        """More waits for the peer than may."""
+
+    @abstractmethod
+    def on_blocked(self) -> None:
+        """Something waits for the peer."""
+
+    @abstractmethod
+    def on_flushed(self) -> None:
+        """Nothing waits any more."""
+
+    # Writing
+
+    def send(self, message: Message) -> None:
+        """Write a message, compressed if this socket agreed on that and it is worth it."""
+        write_all((self,), message.frames(self.reactor.settings.compression))
+
+    def write(self, data: bytes) -> None:
+        """Write a frame."""
+        write_all((self,), {self.window_bits: data})
+
+    def keep(self, data: bytes, sent: int) -> None:
+        """Keep what the kernel did not take of a frame, up to MAX_OUTBOX_BYTES."""
+        settings = self.reactor.settings
+        if self.outbox is None:
+            self.outbox = Outbox(self.reactor.now())
+            self._wait_until_writable()
+        elif self.is_open and self.outbox.bytes and self.outbox.bytes + len(data) > settings.max_outbox_bytes:
+            self.reactor.call_soon(self.close_slow)
+            return
+        self.outbox.add(data, sent)
+
+    def flush(self) -> None:
+        """Send what the outbox holds, as much as the kernel takes."""
+        if self.outbox is None:
+            return
+        try:
+            self.outbox.send(self.sock, self.reactor.now())
+        except BlockingIOError:
+            self._wait_until_writable()
+            return
+        except OSError:
+            self.abort()
+            return
+        self.outbox = None
+        self.stop_waiting()
+        self.on_flushed()
+
+    def _wait_until_writable(self) -> None:
+        if self._watcher is None:
+            self._watcher = self.reactor.io(self.sock.fileno(), WRITE)
+            self._watcher.start(self.flush)
+            self.on_blocked()
+
+    def stop_waiting(self) -> None:
+        """Free the watcher, if there is one."""
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher.close()
+            self._watcher = None
+
+
+def write_all(writers: Iterable[Writer], frames: Mapping[int, bytes], *, but: Writer | None = None) -> None:
+    """Write to each its frame by window size: the hot path, with no call but the kernel's.
+
+    Closes nothing at once, as the caller may be iterating over its sockets: that happens soon after.
+    """
+    for writer in writers:
+        if writer is but:
+            continue
+        data = frames[writer.window_bits]
+        sent = 0
+        if writer.outbox is None:
+            try:
+                sent = writer.sock.send(data)
+            except BlockingIOError:
+                pass
+            except OSError:  # reset: the peer has gone
+                writer.reactor.call_soon(writer.abort)
+                continue
+            if sent == len(data):
+                continue
+        writer.keep(data, sent)
