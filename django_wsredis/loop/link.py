@@ -133,6 +133,8 @@ class Link:
 
     def _lost(self, reason: str) -> None:
         on_lost = self._on_lost
+        if self._waiting:  # what browsers published just now may be among them: it is not sent twice
+            reason += f" ({len(self._waiting)} commands were not answered)"
         self.close()
         if on_lost is not None:
             on_lost(reason)

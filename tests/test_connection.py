@@ -1,0 +1,218 @@
+"""One connection on a real socket, with a clock that the test moves: what would take minutes through a server."""
+
+from __future__ import annotations
+
+import _socket
+import socket
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from websockets.frames import Close, Frame, Opcode
+from websockets.protocol import CLIENT, Protocol
+
+from django_wsredis.exceptions import ConnectionClosed
+from django_wsredis.loop.assembler import seconds_allowed
+from django_wsredis.loop.connection import Connection
+from django_wsredis.messages import Message
+
+MAX_MESSAGE_BYTES = 1024 * 1024
+
+
+class Watcher:
+    """What gevent gives for a socket or a timer; here the test says when it fires."""
+
+    def __init__(self) -> None:
+        self.fire: Callable[[], None] | None = None
+
+    def start(self, callback: Callable[[], None]) -> None:
+        self.fire = callback
+
+    def stop(self) -> None:
+        self.fire = None
+
+    def close(self) -> None:
+        pass
+
+
+class Clock:
+    """A reactor without a loop."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+        self.settings = SimpleNamespace(
+            max_message_bytes=MAX_MESSAGE_BYTES, max_outbox_bytes=1000, ping_timeout=20.0, compression=0
+        )
+        self.soon: list[Callable[[], None]] = []
+
+    def now(self) -> float:
+        return self.time
+
+    def io(self, fileno: int, events: int) -> Watcher:
+        return Watcher()
+
+    def timer(self, seconds: float, repeat: float = 0.0) -> Watcher:
+        return Watcher()
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        self.soon.append(function)
+
+
+class Owner:
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[bytes, bool]] = []
+        self.told: list[str] = []
+        self.error: Exception | None = None
+
+    def on_message(self, connection: Connection, payload: bytes, is_text: bool) -> None:
+        if self.error:
+            raise self.error
+        self.messages.append((payload, is_text))
+
+    def on_waiting(self, connection: Connection) -> None:
+        self.told.append("waiting")
+
+    def on_leave(self, connection: Connection) -> None:
+        self.told.append("left")
+
+    def on_gone(self, connection: Connection) -> None:
+        self.told.append("gone")
+
+
+class Line:
+    """A connection and its peer."""
+
+    def __init__(self) -> None:
+        ours, self.peer = socket.socketpair()
+        ours.setblocking(False)
+        self.peer.settimeout(5)
+        self.clock, self.owner = Clock(), Owner()
+        self.connection = Connection(self.clock, self.owner)  # type: ignore[arg-type]
+        self.connection.attach(_socket.socket(fileno=ours.detach()))
+
+    def sends(self, data: bytes) -> None:
+        self.peer.sendall(data)
+        self.connection._on_readable()
+
+    def heard(self) -> list[Any]:
+        """Return the frames that the peer got, until nothing more is there."""
+        self.peer.settimeout(0.2)
+        protocol = Protocol(CLIENT, max_size=None)
+        while True:
+            try:
+                data = self.peer.recv(2**20)
+            except TimeoutError:
+                break
+            if not data:
+                break
+            protocol.receive_data(data)
+        return protocol.events_received()
+
+    def close_code(self) -> int:
+        *_, last = self.heard()
+        assert last.opcode is Opcode.CLOSE
+        return int(Close.parse(last.data).code)
+
+
+@pytest.fixture
+def line() -> Iterator[Line]:
+    line = Line()
+    yield line
+    line.connection.abort()
+    line.peer.close()
+
+
+def frame(opcode: Opcode, data: bytes, fin: bool = True) -> bytes:
+    return Frame(opcode, data, fin).serialize(mask=True)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [frame(Opcode.TEXT, b"begun", fin=False), frame(Opcode.BINARY, b"x" * 1000)[:500]],
+    ids=["fragments", "half a frame"],
+)
+def test_a_message_that_never_ends_is_closed_with_1008(line: Line, begun: bytes) -> None:
+    line.sends(begun)
+    assert line.owner.told == ["waiting"]
+    line.clock.time += seconds_allowed(MAX_MESSAGE_BYTES) - 1
+    line.sends(frame(Opcode.PING, b"") if b"begun" in begun else b"x")  # life, but no end
+    assert line.connection.check(line.clock.time) is True
+    line.clock.time += 2
+    line.connection.check(line.clock.time)
+    assert line.close_code() == 1008
+
+
+def test_a_message_that_ends_in_time_is_no_longer_looked_at(line: Line) -> None:
+    line.sends(frame(Opcode.TEXT, b"be", fin=False))
+    line.sends(frame(Opcode.CONT, b"gun"))
+    assert line.owner.messages == [(b"begun", True)]
+    line.clock.time += 10_000
+    assert line.connection.check(line.clock.time) is False
+    assert line.connection.is_open
+
+
+def test_an_error_of_ours_is_closed_with_1011_and_says_nothing_of_itself(
+    line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    line.owner.error = RuntimeError("the secret reason")
+    line.sends(frame(Opcode.TEXT, b"x"))
+    (close,) = line.heard()
+    assert Close.parse(close.data) == Close(1011, "")
+    assert "the secret reason" in caplog.text
+
+
+def test_whoever_gets_a_message_may_end_the_connection_with_a_code(line: Line) -> None:
+    line.owner.error = ConnectionClosed(4000, "enough")
+    line.sends(frame(Opcode.TEXT, b"x"))
+    (close,) = line.heard()
+    assert Close.parse(close.data) == Close(4000, "enough")
+    assert line.owner.told == ["left"]
+
+
+def test_a_slow_peer_gets_the_rest_of_a_begun_frame_and_then_1013(line: Line) -> None:
+    big = Message(b"x" * 5_000_000, False)
+    line.connection.send(big)  # the kernel takes a part
+    for _ in range(100):
+        line.connection.send(Message(b"y" * 100, True))
+    assert line.clock.soon  # nothing is closed amid a fan-out, but soon
+    line.clock.soon[0]()
+    received = b""
+    while line.connection.outbox is not None:
+        received += line.peer.recv(2**20)
+        line.connection.flush()
+    line.peer.settimeout(0.2)
+    while True:
+        try:
+            data = line.peer.recv(2**20)
+        except TimeoutError:
+            break
+        received += data
+    protocol = Protocol(CLIENT, max_size=None)
+    protocol.receive_data(received)
+    first, *others = protocol.events_received()
+    assert bytes(first.data) == big.payload
+    assert [Close.parse(other.data).code for other in others] == [1013]
+
+
+def test_a_peer_that_takes_nothing_is_closed_after_the_ping_timeout(line: Line) -> None:
+    line.connection.send(Message(b"x" * 5_000_000, False))
+    assert line.owner.told == ["waiting"]
+    line.clock.time += 19
+    assert line.connection.check(line.clock.time) is True
+    assert line.connection.is_open
+    line.clock.time += 2
+    line.connection.check(line.clock.time)
+    assert not line.connection.is_open
+    assert line.owner.told == ["waiting", "left"]
+
+
+def test_a_peer_that_has_gone_is_noticed_soon_and_everything_is_free(line: Line) -> None:
+    line.peer.close()
+    line.connection.send(Message(b"x", True))
+    assert line.owner.told == []
+    line.clock.soon[0]()
+    assert line.owner.told == ["left", "gone"]
+    assert line.connection.sock is None
