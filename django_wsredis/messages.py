@@ -5,7 +5,7 @@ more to say it travels in an envelope, whose first byte can begin no UTF-8 text:
 
     0xFF 'W' flags [length id] [length sender] [length addresses] payload
 
-Lengths are one byte, of addresses two (big-endian).
+Lengths are one byte, of addresses four (big-endian): they may be those of many users.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def envelope(message: Message) -> tuple[bytes, bytes]:
     if message.addresses:
         flags |= HAS_ADDRESSES
         addresses = b"\n".join(message.addresses)
-        tail += len(addresses).to_bytes(2, "big") + addresses
+        tail += len(addresses).to_bytes(4, "big") + addresses
     return MAGIC + bytes([flags]), tail + message.payload
 
 
@@ -167,7 +167,7 @@ def decode(data: bytes, id: bytes | None = None) -> Message:
     if flags & HAS_SENDER:
         sender, position = _read(data, position, 1)
     if flags & HAS_ADDRESSES:
-        joined, position = _read(data, position, 2)
+        joined, position = _read(data, position, 4)
         addresses = joined.split(b"\n")
     return Message(data[position:], not flags & BINARY, id=id, sender=sender, addresses=addresses)
 

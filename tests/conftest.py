@@ -21,7 +21,7 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.core.management import call_command
 from django.test import override_settings
 
-from .servers import RedisServer, Site, find_redis
+from .servers import Listener, RedisServer, Site, find_redis
 
 DATABASE = Path(os.environ["TEST_DATABASE"])
 
@@ -79,6 +79,14 @@ def configured(redis_server: RedisServer) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
+def listener(configured: RedisServer) -> Iterator[Listener]:
+    with configured.client() as client:
+        listener = Listener(client)
+        yield listener
+        listener.close()
+
+
+@pytest.fixture
 def start_site(database: Path) -> Iterator[Callable[..., Site]]:
     """Start servers that end with the test."""
     sites: list[Site] = []
@@ -91,6 +99,18 @@ def start_site(database: Path) -> Iterator[Callable[..., Site]]:
     yield start
     for site in sites:
         site.stop()
+
+
+@pytest.fixture
+def start(
+    request: pytest.FixtureRequest, configured: RedisServer, start_site: Callable[..., Site]
+) -> Callable[..., Site]:
+    """Start servers with the command that the test's module names as SERVER."""
+
+    def start(*arguments: str, redis_url: str = configured.url, **options: Any) -> Site:
+        return start_site(request.module.SERVER, *arguments, redis_url=redis_url, **options)
+
+    return start
 
 
 def login(username: str, engine: Any = SessionStore) -> str:

@@ -22,6 +22,8 @@ import pytest
 import redis
 from websockets.sync.client import ClientConnection, connect
 
+from django_wsredis.messages import Message, decode
+
 ROOT = Path(__file__).resolve().parents[1]
 READY_SECONDS = 30.0
 
@@ -134,6 +136,29 @@ class RedisServer:
         """Return Redis's list of the workers' connections."""
         with self.client() as client:
             return [c for c in client.client_list() if c["name"] == "django_wsredis"]
+
+
+class Listener:
+    """A worker's place in Redis: it hears everything that is published."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._pubsub = client.pubsub()
+        self._pubsub.psubscribe("*")
+        assert self._pubsub.get_message(timeout=5)["type"] == "psubscribe"
+
+    def next(self, timeout: float = 5.0) -> tuple[bytes, Message] | None:
+        message = self._pubsub.get_message(timeout=timeout)
+        return message and (message["channel"], decode(message["data"]))
+
+    def all(self) -> list[tuple[bytes, str | bytes]]:
+        """Return what has been published up to now."""
+        found = []
+        while (got := self.next(timeout=0.1)) is not None:
+            found.append((got[0], got[1].data))
+        return found
+
+    def close(self) -> None:
+        self._pubsub.close()
 
 
 def find_redis() -> str:

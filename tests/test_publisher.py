@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis as redis_py
 from django.contrib.auth.models import AnonymousUser, Group, User
 from django.contrib.sessions.backends.db import SessionStore
 from django.db import connections, transaction
@@ -28,40 +27,9 @@ from django_wsredis.channels import Channel, address, everywhere_name, redis_nam
 from django_wsredis.messages import Message, decode
 
 from .conftest import DATABASE
-from .servers import ROOT, RedisServer, free_port, wait_until
+from .servers import ROOT, Listener, RedisServer, free_port, wait_until
 
 BOUND_SECONDS = 10.0  # the package waits 2 s for Redis; the rest is for a slow machine
-
-
-class Listener:
-    """A worker's place in Redis: it hears everything that is published."""
-
-    def __init__(self, client: redis_py.Redis) -> None:
-        self._pubsub = client.pubsub()
-        self._pubsub.psubscribe("*")
-        assert self._pubsub.get_message(timeout=5)["type"] == "psubscribe"
-
-    def next(self, timeout: float = 5.0) -> tuple[bytes, Message] | None:
-        message = self._pubsub.get_message(timeout=timeout)
-        return message and (message["channel"], decode(message["data"]))
-
-    def all(self) -> list[tuple[bytes, str | bytes]]:
-        """Return what has been published up to now."""
-        found = []
-        while (got := self.next(timeout=0.1)) is not None:
-            found.append((got[0], got[1].data))
-        return found
-
-    def close(self) -> None:
-        self._pubsub.close()
-
-
-@pytest.fixture
-def listener(configured: RedisServer) -> Iterator[Listener]:
-    with configured.client() as client:
-        listener = Listener(client)
-        yield listener
-        listener.close()
 
 
 def name_of(audience: str, name: str, facility: str = "news") -> bytes:
@@ -676,3 +644,11 @@ def test_an_expire_that_redis_would_refuse_is_a_type_error(configured: RedisServ
         publish("x", facility="news", broadcast=True, expire=expire)
     with configured.client() as client:
         assert client.keys() == []
+
+
+def test_a_message_to_many_users_on_every_facility_goes_out(listener: Listener) -> None:
+    assert publish("x", facility=EVERYWHERE, users=[f"user-{number}" for number in range(10_000)]) == 1
+    ((_, message),) = [listener.next()]
+    assert message.data == "x"
+    assert len(message.addresses) == 10_000
+    assert message.addresses[-1] == b"wsredis:user:user-9999:"

@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,21 +22,13 @@ from websockets.exceptions import ConnectionClosed
 from django_wsredis import publish
 
 from .rawsocket import RawSocket
-from .servers import RedisServer, Site, change, copy_project, find_redis, run_manage, wait_until
+from .servers import Site, change, copy_project, find_redis, run_manage, wait_until
 
+SERVER = "runserver"
 NEWS = "news?subscribe-broadcast"
 NOBODY = "unix:///nonexistent/redis.sock"
 END_SECONDS = 2.0
 SLOW_MACHINE_SECONDS = 1.5
-
-
-@pytest.fixture
-def start(redis_server: RedisServer, start_site: Callable[..., Site]) -> Iterator[Callable[..., Site]]:
-    def start(*arguments: str, redis_url: str = redis_server.url, **options: Any) -> Site:
-        return start_site("runserver", *arguments, redis_url=redis_url, **options)
-
-    with override_settings(WSREDIS={"URL": redis_server.url}):
-        yield start
 
 
 def close_code(websocket: Any) -> int | None:

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -25,19 +25,11 @@ from django_wsredis import publish
 from .rawsocket import RawSocket
 from .servers import RedisServer, Site, change, copy_project, find_redis, free_port, missing, run_manage, wait_until
 
+SERVER = "runwsserver"
 NEWS = "news?subscribe-broadcast"
 NOBODY = "unix:///nonexistent/redis.sock"
 END_SECONDS = 2.0
 SLOW_MACHINE_SECONDS = 1.5
-
-
-@pytest.fixture
-def start(redis_server: RedisServer, start_site: Callable[..., Site]) -> Iterator[Callable[..., Site]]:
-    def start(*arguments: str, redis_url: str = redis_server.url, **options: Any) -> Site:
-        return start_site("runwsserver", *arguments, redis_url=redis_url, **options)
-
-    with override_settings(WSREDIS={"URL": redis_server.url}):
-        yield start
 
 
 def embedded_at(folder: Path) -> tuple[str, redis.Redis]:

@@ -6,7 +6,6 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,18 +17,9 @@ from django_wsredis import fetch_message
 from django_wsredis.channels import Channel, address, everywhere_name, redis_name, session_digest
 
 from .conftest import DATABASE
-from .servers import ROOT, RedisServer, free_port
-from .test_publisher import Listener
+from .servers import ROOT, Listener, RedisServer, free_port
 
 MANAGE = str(ROOT / "tests/project/manage.py")
-
-
-@pytest.fixture
-def listener(configured: RedisServer) -> Iterator[Listener]:
-    with configured.client() as client:
-        listener = Listener(client)
-        yield listener
-        listener.close()
 
 
 def wsbroadcast(*arguments: str) -> str:

@@ -1,0 +1,51 @@
+"""The WSGI applications on a host that cannot give up a socket."""
+
+from __future__ import annotations
+
+from typing import Any
+from wsgiref.util import setup_testing_defaults
+
+import pytest
+
+from django_wsredis.wsgi import get_wsgi_application, get_wsgi_websocket_application
+
+UPGRADE = {
+    "HTTP_UPGRADE": "websocket",
+    "HTTP_CONNECTION": "Upgrade",
+    "HTTP_SEC_WEBSOCKET_KEY": "dGhlIHNhbXBsZSBub25jZQ==",
+    "HTTP_SEC_WEBSOCKET_VERSION": "13",
+}
+
+
+def ask(application: Any, path: str, **changes: str) -> tuple[str, dict[str, str]]:
+    """Return the status and headers of an answer."""
+    environ: dict[str, Any] = {"PATH_INFO": path, "HTTP_HOST": "127.0.0.1", "SERVER_SOFTWARE": "waitress", **changes}
+    setup_testing_defaults(environ)
+    environ["SERVER_PROTOCOL"] = "HTTP/1.1"
+    answers: list[tuple[str, dict[str, str]]] = []
+    response = application(environ, lambda status, headers, *_: answers.append((status, dict(headers))))
+    list(response)
+    if hasattr(response, "close"):
+        response.close()
+    (answer,) = answers
+    return answer
+
+
+def test_one_application_answers_for_pages_and_websockets() -> None:
+    application = get_wsgi_application()
+    assert ask(application, "/")[0] == "200 OK"
+    assert ask(application, "/ws/news")[0] == "426 Upgrade Required"
+
+
+def test_the_one_for_websockets_alone_has_no_pages() -> None:
+    application = get_wsgi_websocket_application()
+    assert ask(application, "/")[0] == "404 Not Found"
+    assert ask(application, "/ws/news")[0] == "426 Upgrade Required"
+
+
+def test_a_host_that_cannot_give_up_a_socket_is_told_what_to_do(caplog: pytest.LogCaptureFixture) -> None:
+    status, headers = ask(get_wsgi_application(), "/ws/news", QUERY_STRING="subscribe-broadcast", **UPGRADE)
+    assert status == "503 Service Unavailable"
+    assert "Retry-After" in headers
+    assert "waitress cannot give up a socket" in caplog.text
+    assert "runwsserver" in caplog.text
