@@ -47,6 +47,7 @@ class Settings:
     max_message_bytes: int = 1024 * 1024
     max_outbox_bytes: int = 4 * 1024 * 1024
     max_sockets: int | None = None  # per worker; None: as many as it may open files
+    drain_seconds: float = 5.0  # over which a worker that ends closes its sockets; 0 by default if DEBUG
     compression: int = 256  # bytes: smaller messages are not compressed; 0: none is
     subprotocols: tuple[str, ...] = ()
     require_origin: bool = False
@@ -66,6 +67,11 @@ def is_expire(value: Any) -> bool:
 
 def _is_positive(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
+def is_seconds(value: Any) -> bool:
+    """Tell whether a value is a number of seconds, or 0."""
+    return _is_positive(value) or (value == 0 and not isinstance(value, bool))
 
 
 def _is_url(value: Any) -> bool:
@@ -94,6 +100,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "MAX_MESSAGE_BYTES": (lambda v: _is_count(v) and v > 0, "a whole number of bytes above 0"),
     "MAX_OUTBOX_BYTES": (lambda v: _is_count(v) and v > 0, "a whole number of bytes above 0"),
     "MAX_SOCKETS": (lambda v: v is None or (_is_count(v) and v > 0), "a whole number above 0, or None"),
+    "DRAIN_SECONDS": (is_seconds, "a number of seconds, or 0"),
     "COMPRESSION": (_is_count, "a whole number of bytes, 0 to turn it off"),
     "SUBPROTOCOLS": (
         lambda v: isinstance(v, (list, tuple)) and all(isinstance(name, str) and name for name in v),
@@ -156,6 +163,7 @@ def get_settings() -> Settings:
     if found := [f"{problem} {hint}" for problem, hint in problems(merged)]:
         raise ImproperlyConfigured(" ".join(found))
     merged.setdefault("URL", "embedded://" if django_settings.DEBUG else "redis://localhost:6379/0")
+    merged.setdefault("DRAIN_SECONDS", 0 if django_settings.DEBUG else 5.0)
     if "SUBPROTOCOLS" in merged:
         merged["SUBPROTOCOLS"] = tuple(merged["SUBPROTOCOLS"])
     return Settings(

@@ -3,6 +3,7 @@
 - WSRedisError
     - HandshakeError: an HTTP status instead of a websocket
         - UpgradeRequired, OriginNotAllowed, NotAuthorized, NotFound, Unavailable
+            - CannotDetach
     - ConnectionClosed: a close code for an open websocket
     - BrokerUnavailable: Redis cannot be used now
 """
@@ -51,6 +52,10 @@ class Unavailable(HandshakeError):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     headers = (("Retry-After", "5"),)
+
+
+class CannotDetach(Unavailable):
+    """Raised when the server that runs Django cannot give up its sockets, or not in the way it was started."""
 
 
 class ConnectionClosed(WSRedisError):

@@ -17,12 +17,12 @@ from gevent.event import Event
 from gevent.pywsgi import WSGIServer
 
 from . import loop
-from .hosts.pywsgi import DetachingHandler, ThreadedApplication
+from .hosts.pywsgi import DetachingHandler
+from .hosts.threaded import ThreadedApplication
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-THREADS = 16  # in which Django's code runs
 BACKLOG = 1024  # connections that wait to be accepted; the kernel caps it at net.core.somaxconn
 
 logger = logging.getLogger("django_wsredis.server")
@@ -39,7 +39,7 @@ class Server:
         self._has_ended = threading.Event()
         self._server = WSGIServer(
             listener,
-            ThreadedApplication(application, THREADS),
+            ThreadedApplication(application),
             handler_class=DetachingHandler,
             log=None,
             error_log=logging.getLogger("django.server"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import logging
+import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -10,7 +13,7 @@ import django
 from django.core.wsgi import get_wsgi_application as get_django_application
 
 from .conf import get_settings
-from .exceptions import HandshakeError, Unavailable
+from .exceptions import CannotDetach, HandshakeError
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -26,15 +29,48 @@ class WebSocketApplication:
 
     def __init__(self, pages: WSGIApplication | None = None) -> None:
         self.pages = pages
+        self._lock = threading.Lock()
+        self._adapted: WSGIApplication | None = None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if self._adapted is None:
+            with self._lock:
+                self._adapted = self._adapted or adapt(self.answer, environ)
+        return self._adapted(environ, start_response)
+
+    def answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request. Blocks."""
         if self.pages and not environ.get("PATH_INFO", "").startswith(get_settings().websocket_url):
             return self.pages(environ, start_response)
         try:
             serve_websocket(environ)
         except HandshakeError as error:
             return refuse(error, environ, start_response)
+        start_response("101 Switching Protocols", [])  # for the host's log: the 101 itself has been written
         return []
+
+
+def adapt(application: WSGIApplication, environ: WSGIEnvironment) -> WSGIApplication:
+    """Fit an application to the server that runs it, which its first request tells."""
+    from . import hosts, loop
+    from .hosts import detach
+    from .hosts.threaded import ThreadedApplication
+
+    host = hosts.find(environ)
+    if host is None:
+        atexit.register(loop.stop)
+        return application
+    if host.is_gevent:
+        loop.adopt_hub()
+    if host.needs_threads:
+        application = ThreadedApplication(application)
+    host.on_end(loop.stop, loop.expect_restart)
+
+    def offering(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ[detach.ENVIRON_KEY] = host.offer(environ)
+        return application(environ, start_response)
+
+    return offering
 
 
 def serve_websocket(environ: WSGIEnvironment) -> None:
@@ -42,18 +78,23 @@ def serve_websocket(environ: WSGIEnvironment) -> None:
     from . import handshake, loop  # models and gevent: not before Django is set up and a websocket comes
     from .hosts import detach
 
-    settings = get_settings()
-    accepted = handshake.decide(environ, settings)
+    accepted = handshake.decide(environ, get_settings())
     detach_socket = detach.find(environ)
-    if detach_socket is None:
-        server = environ.get("SERVER_SOFTWARE", "this server")
-        raise Unavailable(f"{server} cannot give up a socket: use manage.py runwsserver or runserver")
     loop.get_loop().serve(accepted, detach_socket)
+
+
+@functools.cache
+def log_once(text: str) -> None:
+    """Warn of what is wrong with the deployment: the same for each request."""
+    logger.warning("%s", text)
 
 
 def refuse(error: HandshakeError, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Answer with the error's status. Its text, which may tell too much, goes to the log alone."""
-    logger.warning("%d %s: %s", error.status, environ.get("PATH_INFO", ""), error)
+    if isinstance(error, CannotDetach):
+        log_once(str(error))
+    else:
+        logger.warning("%d %s: %s", error.status, environ.get("PATH_INFO", ""), error)
     body = f"{error.status.value} {error.status.phrase}\n".encode()
     headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
     start_response(f"{error.status.value} {error.status.phrase}", headers + list(error.headers))

@@ -132,8 +132,8 @@ def test_nothing_is_monkey_patched_and_uwsgis_websockets_and_select_are_not_used
     tree = ast.parse(path.read_text())
     names = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Name)}
     forbidden = ("monkey", "patch_all", "uwsgi.websocket_", "select.select", "select.poll", "asyncio.")
-    assert [name for name in names if any(word in name for word in forbidden)] == []
-    assert [name for name in imports(path) if "monkey" in name] == []
+    asking = {"monkey", "monkey.is_module_patched", "monkey.get_original"}  # whether the project has patched
+    assert [name for name in names - asking if any(word in name for word in forbidden)] == []
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:

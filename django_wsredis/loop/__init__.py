@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import atexit
 import os
+import signal
 import threading
 from concurrent.futures import Future
 
 import gevent
 
-from ..conf import get_settings
+from ..conf import Settings, get_settings
 from .loop import Loop
 
-STOP_SECONDS = 1.0  # for the closing handshakes when the process ends
+STOP_SECONDS = 1.0  # for the last closing handshakes when the process ends
 
 _loops: dict[int, Loop] = {}  # by process id: a fork has none of its own yet
 _lock = threading.Lock()
 _goodbye = (1001, "the server stops")  # close code (RFC 6455, 7.4.1) and reason
 
 
-def adopt_hub() -> Loop:
+def adopt_hub(settings: Settings | None = None) -> Loop:
     """Make the loop of this process live in the calling thread's gevent hub, for hosts that run one."""
     with _lock:
-        loop = _loops[os.getpid()] = Loop(gevent.get_hub(), get_settings())
+        loop = _loops[os.getpid()] = Loop(gevent.get_hub(), settings or get_settings())
     loop.start()
     return loop
 
@@ -39,12 +39,12 @@ def get_loop() -> Loop:
 def _start_in_thread() -> Loop:
     started: Future[Loop] = Future()
     threading.Thread(target=_run_in_thread, args=(started,), name="wsredis-loop", daemon=True).start()
-    loop = started.result()
-    atexit.register(stop)
-    return loop
+    return started.result()
 
 
 def _run_in_thread(started: Future[Loop]) -> None:
+    # Signals are for the main thread: uWSGI's handlers end the process in whatever thread they run.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         loop = Loop(gevent.get_hub(), get_settings())
         loop.start()
@@ -62,7 +62,10 @@ def expect_restart(**_: object) -> None:
 
 
 def stop() -> None:
-    """Close this process's sockets and end its loop, if it has one. From any thread; blocks."""
+    """Close this process's sockets, spread over DRAIN_SECONDS, and end its loop, if it has one.
+
+    From any thread; blocks. May be called again.
+    """
     loop = _loops.pop(os.getpid(), None)
     if loop is not None:
-        loop.drain(*_goodbye, seconds=STOP_SECONDS)
+        loop.drain(*_goodbye, wait_seconds=STOP_SECONDS)

@@ -8,6 +8,7 @@ import os
 import resource
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ..handshake import Accepted
 
 JOIN_SECONDS = 5.0  # for Redis to confirm a subscription, and for the loop to connect at its start
+DRAIN_TICK_SECONDS = 0.02
 RESERVED_FILES = 64  # descriptors that are left for Redis, the database and what Django opens
 
 logger = logging.getLogger("django_wsredis.loop")
@@ -87,10 +89,13 @@ class Loop:
             sock.close()
             self.reactor.run(join.connection.abort)
 
-    def drain(self, code: int, reason: str, *, seconds: float) -> None:
-        """Close all sockets, wait up to `seconds` for their closing handshakes, and stop. Blocks; ends the loop."""
-        self.reactor.run(self._close_all, code, reason)
-        deadline = time.monotonic() + seconds
+    def drain(self, code: int, reason: str, *, wait_seconds: float) -> None:
+        """Close all sockets, spread over DRAIN_SECONDS, and stop. Blocks; ends the loop.
+
+        wait_seconds: for the last closing handshakes.
+        """
+        self.reactor.run(self._begin_drain, code, reason)
+        deadline = time.monotonic() + self.settings.drain_seconds + wait_seconds
         sleep = gevent.sleep if threading.get_ident() == self._thread else time.sleep
         while time.monotonic() < deadline:
             sleep(0.01)
@@ -162,10 +167,23 @@ class Loop:
         self.keepalive.tick(now)
         self._waiting = {connection for connection in self._waiting.copy() if connection.check(now)}
 
-    def _close_all(self, code: int, reason: str) -> None:
+    def _begin_drain(self, code: int, reason: str) -> None:
         self._is_draining = True
-        for connection in list(self.connections):
-            connection.close(code, reason)
+        seconds = self.settings.drain_seconds
+        # those for whom something still waits come last: it is to be sent before the close
+        waiting = deque(sorted(self.connections, key=lambda connection: connection.outbox is not None))
+        total = len(waiting)
+        logger.info("Draining (%d, %s): %d sockets are closed over %g s.", code, reason, total, seconds)
+        began_at = self.reactor.now()
+
+        def close_due() -> None:
+            due = total if seconds == 0 else total * (self.reactor.now() - began_at) / seconds
+            while waiting and total - len(waiting) <= due:
+                waiting.popleft().close(code, reason)
+            if waiting:
+                self.reactor.call_later(DRAIN_TICK_SECONDS, close_due)
+
+        close_due()
 
     def _stop(self) -> None:
         for connection in list(self.connections):

@@ -38,7 +38,7 @@ DATABASES = {
 }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast: these passwords guard nothing
 WEBSOCKET_URL = "/ws/"
-WSREDIS = {"URL": os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:1/0")}
+WSREDIS = {"URL": os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:1/0"), "DRAIN_SECONDS": 0}
 
 LOGGING = {
     "version": 1,

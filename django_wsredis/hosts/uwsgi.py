@@ -1,0 +1,98 @@
+"""uWSGI as a host, with its gevent loop or with threads, behind any of its sockets but those that speak TLS themselves.
+
+uWSGI's own websockets are not used: they keep fragments in one buffer for all sockets of a process.
+"""
+
+from __future__ import annotations
+
+import _socket
+import ctypes
+import functools
+import os
+import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gevent import monkey
+
+from . import detach
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
+
+UNUSABLE = (
+    "https-socket",
+    "suwsgi-socket",
+    "ssl-socket",
+    "fastcgi-socket",
+    "scgi-socket",
+    "puwsgi-socket",
+    "raw-socket",
+)
+
+_callbacks: list[Any] = []  # that C holds on to
+
+
+class UWSGI:
+    """The uWSGI worker that this process is; `api` is its module."""
+
+    def __init__(self, api: Any) -> None:
+        self._api = api
+        self._options = {name.decode() if isinstance(name, bytes) else name for name in api.opt}
+        self.is_gevent = "gevent" in self._options
+        self.needs_threads = self.is_gevent and not monkey.is_module_patched("socket")
+        self._loop = gevent.get_hub().loop if self.is_gevent else None
+
+    def offer(self, environ: WSGIEnvironment) -> detach.Offer:
+        """Return how to take this request's socket, or why that cannot be. To be called where uWSGI called us."""
+        if unusable := self._options.intersection(UNUSABLE):
+            return f"uWSGI's --{unusable.pop()} speaks no plain stream; use --http, --https, --http-socket or --socket"
+        if not (self.is_gevent or self._options & {"enable-threads", "threads"}):
+            return "uWSGI runs no Python threads, and so no event loop; use --enable-threads or --gevent 100"
+        return functools.partial(self._take, self._api.connection_fd())
+
+    def _take(self, fileno: int) -> _socket.socket:
+        taken = detach.duplicate(fileno, self._loop)
+        # uWSGI writes its head of the response to nowhere, logs the request, and closes what it takes for the socket
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), fileno)
+        return taken
+
+    def on_end(self, stop: Callable[[], None], expect_restart: Callable[[], None]) -> None:
+        """Have the sockets closed when the worker ends."""
+        if self.is_gevent:
+            self._api.atexit = stop
+            gevent.signal_handler(signal.SIGHUP, expect_restart)  # beside uWSGI's own, which ends the worker
+            return
+
+        def end() -> None:
+            if not _is_stopping():
+                expect_restart()
+            stop()
+
+        try:
+            _on_exit(end)
+        except AttributeError:  # musl has no on_exit(); then a worker that is busy is not told
+            self._api.atexit = end
+
+
+def _is_stopping() -> bool:
+    """Tell a stop from a reload: uWSGI stops a worker from within its handler of these, which blocks the signal."""
+    return bool(signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM})
+
+
+def _on_exit(function: Callable[[], None]) -> None:
+    """Have C call a function when the process exits. `uwsgi.atexit` is not called while a request is being served."""
+    callback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p)(lambda *_: function())
+    _callbacks.append(callback)
+    ctypes.CDLL(None).on_exit(callback, None)
+
+
+def find() -> UWSGI | None:
+    """Return this process's uWSGI, None if it has none."""
+    try:
+        import uwsgi
+    except ImportError:
+        return None
+    return UWSGI(uwsgi)
