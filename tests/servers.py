@@ -195,6 +195,8 @@ def copy_project(folder: Path) -> Path:
 class Site(Process):
     """The tests' project under one of the server commands."""
 
+    keeps_alive = True  # connections, after a response
+
     def __init__(
         self,
         command: str,
