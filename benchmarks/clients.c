@@ -21,6 +21,8 @@
  *   {"event":"latency","frames":…,…,"samples":…,"p50_ms":…,"p99_ms":…,"max_ms":…}
  *
  * A closed socket receives nothing more: what is expected of it is never reported.
+ *
+ * Compiled with -DWITH_TLS it speaks TLS, and checks no certificate.
  */
 #include "common.h"
 
@@ -32,6 +34,12 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#ifdef WITH_TLS
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <signal.h>
+#endif
 
 enum {
     IN_FLIGHT = 64,
@@ -46,7 +54,7 @@ enum {
 
 struct client {
     int fd;
-    enum { CONNECTING, SHAKING, OPEN } state;
+    enum { CONNECTING, SECURING, SHAKING, OPEN } state;
     int64_t began;
     char answer[64]; /* its beginning: the status line */
     uint8_t answer_size, blank; /* blank: how much of the blank line after the head has come */
@@ -57,6 +65,9 @@ struct client {
     bool in_payload;
     int64_t stamp;
     long frames;
+#ifdef WITH_TLS
+    SSL *tls;
+#endif
 };
 
 static const char *host, *path, *cookie;
@@ -100,6 +111,72 @@ static void watch(int operation, struct client *client, uint32_t events) {
     struct epoll_event event = {.events = events, .data.ptr = client};
     if (epoll_ctl(epoll_fd, operation, client ? client->fd : STDIN_FILENO, &event)) die("epoll_ctl");
 }
+
+/* The stream: plain or TLS. Both behave as send() and recv(). */
+
+#ifdef WITH_TLS
+
+#define SCHEME "https"
+
+static SSL_CTX *context;
+
+static void prepare_stream(void) {
+    context = SSL_CTX_new(TLS_client_method());
+    if (!context) quit("SSL_CTX_new");
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static ssize_t outcome(struct client *client, int result) {
+    if (result > 0) return result;
+    int error = SSL_get_error(client->tls, result);
+    ERR_clear_error(); /* it is the thread's, and would be taken for the next client's */
+    if (error == SSL_ERROR_ZERO_RETURN) return 0;
+    errno = error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? EAGAIN : ECONNRESET;
+    return -1;
+}
+
+/* Goes on with the TLS handshake; returns whether it is done. */
+static bool secure(struct client *client) {
+    if (!client->tls) {
+        client->tls = SSL_new(context);
+        if (!client->tls || !SSL_set_fd(client->tls, client->fd)) quit("SSL_new");
+        client->state = SECURING;
+        watch(EPOLL_CTL_MOD, client, EPOLLIN); /* its own first bytes always fit */
+    }
+    if (outcome(client, SSL_connect(client->tls)) > 0) return true;
+    if (errno != EAGAIN) refused("TLS failed");
+    return false;
+}
+
+static ssize_t put(struct client *client, const void *data, size_t size) {
+    return outcome(client, SSL_write(client->tls, data, size));
+}
+
+/* Takes at most one record, of which `data` always has room for all: the rest is left to epoll. */
+static ssize_t get(struct client *client, void *data, size_t size) {
+    return outcome(client, SSL_read(client->tls, data, size));
+}
+
+static void end_stream(struct client *client) {
+    SSL_free(client->tls);
+    close(client->fd);
+}
+
+#else
+
+#define SCHEME "http"
+
+static void prepare_stream(void) {}
+static bool secure(struct client *client) { return client; }
+static ssize_t put(struct client *client, const void *data, size_t size) {
+    return send(client->fd, data, size, MSG_NOSIGNAL);
+}
+static ssize_t get(struct client *client, void *data, size_t size) {
+    return recv(client->fd, data, size, 0);
+}
+static void end_stream(struct client *client) { close(client->fd); }
+
+#endif
 
 /* Opening */
 
@@ -147,16 +224,17 @@ static void ask(struct client *client) {
     socklen_t size = sizeof error;
     getsockopt(client->fd, SOL_SOCKET, SO_ERROR, &error, &size);
     if (error) refused(strerror(error));
+    if (!secure(client)) return;
     char key[25], request[8192];
     random_key(key);
     int length = snprintf(
         request, sizeof request,
         "GET %s HTTP/1.1\r\nHost: %s:%ld\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\nOrigin: http://%s:%ld\r\n%s%s%s\r\n",
-        path, host, port, key, host, port, cookie ? "Cookie: " : "", cookie ? cookie : "",
+        "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\nOrigin: %s://%s:%ld\r\n%s%s%s\r\n",
+        path, host, port, key, SCHEME, host, port, cookie ? "Cookie: " : "", cookie ? cookie : "",
         cookie ? "\r\n" : "");
     if (length >= (int)sizeof request) quit("PATH and COOKIE are too long");
-    if (send(client->fd, request, length, MSG_NOSIGNAL) != length) die("send of a request");
+    if (put(client, request, length) != length) die("send of a request");
     client->state = SHAKING;
     watch(EPOLL_CTL_MOD, client, EPOLLIN);
 }
@@ -232,7 +310,7 @@ static void report_closed(void) {
 
 static void closed(struct client *client, int code) {
     if (client->state != OPEN) refused(client->answer_size ? client->answer : "closed without an answer");
-    close(client->fd);
+    end_stream(client);
     client->fd = -1;
     /* one line for many: nobody may be reading when ten thousand close */
     if (code != closed_code) report_closed();
@@ -247,7 +325,7 @@ static void reply(struct client *client, int opcode) {
     uint8_t frame[6 + CONTROL_MAX] = {0x80 | opcode, 0x80 | client->kept};
     if (getrandom(frame + 2, 4, 0) != 4) die("getrandom");
     for (int i = 0; i < client->kept; i++) frame[6 + i] = client->keep[i] ^ frame[2 + i % 4];
-    (void)!send(client->fd, frame, 6 + client->kept, MSG_NOSIGNAL);
+    (void)!put(client, frame, 6 + client->kept);
 }
 
 /* Returns the time in the kept payload, or 0. */
@@ -324,7 +402,7 @@ static void take_frames(struct client *client, const uint8_t *data, size_t size,
 
 static void receive(struct client *client) {
     static uint8_t buffer[BUFFER];
-    ssize_t got = recv(client->fd, buffer, sizeof buffer, 0);
+    ssize_t got = get(client, buffer, sizeof buffer);
     if (got < 0 && errno == EAGAIN) return;
     if (got <= 0) {
         closed(client, 1006);
@@ -366,6 +444,7 @@ int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     need_files(sockets + 16);
     resolve();
+    prepare_stream();
     clients = allocate(sockets, sizeof *clients);
     handshakes = allocate(sockets, sizeof *handshakes);
     epoll_fd = epoll_create1(0);
@@ -380,7 +459,7 @@ int main(int argc, char **argv) {
             struct client *client = events[i].data.ptr;
             if (!client) {
                 if (!obey()) return 0;
-            } else if (client->state == CONNECTING) ask(client);
+            } else if (client->state < SHAKING) ask(client);
             else receive(client);
         }
         report_closed();

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -41,12 +40,12 @@ class Round(NamedTuple):
     per_cpu_second: float
 
 
-def run(server: subprocess.Popen[str], clients: Program, messages: int, send: Callable[[], object]) -> Round:
+def run(pids: list[int], clients: Program, messages: int, send: Callable[[], object]) -> Round:
     clients.tell(f"expect {messages}\n")
-    before = cpu_seconds(server)
+    before = cpu_seconds(pids)
     send()
     report = clients.answer()
-    return Round(report["frames"] / report["seconds"], report["frames"] / (cpu_seconds(server) - before))
+    return Round(report["frames"] / report["seconds"], report["frames"] / (cpu_seconds(pids) - before))
 
 
 def publish(server: Server, messages: int, channels: Sequence[str]) -> None:
@@ -72,10 +71,10 @@ def measure(stack: ExitStack, sockets: int, rounds: int) -> list[list[str]]:
     theirs.answer()
     rounds_of: dict[str, list[Round]] = {"bare": [], **{label: [] for label in CHANNELS}}
     for _ in range(rounds + 1):
-        rounds_of["bare"].append(run(bare.popen, theirs, messages, lambda: tell_bare(bare)))
+        rounds_of["bare"].append(run([bare.popen.pid], theirs, messages, lambda: tell_bare(bare)))
         for label, channels in CHANNELS.items():
             send = partial(publish, server, messages, channels)
-            rounds_of[label].append(run(server.popen, ours, messages, send))
+            rounds_of[label].append(run(server.pids(), ours, messages, send))
     medians = {
         label: Round(*map(statistics.median, zip(*measured[1:], strict=True)))  # the first round warms up
         for label, measured in rounds_of.items()

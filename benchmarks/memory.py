@@ -12,7 +12,7 @@ import argparse
 import time
 from contextlib import ExitStack
 
-from .rig import BUILD, Program, Server, print_table, rig
+from .rig import BUILD, Program, Server, memory_bytes, print_table, rig
 
 WARM_UP = 1000
 PATHS = {
@@ -24,7 +24,7 @@ PATHS = {
 def settled_memory(server: Server) -> int:
     """Return the process's memory once its threads have finished what they do after a handshake."""
     time.sleep(2)
-    return server.memory_bytes()
+    return memory_bytes(server.pids())
 
 
 def measure(stack: ExitStack, label: str, path: str, sockets: int) -> list[str]:

@@ -1,15 +1,17 @@
-"""What the benchmarks share: the two C programs, a Redis, a server of ours, and a table."""
+"""What the benchmarks share: the C programs, a Redis, a server of ours, what processes use, and a table."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +23,28 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 BUILD = HERE / "build"
 SETTINGS_MODULE = "benchmarks.project"
+ANSWER_SECONDS = 60
 
 sys.path.insert(0, str(ROOT))
-console = Console(width=100)
+console = Console(width=160)
+
+# name → source, options
+PROGRAMS: dict[str, tuple[str, list[str]]] = {
+    "bare_loop": ("bare_loop.c", []),
+    "clients": ("clients.c", []),
+    "clients_tls": ("clients.c", ["-DWITH_TLS", "-lssl", "-lcrypto"]),
+}
 
 
-def compile_programs() -> None:
-    """Build bare_loop and clients. Needs a C compiler as `cc`."""
+def build(name: str) -> Path:
+    """Return a C program, compiled if need be. Needs a C compiler as `cc`."""
     BUILD.mkdir(exist_ok=True)
-    for name in ("bare_loop", "clients"):
-        source, program = HERE / f"{name}.c", BUILD / name
-        if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
-            subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-o", program, source], check=True)
+    source, options = PROGRAMS[name]
+    program = BUILD / name
+    newest = max((HERE / file).stat().st_mtime for file in (source, "common.h"))
+    if not program.exists() or program.stat().st_mtime < newest:
+        subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-o", program, HERE / source, *options], check=True)
+    return program
 
 
 class Program:
@@ -49,6 +61,8 @@ class Program:
         self.popen.stdin.flush()
 
     def answer(self) -> dict[str, Any]:
+        if not select.select([self.popen.stdout], [], [], ANSWER_SECONDS)[0]:
+            raise RuntimeError(f"{self.popen.args[0]} has waited {ANSWER_SECONDS} s in vain")
         line = self.popen.stdout.readline()
         if not line:
             raise RuntimeError(f"{self.popen.args[0]} ended")
@@ -112,12 +126,11 @@ class Server:
         command = [sys.executable, "-m", "django", "shell", "--no-imports", "-c", code]
         return subprocess.run(command, env=self.env, check=True, text=True, capture_output=True).stdout.strip()
 
-    def memory_bytes(self) -> int:
-        """The proportional set size: what the process has alone, and its share of the rest."""
-        for line in Path(f"/proc/{self.popen.pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-        raise RuntimeError("no Pss")
+    def pids(self) -> list[int]:
+        """Return the processes that serve, without the parent that starts them anew, and without Redis."""
+        python = os.path.realpath(sys.executable)
+        workers = [pid for pid in descendants(self.popen.pid) if os.path.realpath(f"/proc/{pid}/exe") == python]
+        return workers or [self.popen.pid]
 
     def stop(self) -> None:
         self.popen.terminate()
@@ -128,21 +141,62 @@ class Server:
 @contextmanager
 def rig() -> Iterator[ExitStack]:
     """Compile what is needed, and end all that was started."""
-    compile_programs()
+    build("bare_loop")
+    build("clients")
     with ExitStack() as stack:
         yield stack
 
 
-def cpu_seconds(popen: subprocess.Popen[str]) -> float:
-    """Return the processor time that a child's threads have used, by the scheduler's count in nanoseconds."""
-    tasks = Path(f"/proc/{popen.pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+def descendants(pid: int) -> Iterator[int]:
+    """Yield a process's children, and theirs."""
+    for text in read_all(Path(f"/proc/{pid}/task").glob("*/children")):
+        for child in map(int, text.split()):
+            yield child
+            yield from descendants(child)
 
 
-def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Return the processor time that the threads of processes have used, by the scheduler's count in nanoseconds."""
+    stats = [text for pid in pids for text in read_all(Path(f"/proc/{pid}/task").glob("*/schedstat"))]
+    return sum(int(text.split()[0]) for text in stats) / 1e9
+
+
+def memory_bytes(pids: Iterable[int]) -> int:
+    """Return the proportional set size: what processes have alone, and their share of the rest."""
+    rollups = read_all(Path(f"/proc/{pid}/smaps_rollup") for pid in pids)
+    return sum(int(match[1]) * 1024 for text in rollups if (match := re.search(r"^Pss: +(\d+) kB", text, re.M)))
+
+
+def read_all(paths: Iterable[Path]) -> Iterator[str]:
+    """Yield the texts of files below /proc, without those of processes and threads that have ended."""
+    for path in paths:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            yield path.read_text()
+
+
+def print_table(title: str, columns: list[str], rows: list[list[str]], *, rst: bool = False) -> None:
+    """Print a table; as reStructuredText, to be pasted into docs/, without its title."""
+    if rst:
+        print(rst_table(columns, rows))
+        return
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left")
     for row in rows:
         table.add_row(*row)
     console.print(table)
+
+
+def rst_table(columns: list[str], rows: list[list[str]]) -> str:
+    """Return a simple table; a line break in a column's title begins a second line of it."""
+    heads = [column.split("\n") for column in columns]
+    head_rows = list(zip_longest(*heads, fillvalue=""))
+    widths = [max(map(len, cells)) for cells in zip(*head_rows, *rows, strict=True)]
+    rule = " ".join("=" * width for width in widths)
+
+    def line(cells: Iterable[str]) -> str:
+        first, *others = zip(cells, widths, strict=True)
+        texts = [first[0].ljust(first[1]), *(text.rjust(width) for text, width in others)]
+        return " ".join(texts).rstrip()
+
+    return "\n".join([rule, *map(line, head_rows), rule, *map(line, rows), rule])

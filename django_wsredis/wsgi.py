@@ -40,7 +40,12 @@ class WebSocketApplication:
 
     def answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request. Blocks."""
-        if self.pages and not environ.get("PATH_INFO", "").startswith(get_settings().websocket_url):
+        path, websocket_url = environ.get("PATH_INFO", ""), get_settings().websocket_url
+        if self.pages and not path.startswith(websocket_url):
+            if environ.get("HTTP_UPGRADE", "").lower() == "websocket":
+                logger.warning(
+                    "A websocket is asked for at %r; WEBSOCKET_URL is %r: does a proxy strip it?", path, websocket_url
+                )
             return self.pages(environ, start_response)
         try:
             serve_websocket(environ)

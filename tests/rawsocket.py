@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import zlib
 from collections.abc import Mapping
@@ -100,12 +101,15 @@ class RawSocket:
         version: str = "HTTP/1.1",
         body: bytes = b"",
         inflater: Inflater | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         wanted = {"Host": f"127.0.0.1:{port}", **HEADERS, **(headers or {})}
         lines = [f"{method} {target or '/ws/' + path} {version}"]
         lines += [f"{name}: {value}" for name, value in wanted.items() if value is not None]
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=15)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="127.0.0.1")
         self._reader = StreamReader()
         self._parser: Any = None
         self._extensions = [inflater] if inflater else []

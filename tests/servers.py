@@ -84,11 +84,15 @@ class Process:
 
         return wait_until(find, seconds, f"a line with {pattern!r} in:\n{self.output}\n")
 
+    def children(self) -> list[int]:
+        """Return the process ids of its children."""
+        path = Path(f"/proc/{self.popen.pid}/task/{self.popen.pid}/children")
+        return [int(pid) for pid in path.read_text().split()]
+
     def press_ctrl_c(self) -> None:
         """Send SIGINT as a terminal does: to the process, and to its children that did not leave its group."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        group = os.getpgid(self.pid)
-        for pid in [self.pid, *(int(child) for child in children if os.getpgid(int(child)) == group)]:
+        group = os.getpgid(self.popen.pid)
+        for pid in [self.popen.pid, *(child for child in self.children() if os.getpgid(child) == group)]:
             os.kill(pid, signal.SIGINT)
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 10.0) -> int:
@@ -224,12 +228,22 @@ class Site(Process):
             [sys.executable, "-X", "dev", "-W", "error", str(manage), command, *arguments], env=self.env, cwd=ROOT
         )
         try:
-            match = self.wait_for(r"\bat (http://\S+?:(\d+)/|unix:\S+)")
+            match = self.wait_for(r"\bat (https?://\S+?:(\d+)/|unix:\S+)")
         except BaseException:
             self.stop()
             raise
         self.url = match[1].rstrip("/")
         self.port = int(match[2] or 0)
+
+    @property
+    def pid(self) -> int:
+        """The first worker's, which serves; the process that was started may be its parent."""
+        return self.worker_pids()[0]
+
+    def worker_pids(self) -> list[int]:
+        """Return the processes that serve: runwsserver's workers, or else the one that was started."""
+        workers = [pid for pid in self.children() if is_python(pid)] if self.command == "runwsserver" else []
+        return workers or [self.popen.pid]
 
     def uri(self, path: str) -> str:
         return f"ws://127.0.0.1:{self.port}/ws/{path}"
@@ -264,6 +278,14 @@ class Site(Process):
 
     def threads(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/task"))
+
+
+def is_python(pid: int) -> bool:
+    """Tell whether a process is one of Python, as the embedded Redis is not; nor is one that has ended."""
+    try:
+        return os.path.realpath(f"/proc/{pid}/exe") == os.path.realpath(sys.executable)
+    except OSError:
+        return False
 
 
 def change(site: Site, path: Path, old: str, new: str) -> None:

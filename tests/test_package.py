@@ -22,9 +22,14 @@ FLOORS = {
     "management": 7,
     "apps": 6,
     "server": 6,
+    "supervisor": 6,
+    "listening": 6,
+    "pidfile": 6,
+    "systemd": 6,
     "views": 6,
     "wsgi": 5,
     "checks": 5,
+    "configurations": 5,
     "context_processors": 5,
     "loop": 4,
     "publisher": 4,
@@ -53,7 +58,7 @@ ALLOWED = {
     "hiredis": ("redis", "loop/link", "loop/subscriber"),
     "asyncio": (),
     "select": (),
-    "selectors": (),
+    "selectors": ("supervisor",),  # a process without gevent
 }
 
 
@@ -124,7 +129,7 @@ def test_the_reader_of_imports_sees_them() -> None:
     assert {"messages", "loop/connection"} <= set(own_imports(PACKAGE / "loop/hub.py"))
     assert {"embedded", "loop", "redis", "conf"} <= set(own_imports(PACKAGE / "management/commands/runwsserver.py"))
     assert ("gevent",) in set(imports(PACKAGE / "loop/__init__.py"))
-    assert ("gevent", "pywsgi", "WSGIServer") in set(imports(PACKAGE / "server.py"))
+    assert ("gevent", "pywsgi", "WSGIServer") in set(imports(PACKAGE / "hosts/pywsgi.py"))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=place)
@@ -217,5 +222,5 @@ def test_a_module_says_what_its_job_is(path: Path) -> None:
 
 
 def test_what_the_package_needs_at_run_time_is_in_it() -> None:
-    for name in ("publish.lua", "py.typed", "static/django_wsredis/wsredis.js"):
+    for name in ("publish.lua", "py.typed", "static/django_wsredis/wsredis.js", "configurations/nginx.conf.template"):
         assert (PACKAGE / name).is_file(), name

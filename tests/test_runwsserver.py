@@ -186,7 +186,7 @@ def ctrl_c(site: Site) -> None:
 
 
 def sigterm(site: Site) -> None:
-    os.kill(site.pid, signal.SIGTERM)
+    os.kill(site.popen.pid, signal.SIGTERM)
 
 
 def end(site: Site, how: Callable[[Site], None]) -> None:

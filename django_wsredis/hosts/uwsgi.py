@@ -95,4 +95,4 @@ def find() -> UWSGI | None:
         import uwsgi
     except ImportError:
         return None
-    return UWSGI(uwsgi)
+    return UWSGI(uwsgi) if hasattr(uwsgi, "opt") else None  # a folder of that name is a module, too

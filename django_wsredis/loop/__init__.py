@@ -15,6 +15,7 @@ from .loop import Loop
 STOP_SECONDS = 1.0  # for the last closing handshakes when the process ends
 
 _loops: dict[int, Loop] = {}  # by process id: a fork has none of its own yet
+_stopped: set[Loop] = set()
 _lock = threading.Lock()
 _goodbye = (1001, "the server stops")  # close code (RFC 6455, 7.4.1) and reason
 
@@ -66,6 +67,10 @@ def stop() -> None:
 
     From any thread; blocks. May be called again.
     """
-    loop = _loops.pop(os.getpid(), None)
-    if loop is not None:
-        loop.drain(*_goodbye, wait_seconds=STOP_SECONDS)
+    with _lock:
+        # it stays the process's loop, as one that refuses: a handshake that ends meanwhile must not start another
+        loop = _loops.get(os.getpid())
+        if loop is None or loop in _stopped:
+            return
+        _stopped.add(loop)
+    loop.drain(*_goodbye, wait_seconds=STOP_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import random
 import threading
@@ -49,7 +50,8 @@ class Subscriber:
 
     def start(self) -> None:
         """Connect, in a native thread: what redis-py does there blocks."""
-        threading.Thread(target=self._connect, name="wsredis-connect", daemon=True).start()
+        # not threading.Thread: where the host has patched it, its start() waits, which no callback of the loop may do
+        _thread.start_new_thread(self._connect, ())
 
     def stop(self) -> None:
         """Disconnect for good."""

@@ -1,0 +1,95 @@
+"""The layouts of tests/layouts.py, with the settings of a site in production and a database that knows alice."""
+
+from __future__ import annotations
+
+import re
+import resource
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import conftest, layouts  # which sets Django up
+
+# isort: split
+from django.contrib.auth.models import Group, User
+from django.core.management import call_command
+
+from tests.servers import RedisServer, find_redis
+
+from .rig import descendants
+
+Start = Callable[[layouts.Layout], None]
+
+FACILITY = "layoutbench"  # which the layouts' Redis lets them use
+BROADCAST, GROUP = f"wsredis:broadcast:{FACILITY}", f"wsredis:group:staff:{FACILITY}"
+WSREDIS = {"PING_INTERVAL": 600, "DRAIN_SECONDS": 0}  # no round of pings falls into a measurement
+
+VASSAL = re.compile(rb"\b(pages|websockets)\.ini")
+
+# What stops a layout of tests/layouts.py: a program that is not installed, or one that does not come up.
+Failures = (pytest.skip.Exception, pytest.fail.Exception, AssertionError, RuntimeError, OSError)
+
+
+class Deployed(layouts.Layout):
+    """A layout as it is in production: without Python's development mode, and with a quiet log."""
+
+    python = layouts.Layout.python[:1]
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.configure()
+
+    def configure(self) -> None:
+        """Change the settings of the tests."""
+        self.settings["WSREDIS"].update(WSREDIS)
+        self.settings["LOGGING"] = {"version": 1, "disable_existing_loggers": True}
+
+    @property
+    def front(self) -> list[int]:
+        """The processes between browsers and the site, as they are now: proxies, and uWSGI's routers."""
+        return sorted(self._all() - set(self.site))
+
+    @cached_property
+    def site(self) -> list[int]:
+        """The processes that run Django, with their masters."""
+        pids = self.pids()
+        # the Emperor routes; its vassals are the site
+        vassals = [pid for pid in pids if VASSAL.search(Path(f"/proc/{pid}/cmdline").read_bytes())]
+        return vassals or pids
+
+    def _all(self) -> set[int]:
+        roots = {process.pid for process in (*self.sites, *self.proxies)}
+        return roots.union(*(descendants(pid) for pid in roots))
+
+
+class Deployment:
+    """Runs layouts one after another, with one Redis and one database."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        call_command("migrate", verbosity=0)
+        staff, _ = Group.objects.get_or_create(name="staff")
+        alice, _ = User.objects.get_or_create(username="alice")
+        alice.groups.add(staff)
+        self.cookie = f"sessionid={conftest.login('alice')}"
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="wsr-"))
+        self.redis_server = RedisServer(Path(folder), find_redis())
+        stack.callback(self.redis_server.stop)
+        self.redis = stack.enter_context(self.redis_server.client())
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+    @contextmanager
+    def running(self, start: Start, kind: type[Deployed] = Deployed) -> Iterator[Deployed]:
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wsr-")))
+            yield stack.enter_context(layouts.running(start, folder, self.redis_server, kind))
+
+
+def chosen(things: dict[str, Any], words: list[str]) -> dict[str, Any]:
+    """Return those whose name has one of the words; all if there are none."""
+    return {name: thing for name, thing in things.items() if not words or any(word in name for word in words)}

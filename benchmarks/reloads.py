@@ -1,0 +1,208 @@
+"""Reloads and stops: what browsers notice of them.
+
+    python -m benchmarks.reloads [--sockets 1000] [--rate 100] [--rst] [word …]
+
+Only the cases whose name has one of the words, if there are any. While workers end, sockets are open, which come back
+as with wsredis.js, and pages are asked for at a steady rate, half of them on connections of their own. No request is
+sent twice: one that is cut has failed. Each site runs with exactly what `wscheck --emit` prints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from . import starts
+from .browsers import Close, Crowd, Flow, Request
+from .deployed import FACILITY, Deployed, Deployment, Failures, Start, chosen
+from .rig import print_table, rig
+
+PATH = f"{FACILITY}?subscribe-broadcast&subscribe-group"
+BEFORE_SECONDS = 2  # of pages alone
+LIMIT_SECONDS = 90
+TWO = ("--workers", "2")
+
+
+class Reloadable(Deployed):
+    """A site as it is deployed. uWSGI has a file of its own that reloads it: that of the project is everybody's."""
+
+    def configure(self) -> None:
+        # as they are by default
+        self.settings["WSREDIS"].update(PING_INTERVAL=20, PING_TIMEOUT=20, DRAIN_SECONDS=5)
+        self.reload_file = self.folder / "reload"
+        self.reload_file.touch()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**super().environment, "UWSGI_TOUCH_CHAIN_RELOAD": str(self.reload_file)}
+
+    def workers(self) -> set[int]:
+        """Return the processes that run Django now, without their masters."""
+        return set(self.pids()) - {process.pid for process in self.sites}
+
+
+def hang_up(layout: Reloadable) -> None:
+    for process in layout.sites:
+        os.kill(process.pid, signal.SIGHUP)
+
+
+def touch(layout: Reloadable) -> None:
+    os.utime(layout.reload_file)
+
+
+def terminate(layout: Reloadable) -> None:
+    for process in layout.sites:
+        os.kill(process.pid, signal.SIGTERM)
+
+
+CASES: dict[str, tuple[Start, Callable[[Reloadable], None]]] = {}
+
+
+def add(name: str, start: Start, reload: tuple[str, Callable[[Reloadable], None]]) -> None:
+    """Add two cases: a reload and a stop."""
+    CASES[f"{name}: {reload[0]}"] = start, reload[1]
+    CASES[f"{name}: TERM"] = start, terminate
+
+
+HUP, CHAIN = ("HUP", hang_up), ("chain reload", touch)
+add("runwsserver", lambda layout: starts.runwsserver(layout, *TWO), HUP)
+add("NGiNX, runwsserver", lambda layout: starts.nginx_on_tcp(layout, *TWO), HUP)
+add("uWSGI, gevent", lambda layout: starts.uwsgi(layout, *TWO), CHAIN)
+add("uWSGI, gevent, one worker", starts.uwsgi, HUP)
+add("uWSGI, threads", lambda layout: starts.uwsgi(layout, *TWO, "--threads", "8"), CHAIN)
+add("NGiNX, uWSGI", lambda layout: starts.nginx_to_uwsgi(layout, *TWO), CHAIN)
+add("gunicorn, gevent", lambda layout: starts.gunicorn(layout, *TWO), HUP)
+add("gunicorn, gthread", lambda layout: starts.gunicorn(layout, *TWO, "--threads", "8"), HUP)
+
+
+class Result(NamedTuple):
+    """What was noticed, from the signal on; times are in seconds since then."""
+
+    requests: list[Request]
+    closes: list[Close]
+    refusals: Counter[str]
+    ended: float | None  # the last of the old workers
+    back: float | None  # the last socket
+
+
+async def observe(
+    layout: Reloadable, cookie: str, trigger: Callable[[Reloadable], None], sockets: int, rate: float
+) -> Result:
+    is_stop = trigger is terminate
+    crowd = Crowd(f"ws://127.0.0.1:{layout.port}/ws/{PATH}", cookie, sockets)
+    await crowd.come()
+    flow = Flow(layout.port, rate)
+    running = asyncio.create_task(flow.run())
+    await asyncio.sleep(BEFORE_SECONDS)
+    old = layout.workers() or {process.pid for process in layout.sites}
+    crowd.comes_back = not is_stop
+    crowd.closes.clear()
+    began_at = time.monotonic()
+    trigger(layout)
+    ended = None
+    while time.monotonic() < began_at + LIMIT_SECONDS:
+        await asyncio.sleep(0.05)
+        if ended is None and not any(is_alive(pid) for pid in old):
+            ended = time.monotonic() - began_at
+        if ended is not None and (is_stop or crowd.open == sockets):
+            break
+    if not is_stop:
+        await asyncio.sleep(1)
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+    await flow.finish()
+    # of a stop those that were under way; later ones are refused
+    requests = [
+        r for r in flow.requests if r.began_at + r.seconds >= began_at and not (is_stop and r.began_at >= began_at)
+    ]
+    result = Result(
+        requests,
+        [Close(at - began_at, code) for at, code in crowd.closes],
+        Counter(reason for at, reason in crowd.refusals if at >= began_at),
+        ended,
+        crowd.opened_at - began_at if crowd.open == sockets else None,
+    )
+    crowd.leave()
+    await asyncio.sleep(0.2)
+    return result
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+COLUMNS = [
+    "how it ends", "requests", "failed", "slowest\nrequest, s", "closed\n1012", "\n1001", "other\ncode", "no\ncode",
+    "over, s", "all back\nafter, s",
+]  # fmt: skip
+
+
+def cells(name: str, result: Result) -> list[str]:
+    codes = Counter(code for _, code in result.closes)
+    others = sum(count for code, count in codes.items() if code not in (1012, 1001, None))
+    times = [at for at, _ in result.closes] or [0.0]
+    return [
+        name,
+        f"{len(result.requests):,}",
+        str(sum(bool(request.problem) for request in result.requests)),
+        f"{max((request.seconds for request in result.requests), default=0):.2f}",
+        *(f"{count:,}" for count in (codes[1012], codes[1001], others, codes[None])),
+        f"{max(times) - min(times):.1f}",
+        "" if result.back is None else f"{result.back:.1f}",
+    ]
+
+
+def details(name: str, result: Result) -> list[str]:
+    """Return what else there is to know, above all of what failed."""
+    problems = Counter(
+        ("new: " if request.is_new else "kept: ") + request.problem for request in result.requests if request.problem
+    )
+    lines = [f"{name}: {count} × {problem}" for problem, count in problems.items()]
+    lines += [f"{name}: {count} × handshake refused: {reason}" for reason, count in result.refusals.items()]
+    return [*lines, f"{name}: the old workers ended after {result.ended and round(result.ended, 1)} s"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sockets", type=int, default=1000)
+    parser.add_argument("--rate", type=float, default=100, help="requests per second")
+    parser.add_argument("--rst", action="store_true", help="print the table as docs/benchmarks.rst has it")
+    parser.add_argument("--verbose", action="store_true", help="show what the servers say")
+    parser.add_argument("word", nargs="*", help="of a case's name: only those are measured")
+    options = parser.parse_args()
+    rows, notes = [], []
+    with rig() as stack:
+        deployment = Deployment(stack)
+        for name, (start, trigger) in chosen(CASES, options.word).items():
+            print(f"{name} …", file=sys.stderr)
+            try:
+                with deployment.running(start, Reloadable) as layout:
+                    result = asyncio.run(observe(layout, deployment.cookie, trigger, options.sockets, options.rate))
+                    if options.verbose:
+                        print(layout.output)
+            except Failures as error:
+                notes.append(f"{name}: {error}")
+                continue
+            rows.append(cells(name, result))
+            notes += details(name, result)
+    title = f"{options.sockets:,} sockets and {options.rate:g} requests a second"
+    print_table(title, COLUMNS, rows, rst=options.rst)
+    print(*notes, sep="\n", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
