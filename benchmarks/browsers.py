@@ -38,6 +38,7 @@ class Crowd:
     def __init__(self, uri: str, cookie: str, count: int) -> None:
         self.uri = parse_uri(uri)
         self.cookie = cookie
+        self.count = count
         self.closes: list[Close] = []
         self.refusals: list[tuple[float, str]] = []  # of attempts that came to nothing
         self.open = 0

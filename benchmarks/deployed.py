@@ -16,7 +16,7 @@ import pytest
 from tests import conftest, layouts  # which sets Django up
 
 # isort: split
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.core.management import call_command
 
 from tests.servers import RedisServer, find_redis
@@ -26,13 +26,13 @@ from .rig import descendants
 Start = Callable[[layouts.Layout], None]
 
 FACILITY = "layoutbench"  # which the layouts' Redis lets them use
-BROADCAST, GROUP = f"wsredis:broadcast:{FACILITY}", f"wsredis:group:staff:{FACILITY}"
+BROADCAST = f"wsredis:broadcast:{FACILITY}"
 WSREDIS = {"PING_INTERVAL": 600, "DRAIN_SECONDS": 0}  # no round of pings falls into a measurement
 
 VASSAL = re.compile(rb"\b(pages|websockets)\.ini")
 
 # What stops a layout of tests/layouts.py: a program that is not installed, or one that does not come up.
-Failures = (pytest.skip.Exception, pytest.fail.Exception, AssertionError, RuntimeError, OSError)
+FAILURES = (pytest.skip.Exception, pytest.fail.Exception, AssertionError, RuntimeError, OSError)
 
 
 class Deployed(layouts.Layout):
@@ -47,7 +47,8 @@ class Deployed(layouts.Layout):
     def configure(self) -> None:
         """Change the settings of the tests."""
         self.settings["WSREDIS"].update(WSREDIS)
-        self.settings["LOGGING"] = {"version": 1, "disable_existing_loggers": True}
+        quiet = {"handlers": {"null": {"class": "logging.NullHandler"}}, "root": {"handlers": ["null"]}}
+        self.settings["LOGGING"] = {"version": 1, **quiet}
 
     @property
     def front(self) -> list[int]:
@@ -72,9 +73,7 @@ class Deployment:
 
     def __init__(self, stack: ExitStack) -> None:
         call_command("migrate", verbosity=0)
-        staff, _ = Group.objects.get_or_create(name="staff")
-        alice, _ = User.objects.get_or_create(username="alice")
-        alice.groups.add(staff)
+        User.objects.get_or_create(username="alice")
         self.cookie = f"sessionid={conftest.login('alice')}"
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="wsr-"))
         self.redis_server = RedisServer(Path(folder), find_redis())

@@ -27,12 +27,12 @@ from tests import layouts
 from tests.servers import free_port, wait_until
 
 from . import starts
-from .deployed import BROADCAST, FACILITY, Deployed, Deployment, Failures, Start, chosen
+from .deployed import BROADCAST, FACILITY, FAILURES, Deployed, Deployment, Start, chosen
 from .rig import Program, build, cpu_seconds, memory_bytes, print_table, rig
 
 PAYLOAD_BYTES = 64
 DELIVERIES = 100_000  # in a round
-PATH = f"/ws/{FACILITY}?subscribe-broadcast&subscribe-group"
+PATH = f"/ws/{FACILITY}?subscribe-broadcast"
 SETTLE_SECONDS = 1.5  # until threads have finished what they do after a handshake
 
 
@@ -231,10 +231,11 @@ def main() -> None:
             print(f"{name} …", file=sys.stderr)
             try:
                 rows.append(measure())
-            except Failures as error:
+            except FAILURES as error:
                 failed.append(f"{name}: {error}")
-    bare = median(row.bare for row in rows)
-    rows.insert(0, Row("bare C loop", bare, bare, turns.handshakes))
+    if rows:
+        bare = median(row.bare for row in rows)
+        rows.insert(0, Row("bare C loop", bare, bare, turns.handshakes))
     title = f"{options.sockets:,} sockets, {PAYLOAD_BYTES}-byte messages, medians of {options.rounds} rounds"
     print_table(title, COLUMNS, [cells(row) for row in rows], rst=options.rst)
     print(*failed, sep="\n", file=sys.stderr)

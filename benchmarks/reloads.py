@@ -23,12 +23,13 @@ from typing import NamedTuple
 
 from . import starts
 from .browsers import Close, Crowd, Flow, Request
-from .deployed import FACILITY, Deployed, Deployment, Failures, Start, chosen
+from .deployed import FACILITY, FAILURES, Deployed, Deployment, Start, chosen
 from .rig import print_table, rig
 
-PATH = f"{FACILITY}?subscribe-broadcast&subscribe-group"
-BEFORE_SECONDS = 2  # of pages alone
+PATH = f"/ws/{FACILITY}?subscribe-broadcast"
+BEFORE_SECONDS = 2
 LIMIT_SECONDS = 90
+TICK_SECONDS = 0.05
 TWO = ("--workers", "2")
 
 
@@ -88,6 +89,7 @@ class Result(NamedTuple):
     """What was noticed, from the signal on; times are in seconds since then."""
 
     requests: list[Request]
+    late: list[Request]  # begun after the signal of a stop: these may be refused
     closes: list[Close]
     refusals: Counter[str]
     ended: float | None  # the last of the old workers
@@ -97,44 +99,53 @@ class Result(NamedTuple):
 async def observe(
     layout: Reloadable, cookie: str, trigger: Callable[[Reloadable], None], sockets: int, rate: float
 ) -> Result:
-    is_stop = trigger is terminate
-    crowd = Crowd(f"ws://127.0.0.1:{layout.port}/ws/{PATH}", cookie, sockets)
+    """Have browsers come, then signal; return what they notice."""
+    crowd = Crowd(f"ws://127.0.0.1:{layout.port}{PATH}", cookie, sockets)
     await crowd.come()
     flow = Flow(layout.port, rate)
     running = asyncio.create_task(flow.run())
     await asyncio.sleep(BEFORE_SECONDS)
-    old = layout.workers() or {process.pid for process in layout.sites}
+    if crowd.closes:
+        raise RuntimeError(f"sockets were closed before the signal: {crowd.closes[:3]}")
+    is_stop = trigger is terminate
     crowd.comes_back = not is_stop
-    crowd.closes.clear()
     began_at = time.monotonic()
+    old = layout.workers() or {process.pid for process in layout.sites}
     trigger(layout)
-    ended = None
-    while time.monotonic() < began_at + LIMIT_SECONDS:
-        await asyncio.sleep(0.05)
-        if ended is None and not any(is_alive(pid) for pid in old):
-            ended = time.monotonic() - began_at
-        if ended is not None and (is_stop or crowd.open == sockets):
-            break
-    if not is_stop:
-        await asyncio.sleep(1)
+    ended_at = await end_of(old, LIMIT_SECONDS)
+    while not is_stop and crowd.open < sockets and time.monotonic() < began_at + LIMIT_SECONDS:
+        await asyncio.sleep(TICK_SECONDS)
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
     await flow.finish()
-    # of a stop those that were under way; later ones are refused
-    requests = [
-        r for r in flow.requests if r.began_at + r.seconds >= began_at and not (is_stop and r.began_at >= began_at)
-    ]
-    result = Result(
-        requests,
+    result = told(crowd, flow, began_at, ended_at, is_stop)
+    crowd.leave()
+    await asyncio.sleep(TICK_SECONDS)
+    return result
+
+
+def told(crowd: Crowd, flow: Flow, began_at: float, ended_at: float | None, is_stop: bool) -> Result:
+    requests = [request for request in flow.requests if request.began_at + request.seconds >= began_at]
+    late = [request for request in requests if is_stop and request.began_at >= began_at]
+    return Result(
+        [request for request in requests if request not in late],
+        late,
         [Close(at - began_at, code) for at, code in crowd.closes],
         Counter(reason for at, reason in crowd.refusals if at >= began_at),
-        ended,
-        crowd.opened_at - began_at if crowd.open == sockets else None,
+        ended_at and ended_at - began_at,
+        None if is_stop or crowd.open < crowd.count else crowd.opened_at - began_at,
     )
-    crowd.leave()
-    await asyncio.sleep(0.2)
-    return result
+
+
+async def end_of(pids: set[int], seconds: float) -> float | None:
+    """Return when the last of some processes has ended."""
+    deadline = time.monotonic() + seconds
+    while (now := time.monotonic()) < deadline:
+        if not any(map(is_alive, pids)):
+            return now
+        await asyncio.sleep(TICK_SECONDS)
+    return None
 
 
 def is_alive(pid: int) -> bool:
@@ -168,12 +179,17 @@ def cells(name: str, result: Result) -> list[str]:
 
 def details(name: str, result: Result) -> list[str]:
     """Return what else there is to know, above all of what failed."""
-    problems = Counter(
-        ("new: " if request.is_new else "kept: ") + request.problem for request in result.requests if request.problem
-    )
-    lines = [f"{name}: {count} × {problem}" for problem, count in problems.items()]
-    lines += [f"{name}: {count} × handshake refused: {reason}" for reason, count in result.refusals.items()]
-    return [*lines, f"{name}: the old workers ended after {result.ended and round(result.ended, 1)} s"]
+
+    def counted(requests: list[Request], what: str) -> list[str]:
+        kinds = {True: "on a new connection", False: "on a kept one"}
+        counts = Counter((r.problem or "answered", kinds[r.is_new]) for r in requests)
+        return [f"{name}: {count} × {what} {problem}, {kind}" for (problem, kind), count in counts.items()]
+
+    lines = counted([request for request in result.requests if request.problem], "request failed:")
+    lines += counted(result.late, "request begun after the signal:")
+    lines += [f"{name}: {count} × handshake failed: {reason}" for reason, count in result.refusals.items()]
+    ended = "never" if result.ended is None else f"after {result.ended:.1f} s"
+    return [*lines, f"{name}: the old workers ended {ended}"]
 
 
 def main() -> None:
@@ -194,7 +210,7 @@ def main() -> None:
                     result = asyncio.run(observe(layout, deployment.cookie, trigger, options.sockets, options.rate))
                     if options.verbose:
                         print(layout.output)
-            except Failures as error:
+            except FAILURES as error:
                 notes.append(f"{name}: {error}")
                 continue
             rows.append(cells(name, result))

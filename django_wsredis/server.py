@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from .conf import Settings
-    from .supervisor import Parent
+    from .worker import Parent
 
 logger = logging.getLogger("django_wsredis.server")
 

@@ -28,7 +28,8 @@ class WebSocketApplication:
     """
 
     def __init__(self, pages: WSGIApplication | None = None) -> None:
-        self.pages = pages
+        # where our server runs a project whose wsgi.py has ours already, once is enough
+        self.pages = pages.pages if isinstance(pages, WebSocketApplication) else pages
         self._lock = threading.Lock()
         self._adapted: WSGIApplication | None = None
 

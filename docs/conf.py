@@ -6,4 +6,5 @@ project = "django_wsredis"
 copyright = "2026, the django_wsredis developers"
 release = __version__
 html_theme = "alabaster"
+html_theme_options = {"page_width": "1140px"}  # commands and pictures fit in
 exclude_patterns = ["_build"]

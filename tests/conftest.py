@@ -26,6 +26,15 @@ from .servers import Listener, RedisServer, Site, find_redis
 DATABASE = Path(os.environ["TEST_DATABASE"])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let `pytest -n` run those together that share a server: each host's, each layout's, each module's."""
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        shared = parameters.get("host") or parameters.get("layout")
+        name = getattr(shared, "__name__", shared) or ""
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {name}"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def database() -> Iterator[Path]:
     """A database in a file, as several processes use it: alice is in staff, bob in chatters."""

@@ -32,7 +32,7 @@ from .conftest import DATABASE
 from .rawsocket import RawSocket
 from .servers import ROOT, Process, RedisServer, free_port, missing, wait_until
 
-TIMEOUT = 2  # seconds after which the proxies cut what is silent; sockets are pinged each second
+TIMEOUT = 4  # seconds after which the proxies cut what is silent; sockets are pinged each second
 PASSWORD = "opensesame"
 SECRET = "secret"  # the facility that Redis refuses to the site, for its 503
 MIME_TYPES = "/etc/nginx/mime.types"
@@ -56,7 +56,7 @@ def settings_of(folder: Path, redis_server: RedisServer) -> dict[str, Any]:
             "URL": f"unix://layouts:{PASSWORD}@{redis_server.socket}",
             "ALLOWED_CHANNELS": "tests.project.callbacks.everything",
             "PING_INTERVAL": 1,
-            "PING_TIMEOUT": 10,
+            "PING_TIMEOUT": 60,  # the thousand sockets of `crowd()` never answer
             "DRAIN_SECONDS": 1,
         },
     }

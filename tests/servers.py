@@ -54,12 +54,15 @@ class Process:
     """A child whose output is read all the time, into `lines`."""
 
     def __init__(self, command: list[str], **options: Any) -> None:
-        self.popen = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, **options
-        )
+        self.popen = self.start_process(command, **options)
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    def start_process(self, command: list[str], **options: Any) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, **options
+        )
 
     @property
     def pid(self) -> int:

@@ -23,6 +23,7 @@ FLOORS = {
     "apps": 6,
     "server": 6,
     "supervisor": 6,
+    "worker": 6,
     "listening": 6,
     "pidfile": 6,
     "systemd": 6,

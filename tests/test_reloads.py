@@ -151,6 +151,8 @@ def steady_requests(layout: Layout) -> Iterator[list[str]]:
 def test_a_reload_runs_new_workers_loses_no_request_and_tells_each_socket_to_come_back(layout: Layout) -> None:
     before = set(layout.pids())
     with watched(layout, SOCKETS) as watchers, steady_requests(layout) as wrong:
+        slow = [Slow(layout) for _ in range(2)]  # uWSGI tells of the end twice where a request is under way
+        wait_until(lambda: all(page.is_asked for page in slow))
         reload(layout)
         assert wait_for_the_end(watchers) == {1012}
         times = [watcher.at for watcher in watchers]
@@ -159,6 +161,9 @@ def test_a_reload_runs_new_workers_loses_no_request_and_tells_each_socket_to_com
         wait_until(lambda: len(before & set(layout.pids())) == len(before) - 2, 30, "the end of the old workers")
         with layout.connect(PATH):
             pass
+    for page in slow:
+        page.join(20)
+    assert [page.status for page in slow] == [200, 200]
     assert wrong == []
     assert process.popen.poll() is None
     assert "Traceback" not in layout.output
@@ -184,6 +189,7 @@ class Slow(threading.Thread):
         super().__init__(daemon=True)
         self._port = layout.port
         self.is_asked = False
+        self.status: int | None = None
         self.start()
 
     def run(self) -> None:
@@ -191,7 +197,9 @@ class Slow(threading.Thread):
         try:
             connection.request("GET", "/slow/1000/")
             self.is_asked = True
-            connection.getresponse().read()
+            response = connection.getresponse()
+            response.read()
+            self.status = response.status
         except (OSError, http.client.HTTPException):  # uWSGI's stop cuts requests
             self.is_asked = True
         finally:

@@ -269,6 +269,8 @@ def test_an_idle_connection_is_still_served_while_its_worker_drains(start: Calla
         kept = connection.sock
         reload(site)
         site.wait_for("Draining")
+        with Flow(site.port) as flow:
+            wait_until(lambda: len(flow.answers) > 100)  # by the new worker, for some time
         connection.request("GET", "/")
         assert connection.sock is kept
         response = connection.getresponse()

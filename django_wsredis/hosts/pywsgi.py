@@ -126,7 +126,7 @@ class DetachingHandler(WSGIHandler):
         result = super().handle_one_request()
         if self.is_detached:
             # before the handler's own end, which would read, and so steal, what the websocket sends
-            self.rfile.close()  # it would keep a TLS socket's descriptor open
+            self.rfile.close()  # else the descriptor of a TLS socket stays open for as long as this is there
             if not isinstance(self.socket, SSLSocket):
                 self.socket.close()
             self.socket = None  # type: ignore[assignment]
@@ -139,7 +139,7 @@ class DetachingHandler(WSGIHandler):
 
     def log_request(self) -> None:
         """Log as Django's development server does."""
-        code = self.code or int(self.status or 0)
+        code = abs(self.code or 0)  # negative: the peer has gone
         level = logging.ERROR if code >= 500 else logging.WARNING if code >= 400 else logging.INFO
         line = (self.requestline or "").rstrip()
         access_logger.log(level, '"%s" %s %s', line, code, self.response_length, extra={"status_code": code})

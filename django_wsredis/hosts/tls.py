@@ -69,7 +69,7 @@ class TlsSocket:
         return len(data) - len(rest)
 
     def sendmsg(self, buffers: Sequence[bytes | memoryview]) -> int:
-        """Send the first buffer: OpenSSL would not recognize it if it came with what has been written meanwhile."""
+        """Send the first buffer: TLS takes one at a time, and to join them would be to copy them."""
         return self.send(buffers[0])
 
     def shutdown(self, how: int) -> None:

@@ -15,7 +15,6 @@ from .loop import Loop
 STOP_SECONDS = 1.0  # for the last closing handshakes when the process ends
 
 _loops: dict[int, Loop] = {}  # by process id: a fork has none of its own yet
-_stopped: set[Loop] = set()
 _lock = threading.Lock()
 _goodbye = (1001, "the server stops")  # close code (RFC 6455, 7.4.1) and reason
 
@@ -65,12 +64,8 @@ def expect_restart(**_: object) -> None:
 def stop() -> None:
     """Close this process's sockets, spread over DRAIN_SECONDS, and end its loop, if it has one.
 
-    From any thread; blocks. May be called again.
+    From any thread; blocks. May be called again: uWSGI does when its last request ends, and before it exits.
     """
-    with _lock:
-        # it stays the process's loop, as one that refuses: a handshake that ends meanwhile must not start another
-        loop = _loops.get(os.getpid())
-        if loop is None or loop in _stopped:
-            return
-        _stopped.add(loop)
-    loop.drain(*_goodbye, wait_seconds=STOP_SECONDS)
+    # it stays the process's loop, as one that refuses: a handshake that ends meanwhile must not start another
+    if loop := _loops.get(os.getpid()):
+        loop.drain(*_goodbye, wait_seconds=STOP_SECONDS)

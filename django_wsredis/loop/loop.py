@@ -92,13 +92,19 @@ class Loop:
     def drain(self, code: int, reason: str, *, wait_seconds: float) -> None:
         """Close all sockets, spread over DRAIN_SECONDS, and stop. Blocks; ends the loop.
 
+        Called again it waits for the end that the first call began.
+
         wait_seconds: for the last closing handshakes.
         """
+        if self.ended.is_set():
+            return
         self.reactor.run(self._begin_drain, code, reason)
         deadline = time.monotonic() + self.settings.drain_seconds + wait_seconds
         sleep = gevent.sleep if threading.get_ident() == self._thread else time.sleep
         while time.monotonic() < deadline:
             sleep(0.01)
+            if self.ended.is_set():
+                return
             if self._is_draining and not self.connections:
                 break
         self.reactor.run(self._stop)
@@ -168,12 +174,15 @@ class Loop:
         self._waiting = {connection for connection in self._waiting.copy() if connection.check(now)}
 
     def _begin_drain(self, code: int, reason: str) -> None:
+        if self._is_draining:
+            return
         self._is_draining = True
         seconds = self.settings.drain_seconds
         # those for whom something still waits come last: it is to be sent before the close
         waiting = deque(sorted(self.connections, key=lambda connection: connection.outbox is not None))
         total = len(waiting)
-        logger.info("Draining (%d, %s): %d sockets are closed over %g s.", code, reason, total, seconds)
+        sockets = "1 socket" if total == 1 else f"{total} sockets"
+        logger.info("Draining (%d, %s): %s to close over %g s.", code, reason, sockets, seconds)
         began_at = self.reactor.now()
 
         def close_due() -> None:

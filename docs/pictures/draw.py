@@ -171,7 +171,7 @@ def page(width: float, height: float, content: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}"'
         f' viewBox="0 0 {width:g} {height:g}" font-family="{FONT}" font-size="13" text-anchor="middle">\n'
-        f'<style>.note {{ font-size: 11px }} .free {{ font-size: 12px; fill: {LINE} }} .box {{ fill: {INK} }}</style>\n'
+        f"<style>.note {{ font-size: 11px }} .free {{ font-size: 12px; fill: {LINE} }} .box {{ fill: {INK} }}</style>\n"
         f'<marker id="head" markerWidth="9" markerHeight="8" refX="8" refY="4" orient="auto">'
         f'<path d="M0,0 L9,4 L0,8 z" fill="{LINE}"/></marker>\n{content}</svg>\n'
     )
@@ -189,9 +189,9 @@ def server_width(server: Server) -> float:
 def server(left: float, top: float, server: Server) -> str:
     """Draw a dashed outline around the processes of one command."""
     width, height = server_width(server), server_height(server)
+    outline = f'fill="none" stroke="{LINE}" stroke-dasharray="5 4"'
     parts = [
-        f'<rect x="{left:g}" y="{top:g}" width="{width:g}" height="{height:g}" rx="6" fill="none" stroke="{LINE}"'
-        ' stroke-dasharray="5 4"/>\n',
+        f'<rect x="{left:g}" y="{top:g}" width="{width:g}" height="{height:g}" rx="6" {outline}/>\n',
         text("free", left + width / 2, top + 18, server.title),
     ]
     inner, upper = left + PADDING, top + TITLE_HEIGHT

@@ -32,7 +32,8 @@ from django_wsredis.exceptions import BrokerUnavailable
 from django_wsredis.listening import BACKLOG, address_of, listen_tcp, listen_unix, removed_at_the_end
 from django_wsredis.management import arguments
 from django_wsredis.management.help import HelpFormatter
-from django_wsredis.supervisor import Parent, Supervisor, find_parent
+from django_wsredis.supervisor import Supervisor
+from django_wsredis.worker import Parent, find_parent
 from django_wsredis.wsgi import WebSocketApplication
 
 if TYPE_CHECKING:
