@@ -29,10 +29,11 @@ FACILITY = "layoutbench"  # which the layouts' Redis lets them use
 BROADCAST = f"wsredis:broadcast:{FACILITY}"
 WSREDIS = {"PING_INTERVAL": 600, "DRAIN_SECONDS": 0}  # no round of pings falls into a measurement
 
+RELOAD_FILE = re.compile(r"(?<=^touch-chain-reload = ).+", re.M)
 VASSAL = re.compile(rb"\b(pages|websockets)\.ini")
 
-# What stops a layout of tests/layouts.py: a program that is not installed, or one that does not come up.
-FAILURES = (pytest.skip.Exception, pytest.fail.Exception, AssertionError, RuntimeError, OSError)
+# What ends one row of a table and no more: a program that is not installed, one that does not come up, and the rest.
+FAILURES = (pytest.skip.Exception, pytest.fail.Exception, Exception)
 
 
 class Deployed(layouts.Layout):
@@ -42,6 +43,8 @@ class Deployed(layouts.Layout):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        self.reload_file = self.folder / "reload"
+        self.reload_file.touch()
         self.configure()
 
     def configure(self) -> None:
@@ -49,6 +52,13 @@ class Deployed(layouts.Layout):
         self.settings["WSREDIS"].update(WSREDIS)
         quiet = {"handlers": {"null": {"class": "logging.NullHandler"}}, "root": {"handlers": ["null"]}}
         self.settings["LOGGING"] = {"version": 1, **quiet}
+
+    def emit(self, kind: str, *options: str) -> list[Path]:
+        """Have a configuration written; the file that reloads uWSGI, the project's and so everybody's, is its own."""
+        files = super().emit(kind, *options)
+        for file in files:
+            file.write_text(RELOAD_FILE.sub(str(self.reload_file), file.read_text()))
+        return files
 
     @property
     def front(self) -> list[int]:

@@ -232,7 +232,7 @@ def main() -> None:
             try:
                 rows.append(measure())
             except FAILURES as error:
-                failed.append(f"{name}: {error}")
+                failed.append(f"{name}: {error!r}")
     if rows:
         bare = median(row.bare for row in rows)
         rows.insert(0, Row("bare C loop", bare, bare, turns.handshakes))

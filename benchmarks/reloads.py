@@ -34,17 +34,11 @@ TWO = ("--workers", "2")
 
 
 class Reloadable(Deployed):
-    """A site as it is deployed. uWSGI has a file of its own that reloads it: that of the project is everybody's."""
+    """A site as it is deployed."""
 
     def configure(self) -> None:
         # as they are by default
         self.settings["WSREDIS"].update(PING_INTERVAL=20, PING_TIMEOUT=20, DRAIN_SECONDS=5)
-        self.reload_file = self.folder / "reload"
-        self.reload_file.touch()
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {**super().environment, "UWSGI_TOUCH_CHAIN_RELOAD": str(self.reload_file)}
 
     def workers(self) -> set[int]:
         """Return the processes that run Django now, without their masters."""
@@ -211,7 +205,7 @@ def main() -> None:
                     if options.verbose:
                         print(layout.output)
             except FAILURES as error:
-                notes.append(f"{name}: {error}")
+                notes.append(f"{name}: {error!r}")
                 continue
             rows.append(cells(name, result))
             notes += details(name, result)

@@ -29,7 +29,7 @@ class WebSocketApplication:
 
     def __init__(self, pages: WSGIApplication | None = None) -> None:
         # where our server runs a project whose wsgi.py has ours already, once is enough
-        self.pages = pages.pages if isinstance(pages, WebSocketApplication) else pages
+        self.pages: WSGIApplication | None = pages.pages if isinstance(pages, WebSocketApplication) else pages
         self._lock = threading.Lock()
         self._adapted: WSGIApplication | None = None
 

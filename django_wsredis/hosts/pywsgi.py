@@ -139,7 +139,7 @@ class DetachingHandler(WSGIHandler):
 
     def log_request(self) -> None:
         """Log as Django's development server does."""
-        code = abs(self.code or 0)  # negative: the peer has gone
+        code = abs(self.code or 0) or int(self.status or 0)  # gevent's is negative where the peer has gone
         level = logging.ERROR if code >= 500 else logging.WARNING if code >= 400 else logging.INFO
         line = (self.requestline or "").rstrip()
         access_logger.log(level, '"%s" %s %s', line, code, self.response_length, extra={"status_code": code})
