@@ -194,9 +194,11 @@ def rst_table(columns: list[str], rows: list[list[str]]) -> str:
     widths = [max(map(len, cells)) for cells in zip(*head_rows, *rows, strict=True)]
     rule = " ".join("=" * width for width in widths)
 
-    def line(cells: Iterable[str]) -> str:
+    def line(cells: Iterable[str], *, is_head: bool = False) -> str:
+        # a title's lines must begin in one column: an indented one would be read as a quotation
         first, *others = zip(cells, widths, strict=True)
-        texts = [first[0].ljust(first[1]), *(text.rjust(width) for text, width in others)]
-        return " ".join(texts).rstrip()
+        texts = [text.ljust(width) if is_head else text.rjust(width) for text, width in others]
+        return " ".join([first[0].ljust(first[1]), *texts]).rstrip()
 
-    return "\n".join([rule, *map(line, head_rows), rule, *map(line, rows), rule])
+    head = [line(cells, is_head=True) for cells in head_rows]
+    return "\n".join([rule, *head, rule, *map(line, rows), rule])
