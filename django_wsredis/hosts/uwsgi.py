@@ -55,8 +55,9 @@ class UWSGI:
     def _take(self, fileno: int) -> _socket.socket:
         taken = detach.duplicate(fileno, self._loop)
         # uWSGI writes its head of the response to nowhere, logs the request, and closes what it takes for the socket
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), fileno)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nowhere, fileno)
+        os.close(nowhere)
         return taken
 
     def on_end(self, stop: Callable[[], None], expect_restart: Callable[[], None]) -> None:
