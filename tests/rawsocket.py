@@ -160,6 +160,14 @@ class RawSocket:
         assert frame.fin
         return bytes(frame.data).decode() if frame.opcode is Opcode.TEXT else bytes(frame.data)
 
+    def pong(self) -> bytes:
+        """Return the payload of the next pong; pings may come before it."""
+        while (frame := self.frame()) is not None and frame.opcode is Opcode.PING:
+            pass
+        assert frame is not None
+        assert frame.opcode is Opcode.PONG
+        return bytes(frame.data)
+
     def frames_until_fin(self) -> list[Frame]:
         """Return all that comes until the server ends the stream; anything but frames, or a reset, is an error."""
         frames = []

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,17 @@ def wait_until(condition: Callable[[], Any], seconds: float = 10.0, what: str = 
             pytest.fail(f"{what} did not happen within {seconds:g} s")
         time.sleep(0.01)
     return value
+
+
+@contextmanager
+def may_open(files: int) -> Iterator[None]:
+    """Let this process, and the servers that it starts, open so many files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= hard < files:
+        missing(f"the hard limit of open files is {hard}, and the tests need {files}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, files), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def free_port() -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import random
 import re
-import resource
 import ssl
 import struct
 import sys
@@ -37,8 +36,8 @@ from .layouts import (
     run_proxy,
     run_uwsgi,
 )
-from .rawsocket import RawSocket, close, masked, more, ping, text
-from .servers import ROOT, RedisServer, free_port, missing, wait_until
+from .rawsocket import close, masked, more, ping, text
+from .servers import ROOT, RedisServer, free_port, may_open, missing, wait_until
 
 MIB = 1024 * 1024
 MANY = 1000
@@ -50,13 +49,8 @@ SLOW_MACHINE_SECONDS = 3.0
 
 @pytest.fixture(scope="module", autouse=True)
 def _many_files() -> Iterator[None]:
-    """Let this process, and the servers that it starts, open enough files."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if 0 <= hard < FILES:
-        missing(f"the hard limit of open files is {hard}, and the tests need {FILES}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, FILES), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with may_open(FILES):
+        yield
 
 
 @contextmanager
@@ -111,16 +105,7 @@ def test_fragments_become_one_message_with_pings_in_between(layout: Layout, faci
         raw.send(text(b"gr\xc3", fin=False), ping(b"1"), more(b"\xbc\xc3"), more(b"\x9f"))
         raw.send(more(b"", fin=False), more(b"e", fin=True), masked(Opcode.BINARY, b"end"))
         assert [listener.recv(15), listener.recv(15)] == ["grüße", b"end"]
-        assert pong(raw) == b"1"
-
-
-def pong(raw: RawSocket) -> bytes:
-    """Return the payload of the next pong."""
-    while (frame := raw.frame()) is not None and frame.opcode is Opcode.PING:
-        pass
-    assert frame is not None
-    assert frame.opcode is Opcode.PONG
-    return bytes(frame.data)
+        assert raw.pong() == b"1"
 
 
 @pytest.mark.parametrize(

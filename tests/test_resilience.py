@@ -27,7 +27,7 @@ from django_wsredis import publish
 
 from .conftest import DATABASE
 from .rawsocket import RawSocket, masked, text
-from .servers import RedisServer, Site, missing, wait_until
+from .servers import RedisServer, Site, may_open, wait_until
 
 MANY = 1500
 FILES = MANY + 500
@@ -44,13 +44,8 @@ GRANT = {"ALLOWED_CHANNELS": "tests.project.callbacks.everything", "PING_INTERVA
 
 @pytest.fixture(scope="module", autouse=True)
 def _many_files() -> Iterator[None]:
-    """Let this process, and the servers that it starts, open enough files."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if 0 <= hard < FILES:
-        missing(f"the hard limit of open files is {hard}, and the tests need {FILES}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, FILES), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with may_open(FILES):
+        yield
 
 
 @pytest.fixture(scope="module", params=["runwsserver", "runserver"])
