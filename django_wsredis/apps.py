@@ -9,6 +9,7 @@ class WSRedisConfig(AppConfig):
     verbose_name = "Websockets"
 
     def ready(self) -> None:
-        from .checks import check_settings
+        from .checks import check_application, check_settings
 
         checks.register(check_settings)
+        checks.register(check_application, deploy=True)

@@ -56,7 +56,8 @@ class Supervisor:
                     else:
                         self._on_message(key.data)
                 self._look_at_each()
-        logger.info("Stopped.")
+        if self._has_served:
+            logger.info("Stopped.")
         return self._status
 
     # What happens
@@ -170,7 +171,8 @@ class Supervisor:
 
     def _stop(self) -> None:
         self._is_stopping = True
-        logger.info("Stopping: %d to drain.", len(self._workers))
+        if self._has_served:
+            logger.info("Stopping: %d to drain.", len(self._workers))
         self._notifier.stopping()
         self._listener.close()
         for worker in self._workers:

@@ -14,6 +14,7 @@ from django.core.wsgi import get_wsgi_application as get_django_application
 
 from .conf import get_settings
 from .exceptions import CannotDetach, HandshakeError
+from .log import log_to_stderr
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -66,6 +67,7 @@ def adapt(application: WSGIApplication, environ: WSGIEnvironment) -> WSGIApplica
     if host is None:
         atexit.register(loop.stop)
         return application
+    log_to_stderr()
     if host.is_gevent:
         loop.adopt_hub()
     if host.needs_threads:

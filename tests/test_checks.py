@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.core import checks
+from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.test import override_settings
 
-from django_wsredis.checks import check_settings
+from django_wsredis.checks import check_application, check_settings
 from django_wsredis.conf import LEGACY_NAMES
+
+djangos_own = WSGIHandler()
 
 
 def found() -> list[tuple[str, str, str]]:
@@ -131,3 +134,21 @@ def test_w002_after_staticfiles_its_runserver_would_run() -> None:
     assert id == "wsredis.W002"
     assert "runserver" in message
     assert "first in INSTALLED_APPS" in hint
+
+
+@pytest.mark.parametrize(
+    ("application", "ids"),
+    [
+        ("django.core.wsgi.get_wsgi_application", []),
+        ("tests.test_checks.djangos_own", ["wsredis.W003"]),
+        ("tests.project.wsgi.application", []),
+        ("tests.nowhere.application", []),
+        (None, []),
+    ],
+)
+def test_w003_djangos_own_application_in_a_deployment(application: str | None, ids: list[str]) -> None:
+    with override_settings(WSGI_APPLICATION=application):
+        assert [message.id for message in check_application(None)] == ids
+        deployed = checks.run_checks(include_deployment_checks=True)
+        assert [message.id for message in deployed if message.id == "wsredis.W003"] == ids
+        assert "wsredis.W003" not in [message.id for message in checks.run_checks()]

@@ -46,6 +46,7 @@ FLOORS = {
     "conf": 2,
     "hosts": 2,
     "exceptions": 1,
+    "log": 1,
 }
 
 # third parties → the only places that import them

@@ -78,6 +78,7 @@ def test_it_listens_on_ipv6(start: Callable[..., Site]) -> None:
         (["localhost"], {}, "'localhost' is not a port or address:port"),
         (["::1:8000"], {}, "'::1:8000' is not a port or address:port"),
         (["203.0.113.1:0"], {}, "Cannot listen on 203.0.113.1:0: "),
+        (["8000", "--unix", "/tmp/ws.sock"], {}, "Either 8000 or --unix /tmp/ws.sock"),
         (["--unix", "/nonexistent/ws.sock"], {}, "Cannot listen on /nonexistent/ws.sock: No such file or directory."),
         (["0"], {"ALLOWED_HOSTS": []}, "You must set settings.ALLOWED_HOSTS if DEBUG is False."),
         (["0"], {"WSREDIS": {"PING_INTERVALL": 5}}, "WSREDIS has an unknown key 'PING_INTERVALL'. Did you mean"),

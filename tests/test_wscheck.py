@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -77,6 +78,21 @@ def test_it_is_made_from_the_projects_settings(kind: str, lines: list[str]) -> N
         assert line in text
 
 
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("nginx", "    listen 443 ssl;"),
+        ("apache", "<VirtualHost *:443>"),
+        ("haproxy", "    bind :443 ssl crt"),
+        ("uwsgi", "https = :443,"),
+    ],
+)
+def test_a_certificate_means_port_443_and_its_whole_path(kind: str, line: str) -> None:
+    text = emit(kind, "--certfile", "site.pem")
+    assert line in text
+    assert os.path.abspath("site.pem") in text
+
+
 def test_any_host_is_served_where_allowed_hosts_says_so() -> None:
     assert "server_name _;" in emit("nginx", ALLOWED_HOSTS=["*"])
     assert "ServerName" not in emit("apache", ALLOWED_HOSTS=["*"])
@@ -137,7 +153,10 @@ def test_it_needs_neither_a_database_nor_redis() -> None:
         (["apache", "--upstream", "8000", "--upstream", "8001"], "apache proxies to one --upstream"),
         (["haproxy", "--certfile", "/c.pem", "--keyfile", "/k.pem"], "haproxy wants one file with both"),
         (["uwsgi", "--timeout", "60"], "only uwsgi's --router has a --timeout"),
-        (["uwsgi", "--router"], "uwsgi's router is for browsers: let it --listen on a port, for http"),
+        (
+            ["uwsgi", "--router", "--listen", "/s.sock"],
+            "uwsgi's router is for browsers: let it --listen on a port, for http",
+        ),
         (["uwsgi-emperor", "--upstream", "8000"], "the Emperor's --upstream is one socket of its vassal"),
         (["gunicorn", "--listen", "uwsgi://8000"], "gunicorn speaks HTTP here, not uwsgi://"),
         (["gunicorn", "--module", "nonsense"], "'nonsense' is no WSGI application; write module:name"),

@@ -9,6 +9,8 @@ from django.apps import AppConfig, apps
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
+from django.core.handlers.wsgi import WSGIHandler
+from django.utils.module_loading import import_string
 
 from ..conf import LEGACY_NAMES, given_settings, problems, resolve
 
@@ -30,6 +32,24 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
         if name.startswith("WS4REDIS_"):
             found.append(Warning(f"{name} is a setting of ws4redis.", hint=_legacy_hint(name), id="wsredis.W001"))
     return found + _check_order()
+
+
+def check_application(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W003: uWSGI and gunicorn would answer websockets with Django's 404. For `check --deploy`."""
+    dotted = django_settings.WSGI_APPLICATION
+    try:
+        application = dotted and import_string(dotted)
+    except ImportError:  # Django's own commands say that well
+        return []
+    if not isinstance(application, WSGIHandler):  # ours, or one that wraps another
+        return []
+    return [
+        Warning(
+            f"{dotted} is Django's own application: under uWSGI and gunicorn every websocket gets 404.",
+            hint="In wsgi.py, import get_wsgi_application from django_wsredis.wsgi. (runwsserver needs no change.)",
+            id="wsredis.W003",
+        )
+    ]
 
 
 def _check_order() -> list[CheckMessage]:

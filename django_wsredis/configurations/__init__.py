@@ -62,12 +62,18 @@ APPLICATION = {"listen", "workers", "threads", "module"}
 
 def nginx(project: Project, options: Options) -> list[File]:
     """One `location` before uWSGI's protocol, or before HTTP; or one for pages, and one for websockets."""
-    options = with_defaults(options, listen=80, upstream=Address("uwsgi", path=f"/run/{project.name}/uwsgi.sock"))
+    options = with_defaults(
+        options,
+        listen=443 if options.certfile else 80,
+        upstream=Address("uwsgi", path=f"/run/{project.name}/uwsgi.sock"),
+    )
     return [File(f"{project.name}.nginx.conf", render("nginx.conf", project, options, **upstreams(options)))]
 
 
 def apache(project: Project, options: Options) -> list[File]:
-    options = with_defaults(options, listen=80, upstream=Address(host="127.0.0.1", port=8000), sockets=2000)
+    options = with_defaults(
+        options, listen=443 if options.certfile else 80, upstream=Address(host="127.0.0.1", port=8000), sockets=2000
+    )
     require_http("apache", options)
     require("apache proxies to one --upstream here", len(options.upstream or ()) == 1)
     require("apache proxies to one --ws-upstream here", len(options.ws_upstream or ()) <= 1)
@@ -82,14 +88,18 @@ def apache(project: Project, options: Options) -> list[File]:
 
 
 def haproxy(project: Project, options: Options) -> list[File]:
-    options = with_defaults(options, listen=80, upstream=Address(host="127.0.0.1", port=8000))
+    options = with_defaults(
+        options, listen=443 if options.certfile else 80, upstream=Address(host="127.0.0.1", port=8000)
+    )
     require_http("haproxy", options)
     require("haproxy wants one file with both certificate and key: --certfile alone", not options.keyfile)
     return [File(f"{project.name}.haproxy.cfg", render("haproxy.cfg", project, options, **upstreams(options)))]
 
 
 def uwsgi(project: Project, options: Options) -> list[File]:
-    options = with_defaults(options, listen=Address("uwsgi", path=f"/run/{project.name}/uwsgi.sock"), workers=2)
+    socket = Address("uwsgi", path=f"/run/{project.name}/uwsgi.sock")
+    port = 443 if options.certfile else 80 if options.router else None
+    options = with_defaults(options, listen=port or socket, workers=2)
     listen = options.listen or Address()
     if options.certfile or options.keyfile:
         options = replace(options, router=True)  # only its router speaks TLS and leaves the workers' sockets plain

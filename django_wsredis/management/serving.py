@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import socket
@@ -26,6 +25,7 @@ from django_wsredis.wsgi import WebSocketApplication
 if TYPE_CHECKING:
     from django_wsredis.server import Server
 
+DEFAULT_ADDRESS = "127.0.0.1:8000"
 ADDRESS = re.compile(r"^(?:(?P<host>\[[0-9a-fA-F:]+\]|[^:\[\]]+):)?(?P<port>\d{1,5})$")
 
 
@@ -38,6 +38,8 @@ def require_sense(options: dict[str, Any]) -> None:
     """Raise CommandError for options that cannot work."""
     if not django_settings.DEBUG and not django_settings.ALLOWED_HOSTS:
         raise CommandError("You must set settings.ALLOWED_HOSTS if DEBUG is False.")
+    if options["unix"] and options["addrport"]:
+        raise CommandError(f"Either {options['addrport']} or --unix {options['unix']}: it listens in one place.")
     parse_address(options["addrport"])
     if options["workers"] > 1 and is_reloading(options):
         raise CommandError("With DEBUG one process serves and reloads itself: --workers needs --noreload, or no DEBUG.")
@@ -82,7 +84,8 @@ def listen(options: dict[str, Any]) -> socket.socket:
             return listen_unix(options["unix"], umask=options["umask"], backlog=options["backlog"])
         return listen_tcp(*parse_address(options["addrport"]), backlog=options["backlog"])
     except OSError as error:
-        raise CommandError(f"Cannot listen on {options['unix'] or options['addrport']}: {reason(error)}.") from error
+        where = options["unix"] or options["addrport"] or DEFAULT_ADDRESS
+        raise CommandError(f"Cannot listen on {where}: {reason(error)}.") from error
 
 
 def reason(error: OSError) -> str:
@@ -100,8 +103,10 @@ def make_server(listener: socket.socket, options: dict[str, Any]) -> Server:
     try:
         tls = load_certificate(certfile, keyfile) if certfile else None
     except OSError as error:
-        files = f"{certfile} and {keyfile}" if keyfile else f"{certfile}"
-        raise CommandError(f"Cannot speak TLS with {files}: {error.strerror or error}.") from error
+        lacking = [str(file) for file in (certfile, keyfile) if file and not file.exists()]
+        files = " and ".join(lacking or [str(file) for file in (certfile, keyfile) if file])
+        hint = "" if lacking else " A certificate and its key are wanted, both in PEM."
+        raise CommandError(f"Cannot speak TLS with {files}: {error.strerror or error}.{hint}") from error
     application = WebSocketApplication(not_found_but_health if options["ws_only"] else pages())
     return Server(listener, application, settings_for(options), tls=tls, is_shared=options["workers"] > 1)
 
@@ -115,18 +120,9 @@ def pages() -> Any:
     return application
 
 
-def log_to_stderr() -> None:
-    """Show what we log, from INFO, unless the project says where that goes."""
-    logger = logging.getLogger("django_wsredis")
-    if not logger.hasHandlers():
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s [%(process)d] %(levelname)s %(message)s"))
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-
-
-def parse_address(addrport: str) -> tuple[str, int]:
+def parse_address(addrport: str | None) -> tuple[str, int]:
     """Return host and port of `port`, `host:port` or `[ipv6]:port`. Raises CommandError."""
+    addrport = addrport or DEFAULT_ADDRESS
     match = ADDRESS.match(addrport)
     if match is None or int(match["port"]) > 65535:
         raise CommandError(f"{addrport!r} is not a port or address:port, such as 8000, 0.0.0.0:8000 or [::1]:8000.")

@@ -23,12 +23,13 @@ from django_wsredis import __version__, embedded, redis, systemd
 from django_wsredis.conf import get_settings
 from django_wsredis.exceptions import BrokerUnavailable
 from django_wsredis.listening import BACKLOG, address_of
+from django_wsredis.log import log_to_stderr
 from django_wsredis.management import arguments
 from django_wsredis.management.help import HelpFormatter
 from django_wsredis.management.serving import (
+    DEFAULT_ADDRESS,
     is_reloading,
     listening,
-    log_to_stderr,
     make_server,
     require_sense,
     settings_for,
@@ -62,7 +63,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         add = parser.add_argument
-        add("addrport", nargs="?", default="127.0.0.1:8000", help="[address:]port, 127.0.0.1:8000 by default")
+        add("addrport", nargs="?", help=f"[address:]port, {DEFAULT_ADDRESS} by default")
         add("--unix", type=Path, metavar="PATH", help="listen on a unix socket instead")
         add("--umask", type=arguments.octal, metavar="OCTAL", help="of that socket: 007 for its owner and group alone")
         add("--backlog", type=arguments.count, default=BACKLOG, metavar="N", help=f"that wait, {BACKLOG} by default")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,8 @@ def make(kind: str, options: dict[str, Any]) -> list[File]:
     try:
         given = {name: options[name] for name in Options.__dataclass_fields__}
         given["listen"] = given["listen"] and parse(given["listen"])
+        for name in ("certfile", "keyfile"):
+            given[name] = given[name] and os.path.abspath(given[name])
         for name in ("upstream", "ws_upstream"):
             given[name] = given[name] and tuple(map(parse_upstream, given[name]))
         return emit(kind, read_project(given["module"]), Options(**given))
