@@ -44,7 +44,11 @@ def gunicorn_threads(layout: Layout) -> None:
     run_gunicorn(layout, "--listen", f"127.0.0.1:{layout.port}", "--workers", "2", "--threads", "8")
 
 
-HOSTS = [runwsserver, uwsgi_gevent, uwsgi_threads, gunicorn_gevent, gunicorn_threads]
+def uwsgi_router(layout: Layout) -> None:
+    run_uwsgi(layout, find_uwsgi(), "--listen", f"127.0.0.1:{layout.port}", "--workers", "2", "--router")
+
+
+HOSTS = [runwsserver, uwsgi_gevent, uwsgi_threads, uwsgi_router, gunicorn_gevent, gunicorn_threads]
 
 
 @pytest.fixture(params=HOSTS, ids=lambda start: start.__name__)

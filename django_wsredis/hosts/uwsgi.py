@@ -11,6 +11,7 @@ import functools
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -62,14 +63,18 @@ class UWSGI:
 
     def on_end(self, stop: Callable[[], None], expect_restart: Callable[[], None]) -> None:
         """Have the sockets closed when the worker ends."""
+
+        def tell() -> None:
+            if not _is_stopping():
+                expect_restart()
+
         if self.is_gevent:
             self._api.atexit = stop
-            gevent.signal_handler(signal.SIGHUP, expect_restart)  # beside uWSGI's own, which ends the worker
+            gevent.signal_handler(signal.SIGHUP, tell)  # beside uWSGI's own, which ends the worker
             return
 
         def end() -> None:
-            if not _is_stopping():
-                expect_restart()
+            tell()
             stop()
 
         try:
@@ -79,8 +84,18 @@ class UWSGI:
 
 
 def _is_stopping() -> bool:
-    """Tell a stop from a reload: uWSGI stops a worker from within its handler of these, which blocks the signal."""
-    return bool(signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM})
+    """Tell a stop from a reload: uWSGI stops from within its handler of INT or TERM, which blocks the signal meanwhile.
+
+    A worker does so itself where it is stopped at once (`die-on-term`), and its master where it waits for the workers
+    (`unix_signal:15 gracefully_kill_them_all`).
+    """
+    try:
+        status = Path(f"/proc/{os.getppid()}/status").read_text()
+        masters = int(status.partition("SigBlk:")[2].split()[0], 16)
+    except (OSError, IndexError):  # no Linux
+        masters = 0
+    ours = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    return any(number in ours or masters >> (number - 1) & 1 for number in (signal.SIGINT, signal.SIGTERM))
 
 
 def _on_exit(function: Callable[[], None]) -> None:
