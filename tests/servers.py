@@ -137,6 +137,8 @@ class RedisServer:
     def start(self) -> None:
         command = [self.program, "--port", "0", "--unixsocket", str(self.socket), "--save", "", "--dir", "."]
         command += ["--enable-debug-command", "yes"]
+        # else it cuts off a worker that a busy machine holds up while a test publishes many megabytes
+        command += ["--client-output-buffer-limit", "pubsub 0 0 0"]
         self.process = Process(command, cwd=self.folder)
         self.process.wait_for("eady to accept connections")
 
