@@ -22,7 +22,7 @@ from websockets.protocol import CLIENT, Protocol
 from django_wsredis import redis
 from django_wsredis.channels import Channel, address, redis_name
 from django_wsredis.exceptions import Unavailable
-from django_wsredis.loop import subscriber as subscriber_module
+from django_wsredis.loop import redial as redial_module
 from django_wsredis.loop.connection import Connection
 from django_wsredis.loop.hub import Hub, Join, Topic
 from django_wsredis.loop.subscriber import Subscriber
@@ -326,7 +326,7 @@ class ModelLink:
 @pytest.fixture(autouse=True, scope="module")
 def model_link() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(subscriber_module, "Link", ModelLink)
+        monkeypatch.setattr(redial_module, "Link", ModelLink)
         yield
 
 
@@ -497,7 +497,7 @@ class Delivery(RuleBasedStateMachine):
     @precondition(lambda self: self.link is None)
     @rule()
     def connect(self) -> None:
-        self.subscriber._on_connected(None)
+        self.subscriber._redial._on_connected(None)
 
     # What must hold
 

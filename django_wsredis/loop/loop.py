@@ -99,16 +99,19 @@ class Loop:
         if self.ended.is_set():
             return
         self.reactor.run(self._begin_drain, code, reason)
-        deadline = time.monotonic() + self.settings.drain_seconds + wait_seconds
+        self._wait_until(
+            lambda: self.ended.is_set() or (self._is_draining and not self.connections),
+            self.settings.drain_seconds + wait_seconds,
+        )
+        if not self.ended.is_set():
+            self.reactor.run(self._stop)
+            self._wait_until(self.ended.is_set, wait_seconds)
+
+    def _wait_until(self, condition: Callable[[], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
         sleep = gevent.sleep if threading.get_ident() == self._thread else time.sleep
-        while time.monotonic() < deadline:
+        while not condition() and time.monotonic() < deadline:
             sleep(0.01)
-            if self.ended.is_set():
-                return
-            if self._is_draining and not self.connections:
-                break
-        self.reactor.run(self._stop)
-        sleep(0.01)
 
     # For its connections
 

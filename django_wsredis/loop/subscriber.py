@@ -1,11 +1,8 @@
-"""Redis to hub: one subscription connection per process, kept alive, restored, and caught up after a break."""
+"""Redis to hub: topics are subscribed, restored, and caught up after a break; and what browsers send goes out."""
 
 from __future__ import annotations
 
-import _thread
 import logging
-import random
-import threading
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
@@ -15,15 +12,13 @@ from hiredis import ReplyError
 
 from .. import redis
 from ..channels import everywhere_name
-from ..exceptions import BrokerUnavailable, Unavailable
+from ..exceptions import Unavailable
 from ..messages import Message, decode
 from .connection import Connection
 from .hub import Hub, Join, Topic
 from .link import Link
 from .reactor import Reactor
-
-FIRST_DELAY_SECONDS = 0.1
-LONGEST_DELAY_SECONDS = 5.0
+from .redial import Redial
 
 # What browsers published while Redis was away waits for it, up to this.
 MAX_UNSENT_BYTES = 8 * 1024 * 1024
@@ -37,30 +32,31 @@ class Subscriber:
     def __init__(self, reactor: Reactor, hub: Hub) -> None:
         self._reactor = reactor
         self._hub = hub
-        self._link: Link | None = None
         self._joining: set[Join] = set()
         self._unsent: deque[tuple[Sequence[bytes], Message]] = deque()
         self._unsent_bytes = 0
-        self._attempts = 0
-        self._is_stopped = self._was_ready = False
-        self.has_tried = threading.Event()  # to connect to Redis, once, with or without success
+        self._redial = Redial(
+            reactor,
+            on_message=self._on_message,
+            on_read=hub.flush,
+            on_connected=self._on_connected,
+            on_lost=self._on_lost,
+        )
+        self.has_tried = self._redial.has_tried  # to connect to Redis, once, with or without success
         self.is_ready = False  # connected, subscribed, and caught up
-        self._ping_timer = reactor.timer(reactor.settings.ping_interval / 2, reactor.settings.ping_interval / 2)
-        self._ping_timer.start(self._check_link)
 
     def start(self) -> None:
-        """Connect, in a native thread: what redis-py does there blocks."""
-        # not threading.Thread: where the host has patched it, its start() waits, which no callback of the loop may do
-        _thread.start_new_thread(self._connect, ())
+        """Connect."""
+        self._redial.start()
 
     def stop(self) -> None:
         """Disconnect for good."""
-        self._is_stopped = True
-        self._ping_timer.stop()
-        if self._link is not None:
-            self._link.close()
-            self._link = None
+        self._redial.stop()
         self._fail_joins("the server stops")
+
+    @property
+    def _link(self) -> Link | None:
+        return self._redial.link
 
     # Joining
 
@@ -151,27 +147,9 @@ class Subscriber:
             command = redis.publish_command(name, message, self._reactor.settings.expire)
             link.call(*command, on_reply=_log_refusal)
 
-    # The link's life
+    # When the link comes and goes
 
-    def _connect(self) -> None:
-        settings = self._reactor.settings
-        try:
-            connection = redis.connect_link(settings.url, client_name="django_wsredis")
-        except BrokerUnavailable as error:
-            self._reactor.run(self._retry, str(error))
-        except Exception as error:  # whatever it is, the loop must try again
-            logger.exception("Redis cannot be connected.")
-            self._reactor.run(self._retry, repr(error))
-        else:
-            self._reactor.run(self._on_connected, connection)
-
-    def _on_connected(self, connection: Any) -> None:
-        if self._is_stopped:
-            connection.disconnect()
-            return
-        link = self._link = Link(
-            self._reactor, connection, on_message=self._on_message, on_read=self._hub.flush, on_lost=self._on_lost
-        )
+    def _on_connected(self, link: Link) -> None:
         self._hub.hold()
         link.call("SUBSCRIBE", everywhere_name(self._reactor.settings.prefix), on_reply=_log_refusal)
         topics = list(self._hub.topics.values())
@@ -187,47 +165,17 @@ class Subscriber:
     def _on_ready(self) -> None:
         """Everything that was asked for on connecting is answered."""
         assert self._link is not None
-        level = logging.WARNING if self._attempts else logging.INFO  # good news for who saw the bad
-        logger.log(level, "Redis is connected (%s).", redis.shown_url(self._reactor.settings.url))
-        self._was_ready = True
-        self._attempts = 0
         self.is_ready = True
         while self._unsent:
             self._send(self._link, *self._unsent.popleft())
         self._unsent_bytes = 0
-        self.has_tried.set()
+        self._redial.succeeded()
 
-    def _on_lost(self, reason: str) -> None:
-        self._link = None
+    def _on_lost(self) -> None:
         self.is_ready = False
         self._fail_joins("Redis went away")
         for topic in self._hub.topics.values():
             topic.is_subscribed = False
-        self._retry(reason)
-
-    def _retry(self, reason: str) -> None:
-        """Connect again later: exponential backoff with full jitter."""
-        self.has_tried.set()
-        if self._is_stopped:
-            return
-        longest = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2**self._attempts)
-        self._attempts = min(self._attempts + 1, 16)
-        delay = random.uniform(FIRST_DELAY_SECONDS / 2, longest)
-        state = "Redis is away; sockets stay open." if self._was_ready else "There is no Redis yet."
-        logger.warning("%s Next try in %.1f s. %s", state, delay, reason)
-        self._reactor.call_later(delay, self.start)
-
-    def _check_link(self) -> None:
-        """Find a link that is half open: a PING goes out, and nothing at all was heard until the next."""
-        if self._link is None:
-            return
-        if not self._link.has_heard:
-            link, self._link = self._link, None
-            link.close()
-            self._on_lost("Redis does not answer.")
-            return
-        self._link.has_heard = False
-        self._link.call("PING", on_reply=_ignore)
 
     def _on_message(self, name: bytes, data: bytes) -> None:
         try:
