@@ -10,17 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .exceptions import BrokerUnavailable
-    from .publisher import Publisher, fetch_message, publish
+    from .publisher import Publisher, publish
+    from .reader import cursor, fetch_message, history
     from .recipients import EVERYWHERE, SELF
 
 __version__ = "0.1.0"
-__all__ = ["EVERYWHERE", "SELF", "BrokerUnavailable", "Publisher", "fetch_message", "publish"]
+__all__ = ["EVERYWHERE", "SELF", "BrokerUnavailable", "Publisher", "cursor", "fetch_message", "history", "publish"]
 
-_MODULES = {"EVERYWHERE": "recipients", "SELF": "recipients", "BrokerUnavailable": "exceptions"}
+_MODULES = {
+    "EVERYWHERE": "recipients",
+    "SELF": "recipients",
+    "BrokerUnavailable": "exceptions",
+    "Publisher": "publisher",
+    "publish": "publisher",
+    "cursor": "reader",
+    "fetch_message": "reader",
+    "history": "reader",
+}
 
 
 def __getattr__(name: str) -> Any:
     # Django imports this package before its settings are ready, so what needs them comes when it is asked for.
-    if name in __all__:
-        return getattr(import_module(f".{_MODULES.get(name, 'publisher')}", __name__), name)
+    if name in _MODULES:
+        return getattr(import_module(f".{_MODULES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote
 
@@ -13,6 +15,9 @@ from .exceptions import HandshakeError
 AUDIENCES = ("broadcast", "user", "group", "session")
 
 MAX_FACILITY_CHARACTERS = 200
+
+MAX_HISTORY = 1_000_000  # messages that one socket may ask for; what is kept is mostly far less
+_POSITION = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")  # a stream id, in Redis two numbers of 64 bits
 
 
 class Channel(NamedTuple):
@@ -52,6 +57,14 @@ def redis_name(prefix: str, channel: Channel) -> bytes:
     return address(prefix, channel.audience, channel.name) + escape(channel.facility).encode()
 
 
+def channel_name(channel: Channel) -> str:
+    """Return the channel's name as clients see it: `group:staff:chat`; of a session's without the digest."""
+    parts = [channel.audience, channel.facility]
+    if channel.audience not in ("broadcast", "session"):
+        parts.insert(1, channel.name)
+    return ":".join(map(escape, parts))
+
+
 def everywhere_name(prefix: str) -> bytes:
     """Return the pub/sub channel that every worker hears, for messages to an audience on every facility."""
     return f"{escape(prefix)}:everywhere".encode()
@@ -71,12 +84,24 @@ def is_facility(facility: str) -> bool:
     return 0 < len(facility) <= MAX_FACILITY_CHARACTERS
 
 
+def is_position(text: str) -> bool:
+    """Tell whether a text is a position in a channel: a stream id, such as `1700000000000-0`."""
+    return _POSITION.fullmatch(text) is not None
+
+
 class Wish(NamedTuple):
-    """What a browser asks for in its query string: audiences, and whether its own messages come back."""
+    """What a browser asks for in its query string.
+
+    subscribe, publish: audiences. echo: whether its own messages come back.
+    since: the position after which it wants a channel's messages, by the channel's name for clients; "" is all others.
+    history: how many of the newest messages it wants of channels that `since` does not name.
+    """
 
     subscribe: tuple[str, ...]
     publish: tuple[str, ...]
     echo: bool
+    since: Mapping[str, bytes] = MappingProxyType({})
+    history: int = 1
 
     @property
     def names(self) -> list[str]:
@@ -86,20 +111,21 @@ class Wish(NamedTuple):
     def granted(self, names: Iterable[str]) -> Wish:
         """Return the part of the wish that is among `names`."""
         names = set(names)
-        return Wish(
-            tuple(a for a in self.subscribe if f"subscribe-{a}" in names),
-            tuple(a for a in self.publish if f"publish-{a}" in names),
-            self.echo,
+        return self._replace(
+            subscribe=tuple(a for a in self.subscribe if f"subscribe-{a}" in names),
+            publish=tuple(a for a in self.publish if f"publish-{a}" in names),
         )
 
 
 def parse_wish(query: str) -> Wish:
-    """Read `subscribe-{audience}`, `publish-{audience}` and `echo` from a query string.
+    """Read `subscribe-{audience}`, `publish-{audience}`, `echo`, `since=` and `history=` from a query string.
 
-    As in ws4redis, case and values do not matter, and other names are the project's own.
-    Raises HandshakeError for an audience that does not exist, and when nothing is asked for.
+    As in ws4redis, case and the values of the first three do not matter, and other names are the project's own.
+    Raises HandshakeError for an audience or a position that cannot be, and when nothing is asked for.
     """
-    wanted = {name.lower() for name, _ in parse_qsl(query, keep_blank_values=True)}
+    pairs = parse_qsl(query, keep_blank_values=True)
+    values = dict(pairs)
+    wanted = {name.lower() for name, _ in pairs}
     for name in sorted(wanted):
         verb, _, audience = name.partition("-")
         if verb in ("subscribe", "publish") and audience not in AUDIENCES:
@@ -108,7 +134,26 @@ def parse_wish(query: str) -> Wish:
         tuple(a for a in AUDIENCES if f"subscribe-{a}" in wanted),
         tuple(a for a in AUDIENCES if f"publish-{a}" in wanted),
         "echo" in wanted,
+        _since(values.get("since", "")),
+        _history(values.get("history", "1")),
     )
     if not wish.names:
         raise HandshakeError("the query asks for nothing; add ?subscribe-broadcast, -user, -group or -session")
     return wish
+
+
+def _since(text: str) -> Mapping[str, bytes]:
+    """Read `1700000000000-0`, or `broadcast:chat=1700000000000-0,user:alice:chat=1700000000001-0`."""
+    found = {}
+    for part in filter(None, text.split(",")):
+        channel, _, position = part.rpartition("=")
+        if not is_position(position):
+            raise HandshakeError(f"since={text!r} holds {position!r}, which is no position such as 1700000000000-0")
+        found[channel] = position.encode()
+    return found
+
+
+def _history(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) <= MAX_HISTORY):
+        raise HandshakeError(f"history={text!r} is no number of messages up to {MAX_HISTORY}")
+    return int(text)

@@ -6,6 +6,7 @@ A position in a channel is a stream id (b"1700000000000-0"): everything up to it
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from importlib import resources
 from typing import Any, NamedTuple, TypeAlias
 
@@ -20,6 +21,10 @@ MIN_KEY_SECONDS = 300
 
 # A stream is begun for who waits at a channel that holds nothing: not for long, as any visitor's wish can cause it.
 MAX_BEGIN_SECONDS = 3600
+
+# Of one read: what a slow socket is sent before it is asked for more, and how long Redis serves nobody else.
+PAGE_MESSAGES = 500
+PAGE_BYTES = 256 * 1024
 
 Command: TypeAlias = tuple[bytes | str | int, ...]
 
@@ -37,6 +42,11 @@ class Stored(NamedTuple):
     messages: list[Message]
     end: bytes | None
     is_whole: bool
+
+    @property
+    def has_more(self) -> bool:
+        """Whether others follow the last of them, to be read from there."""
+        return bool(self.messages) and self.messages[-1].id != self.end
 
 
 def publish_command(
@@ -70,25 +80,46 @@ def key_name(name: bytes, key: bytes) -> bytes:
     return b"{" + name + b"}:key:" + key
 
 
-def read_command(name: bytes, keep: Keep | None, *, since: bytes | None = None, count: int = 1) -> Command:
-    """Return the command that reads up to `count` messages of a channel: after `since`, or else the newest.
+def read_command(
+    name: bytes, history: Keep | None, *, since: bytes | None = None, count: int = PAGE_MESSAGES
+) -> Command:
+    """Return the command that reads up to `count` messages of a channel: those after `since`, or else the newest.
 
-    keep: of a channel with a history; one that has nothing yet gets an end, from which nothing can be missed.
+    history: of the channel, if it has one; where that is empty it gets an end, from which nothing can be missed.
+
+    What would be more than a page is cut: then its last message is not the end, and what follows that can be read.
 
     `stored()` reads its reply.
     """
-    max_age = keep.seconds * 1000 if keep else 0
-    begin_seconds = min(keep.seconds, MAX_BEGIN_SECONDS) if keep else 0
-    return ("EVAL", READ_SCRIPT, 1, name, since or b"", count, max_age, begin_seconds)
+    max_age = history.seconds * 1000 if history else 0
+    begin_seconds = min(history.seconds, MAX_BEGIN_SECONDS) if history else 0
+    if since is None:
+        count = min(count, history.messages if history else 1)
+    return ("EVAL", READ_SCRIPT, 1, name, since or b"", count, max_age, begin_seconds, PAGE_BYTES)
+
+
+def newest_command(name: bytes, count: int, *, end: bytes = b"+") -> Command:
+    """Return the command that reads the newest `count` entries of a channel, newest first; it changes nothing.
+
+    end: the id of the newest that may be among them; with "(" in front what comes before it.
+
+    `read_entries()` reads its reply.
+    """
+    return ("XREVRANGE", name, end, b"-", "COUNT", count)
 
 
 def stored(name: bytes, reply: Any) -> Stored:
     """Read the reply to `read_command()`. What cannot be read of it is logged and left out."""
     is_whole, end, entries = reply
+    return Stored(read_entries(name, entries), end or None, bool(is_whole))
+
+
+def read_entries(name: bytes, entries: Iterable[Any]) -> list[Message]:
+    """Read entries of a channel's stream. What cannot be read of them is logged and left out."""
     messages = []
     for id, fields in entries:
-        try:
-            messages.append(decode(fields[1], id))
+        try:  # redis-py makes a dict of the fields, but not of those in a script's reply
+            messages.append(decode(fields[b"m"] if isinstance(fields, dict) else fields[1], id))
         except ValueError as error:
             logger.error("What is stored on %s cannot be read and is left out: %s", name, error)
-    return Stored(messages, end or None, bool(is_whole))
+    return messages

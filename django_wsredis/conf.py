@@ -8,8 +8,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from django.conf import settings as django_settings
@@ -17,7 +18,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
-URL_SCHEMES = ("redis", "rediss", "unix", "embedded")
+from . import redis_url
+
+URL_SCHEMES = ("redis", "rediss", "unix", "embedded", *redis_url.SCHEMES)
 
 MAX_EXPIRE_SECONDS = 2**31 - 1  # 68 years; Redis refuses what overflows its clock, after it has stored the message
 EXPIRE_TEXT = f"a whole number of seconds up to {MAX_EXPIRE_SECONDS}, 0 to keep nothing"
@@ -33,6 +36,21 @@ LEGACY_NAMES = {
 }
 
 
+SLOW_POLICIES = ("close", "latest", "drop")
+
+
+class Keep(NamedTuple):
+    """How much of a channel is kept: so many of its newest messages, each for so many seconds."""
+
+    messages: int
+    seconds: int
+
+    @property
+    def entries(self) -> int:
+        """The length of the stream: one more than a reader can have missed, which is the one that it saw last."""
+        return self.messages if self.messages == 1 else self.messages + 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings of the package; each field is the key of `WSREDIS` in lower case."""
@@ -40,7 +58,9 @@ class Settings:
     websocket_url: str
     url: str
     prefix: str = "wsredis"
-    expire: int = 0  # seconds; 0: nothing is kept
+    expire: int = 0  # seconds for which the last message is kept; 0: not at all
+    history: tuple[tuple[str, Keep], ...] = ()  # (pattern of facilities, what is kept there)
+    slow: tuple[tuple[str, str], ...] = ()  # (pattern of facilities, one of SLOW_POLICIES)
     heartbeat: str | None = None
     ping_interval: float = 20.0  # seconds
     ping_timeout: float = 20.0  # seconds
@@ -54,6 +74,18 @@ class Settings:
     allowed_channels: Any = None
     process_request: Any = None
     subscriber: Any = "django_wsredis.handshake.Subscriber"
+
+    def history_of(self, facility: str) -> Keep | None:
+        """Return what is kept of a facility's channels as their history, None if that is not set."""
+        return next((keep for pattern, keep in self.history if fnmatchcase(facility, pattern)), None)
+
+    def keep_of(self, facility: str) -> Keep | None:
+        """Return what is kept of a facility's channels: their history, or else the last message for EXPIRE seconds."""
+        return self.history_of(facility) or (Keep(1, self.expire) if self.expire else None)
+
+    def slow_policy(self, facility: str) -> str:
+        """Return what is done for a socket that does not keep up with a facility: one of SLOW_POLICIES."""
+        return next((policy for pattern, policy in self.slow if fnmatchcase(facility, pattern)), "close")
 
 
 def _is_count(value: Any) -> bool:
@@ -75,14 +107,38 @@ def is_seconds(value: Any) -> bool:
 
 
 def _is_url(value: Any) -> bool:
+    return not _url_problem(value)
+
+
+def _url_problem(value: Any) -> str:
+    """Return what is wrong with a URL, without showing a login that it may hold; "" if nothing is."""
     if not isinstance(value, str):
-        return False
+        return "it is no text"
     try:
+        if redis_url.is_several(value):
+            redis_url.parse(value)
+            return ""
         parts = urlsplit(value)
         parts.port  # noqa: B018  no number: a password with a "/" must be quoted, or it is read as the path
-    except ValueError:
-        return False
-    return parts.scheme in URL_SCHEMES
+    except ValueError as error:
+        return str(error) if redis_url.is_several(value) else "its port is no number, or its login is not quoted"
+    return "" if parts.scheme in URL_SCHEMES else "it begins otherwise"
+
+
+def _is_history(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(pattern, str)
+        and isinstance(keep, dict)
+        and keep.keys() == {"messages", "seconds"}
+        and all(is_expire(number) and number for number in keep.values())
+        for pattern, keep in value.items()
+    )
+
+
+def _is_slow(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(pattern, str) and policy in SLOW_POLICIES for pattern, policy in value.items()
+    )
 
 
 def _is_reference(value: Any) -> bool:
@@ -94,6 +150,8 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "URL": (_is_url, "a URL that begins with " + ", ".join(f"{s}://" for s in URL_SCHEMES)),
     "PREFIX": (lambda v: isinstance(v, str) and v != "", "a text that is not empty"),
     "EXPIRE": (is_expire, EXPIRE_TEXT),
+    "HISTORY": (_is_history, 'a dict of facilities, such as {"chat/*": {"messages": 500, "seconds": 86400}}'),
+    "SLOW": (_is_slow, 'a dict of facilities, such as {"ticker/*": "latest"}, to one of ' + ", ".join(SLOW_POLICIES)),
     "HEARTBEAT": (lambda v: v is None or (isinstance(v, str) and v != ""), "a text, or None"),
     "PING_INTERVAL": (_is_positive, "a number of seconds above 0"),
     "PING_TIMEOUT": (_is_positive, "a number of seconds above 0"),
@@ -121,7 +179,8 @@ def problems(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"WSREDIS has an unknown key {key!r}.", f"Did you mean {nearest!r}?"
         elif not RULES[key][0](value):
             shown = "(hidden)" if key == "URL" else repr(value)  # a URL may hold a password
-            yield f"WSREDIS[{key!r}] is {shown}.", f"It must be {RULES[key][1]}."
+            detail = f": {_url_problem(value)}" if key == "URL" else ""
+            yield f"WSREDIS[{key!r}] is {shown}.", f"It must be {RULES[key][1]}{detail}."
 
 
 def legacy_url(connection: dict[str, Any]) -> str:
@@ -164,6 +223,10 @@ def get_settings() -> Settings:
         raise ImproperlyConfigured(" ".join(found))
     merged.setdefault("URL", "embedded://" if django_settings.DEBUG else "redis://localhost:6379/0")
     merged.setdefault("DRAIN_SECONDS", 0 if django_settings.DEBUG else 5.0)
+    if "HISTORY" in merged:
+        merged["HISTORY"] = tuple((pattern, Keep(**keep)) for pattern, keep in merged["HISTORY"].items())
+    if "SLOW" in merged:
+        merged["SLOW"] = tuple(merged["SLOW"].items())
     if "SUBPROTOCOLS" in merged:
         merged["SUBPROTOCOLS"] = tuple(merged["SUBPROTOCOLS"])
     return Settings(

@@ -5,8 +5,11 @@ Everything that cannot be decided is refused. What a client sees of a refusal is
 
 from __future__ import annotations
 
+import io
+import json
 import logging
-from collections.abc import Callable, Iterable
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +25,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.request import split_domain_port
 from django.utils.http import is_same_domain
 
+from . import subprotocol
 from .channels import Channel, Wish, is_facility, parse_wish
 from .conf import Settings, resolve
 from .exceptions import HandshakeError, NotAuthorized, NotFound, OriginNotAllowed, Unavailable
@@ -32,13 +36,25 @@ logger = logging.getLogger("django_wsredis.handshake")
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
-    """A granted handshake: the upgrade's answer, and the channels to listen and to publish to."""
+class Granted:
+    """What a visitor gets of a facility: the channels to listen and to publish to, and from where it hears them."""
 
-    upgrade: Upgrade
+    facility: str
     subscribe: tuple[Channel, ...]
     publish: tuple[Channel, ...]
-    echo: bool
+    wish: Wish
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A granted handshake: the upgrade's answer, and what was granted.
+
+    visitor: of a socket that speaks wsredis.v1, what `decide_more()` needs to grant it further facilities.
+    """
+
+    upgrade: Upgrade
+    granted: Granted
+    visitor: bytes = b""
 
 
 class Subscriber:
@@ -65,9 +81,39 @@ def decide(environ: dict[str, Any], settings: Settings) -> Accepted:
 
     Raises HandshakeError or one of its kind, whose `status` is the answer.
     """
+    facility = facility_of(environ, settings.websocket_url)
+    upgrade = negotiate(
+        environ, subprotocols=(subprotocol.NAME, *settings.subprotocols), compress=settings.compression > 0
+    )
+    granted = _grant(environ, facility, settings)
+    return Accepted(upgrade, granted, _pack(environ) if upgrade.subprotocol == subprotocol.NAME else b"")
+
+
+def decide_more(visitor: bytes, facility: str, query: str, settings: Settings) -> Granted:
+    """Grant the visitor of an open socket a further facility, as a handshake of its own would. Blocks as `decide()`.
+
+    visitor: of its `Accepted`. Raises HandshakeError.
+    """
+    if not is_facility(facility):
+        raise NotFound(f"{facility!r} is no facility: a path of 1 to 200 characters")
+    path = (settings.websocket_url + facility).encode().decode("latin-1")
+    environ = {**json.loads(zlib.decompress(visitor)), "PATH_INFO": path, "QUERY_STRING": query}
+    return _grant({**environ, "wsgi.input": io.BytesIO()}, facility, settings)
+
+
+def _pack(environ: Mapping[str, Any]) -> bytes:
+    """Return what a request says, in some hundred bytes: they are kept as long as the socket."""
+    return zlib.compress(json.dumps({key: value for key, value in environ.items() if isinstance(value, str)}).encode())
+
+
+def _grant(environ: dict[str, Any], facility: str, settings: Settings) -> Granted:
     close_old_connections()
     try:
-        return _decide(environ, settings)
+        wish = parse_wish(environ.get("QUERY_STRING", ""))
+        request = _request(environ)
+        check_origin(request, required=settings.require_origin)
+        authenticate(request, settings.process_request)
+        return _grant_channels(request, facility, grant(request, wish, settings.allowed_channels), settings)
     except DatabaseError as error:
         logger.exception("The database failed during a handshake.")
         raise Unavailable("the database failed") from error
@@ -75,23 +121,13 @@ def decide(environ: dict[str, Any], settings: Settings) -> Accepted:
         close_old_connections()
 
 
-def _decide(environ: dict[str, Any], settings: Settings) -> Accepted:
-    facility = facility_of(environ, settings.websocket_url)
-    upgrade = negotiate(environ, subprotocols=settings.subprotocols, compress=settings.compression > 0)
-    wish = parse_wish(environ.get("QUERY_STRING", ""))
-    request = _request(environ)
-    check_origin(request, required=settings.require_origin)
-    authenticate(request, settings.process_request)
-    granted = grant(request, wish, settings.allowed_channels)
+def _grant_channels(request: HttpRequest, facility: str, wish: Wish, settings: Settings) -> Granted:
     subscriber = _call("SUBSCRIBER", _import("SUBSCRIBER", settings.subscriber))
-    subscribe = _call(
-        "SUBSCRIBER", lambda: _channels(subscriber.subscribe_channels(request, facility, granted.subscribe))
-    )
-    publish = _call("SUBSCRIBER", lambda: _channels(subscriber.publish_channels(request, facility, granted.publish)))
-    accepted = Accepted(upgrade, subscribe, publish, wish.echo)
-    if not (accepted.subscribe or accepted.publish):
+    subscribe = _call("SUBSCRIBER", lambda: _channels(subscriber.subscribe_channels(request, facility, wish.subscribe)))
+    publish = _call("SUBSCRIBER", lambda: _channels(subscriber.publish_channels(request, facility, wish.publish)))
+    if not (subscribe or publish):
         raise NotAuthorized(f"the visitor has no channel of {', '.join(wish.names)}; is it logged in?")
-    return accepted
+    return Granted(facility, subscribe, publish, wish)
 
 
 def facility_of(environ: dict[str, Any], websocket_url: str) -> str:

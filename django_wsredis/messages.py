@@ -20,20 +20,28 @@ from django.utils.functional import Promise
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 
+from .subprotocol import message_header
+
 MAGIC = b"\xffW"
 BINARY, HAS_ID, HAS_SENDER, HAS_ADDRESSES = 1, 2, 4, 8
 
-UNCOMPRESSED = 0  # in the place of a window size
+# How a socket's frames are made, as one number: the LZ77 window of those that are compressed, or UNCOMPRESSED; and V1
+# for sockets that speak wsredis.v1, whose messages have a header.
+UNCOMPRESSED = 0
+V1 = 16
+
+EVERYWHERE_CHANNEL = b"everywhere"  # the name for clients of what is published to every facility
 
 
 class Message:
     """What is delivered to sockets.
 
     `id` is the message's id in its stream (b"1700000000000-0"), None if it is not kept. `sender` is the key of
-    the connection that it came from, None if that wants it back or it came from Django.
+    the connection that it came from, None if that wants it back or it came from Django. `channel` is the name that
+    clients know its channel by; the hub sets it.
     """
 
-    __slots__ = ("_frames", "addresses", "id", "is_text", "payload", "sender")
+    __slots__ = ("_frames", "addresses", "channel", "id", "is_text", "payload", "sender")
 
     def __init__(
         self,
@@ -49,6 +57,7 @@ class Message:
         self.id = id
         self.sender = sender
         self.addresses = addresses
+        self.channel = EVERYWHERE_CHANNEL
         self._frames: Frames | None = None
 
     @property
@@ -57,43 +66,53 @@ class Message:
         return self.payload.decode() if self.is_text else self.payload
 
     def frames(self, compress_from: int = 0) -> Frames:
-        """Return the message's frames by window size; messages of less than `compress_from` bytes stay uncompressed."""
+        """Return the message's frames by framing; messages of less than `compress_from` bytes stay uncompressed."""
         if self._frames is None:
-            self._frames = Frames(self.payload, self.is_text, len(self.payload) >= compress_from)
+            self._frames = Frames(self, len(self.payload) >= compress_from)
         return self._frames
 
 
 class Frames(dict[int, bytes]):
-    """A message as a server's frame (RFC 6455, 5.2), encoded when it is first looked up.
+    """A message as a server's frame (RFC 6455, 5.2) for each framing, encoded when it is first looked up.
 
-    Its keys are UNCOMPRESSED, and 9 to 15 for the LZ77 window of sockets that agreed on permessage-deflate (RFC 7692,
-    7.1.2). Without context takeover one compressed frame serves them all.
+    With permessage-deflate (RFC 7692, 7.1.2) there is no context takeover, so one compressed frame serves all sockets
+    that agreed on its window, 9 to 15.
     """
 
-    def __init__(self, payload: bytes, is_text: bool, is_worth_compressing: bool) -> None:
-        self._frame = Frame(Opcode.TEXT if is_text else Opcode.BINARY, payload)
+    def __init__(self, message: Message, is_worth_compressing: bool) -> None:
+        self._message = message
         self._is_worth_compressing = is_worth_compressing
 
-    def __missing__(self, window_bits: int) -> bytes:
-        if window_bits == UNCOMPRESSED:
-            frame = self._frame.serialize(mask=False)
-        elif not self._is_worth_compressing:
-            frame = self[UNCOMPRESSED]
+    def __missing__(self, framing: int) -> bytes:
+        window_bits = framing & ~V1
+        if window_bits and not self._is_worth_compressing:
+            frame = self[framing & V1]
         else:
-            frame = self._frame.serialize(mask=False, extensions=[deflate(window_bits)])
-        self[window_bits] = frame
+            frame = self._encode(framing & V1, [deflate(window_bits)] if window_bits else [])
+        self[framing] = frame
         return frame
+
+    def _encode(self, v1: int, extensions: Sequence[PerMessageDeflate]) -> bytes:
+        message = self._message
+        data = message_header(message.channel, message.id) + message.payload if v1 else message.payload
+        opcode = Opcode.TEXT if message.is_text else Opcode.BINARY
+        return Frame(opcode, data).serialize(mask=False, extensions=extensions)
 
 
 class JoinedFrames(dict[int, bytes]):
-    """The frames of several messages as one piece of data, by window size as in `Frames`."""
+    """The frames of several messages as one piece of data, by framing as in `Frames`."""
 
     def __init__(self, messages: Sequence[Frames]) -> None:
         self._messages = messages
 
-    def __missing__(self, window_bits: int) -> bytes:
-        joined = self[window_bits] = b"".join(frames[window_bits] for frames in self._messages)
+    def __missing__(self, framing: int) -> bytes:
+        joined = self[framing] = b"".join(frames[framing] for frames in self._messages)
         return joined
+
+
+def text_frame(payload: bytes) -> bytes:
+    """Return the frame of a short text, which is not compressed."""
+    return Frame(Opcode.TEXT, payload).serialize(mask=False)
 
 
 def deflate(window_bits: int) -> PerMessageDeflate:

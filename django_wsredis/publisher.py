@@ -1,23 +1,37 @@
-"""The public API for Django's side: publish a message, fetch the last one. Synchronous; knows no gevent."""
+"""The public API for Django's side: publish a message. Synchronous; knows no gevent."""
 
 from __future__ import annotations
 
 import logging
+import random
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from django.db import connections
 
 from . import channels as names
 from . import recipients, redis
-from .channels import AUDIENCES, Channel
-from .conf import EXPIRE_TEXT, get_settings, is_expire
-from .messages import Message, decode, to_payload
+from .channels import Channel
+from .commands import MIN_KEY_SECONDS, Command, publish_command
+from .conf import EXPIRE_TEXT, Keep, get_settings, is_expire
+from .exceptions import BrokerUnavailable
+from .messages import Message, to_payload
 from .recipients import EVERYWHERE, Names, Special
-from .visitor import own_names
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
+
+MAX_KEY_CHARACTERS = 200  # at most 800 bytes in Redis, so it needs no digest and stays readable there
+KEY_TEXT = f"a text of 1 to {MAX_KEY_CHARACTERS} characters"
+
+# Shorter than a key is remembered, so that a late try still meets the key of the first.
+MAX_RETRY_SECONDS = MIN_KEY_SECONDS - 60
+RETRY_TEXT = f"a number of seconds above 0, up to {MAX_RETRY_SECONDS}"
+
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 1.0
 
 logger = logging.getLogger("django_wsredis.publisher")
 
@@ -44,44 +58,67 @@ class Publisher:
         sessions: Names = (),
         request: HttpRequest | None = None,
     ) -> None:
-        if facility is not EVERYWHERE and not (isinstance(facility, str) and names.is_facility(facility)):
-            raise TypeError(f"facility is {facility!r}; it is a text of 1 to 200 characters, or EVERYWHERE")
+        if facility is not EVERYWHERE:
+            recipients.require_facility(facility)
         self.facility = facility
-        if not broadcast and groups == users == sessions == ():
-            raise TypeError("name an audience: broadcast=True, groups=…, users=… or sessions=…")
-        audiences = [("broadcast", "")] if broadcast else []
-        audiences += [("group", name) for name in recipients.read("groups", groups, request)]
-        audiences += [("user", name) for name in recipients.read("users", users, request)]
-        audiences += [("session", names.session_digest(key)) for key in recipients.read("sessions", sessions, request)]
-        self.audiences: list[tuple[str, str]] = list(dict.fromkeys(audiences))
+        self.audiences: list[tuple[str, str]] = recipients.read_audiences(
+            broadcast=broadcast, groups=groups, users=users, sessions=sessions, request=request
+        )
 
-    def publish_message(self, message: Any, *, expire: int | None = None, on_commit: bool = True) -> int | None:
+    def publish_message(
+        self,
+        message: Any,
+        *,
+        expire: int | None = None,
+        on_commit: bool = True,
+        key: str | None = None,
+        retry: float | None = None,
+    ) -> int | None:
         """Publish one message: str as text, bytes as binary, anything else as JSON.
 
         expire: seconds for which it is kept for sockets that join; None means `WSREDIS["EXPIRE"]`, 0 not at all.
+            On a facility in `WSREDIS["HISTORY"]` that decides; there 0 leaves the message out of the history.
         on_commit: inside a transaction wait for its commit; after a rollback nothing is sent. An error is then
             logged, as there is nobody left to raise it to.
+        key: with the same key twice, only the first is published and kept on a channel. It is remembered for as long
+            as messages are kept there, and for 5 minutes at least. On EVERYWHERE it counts for all audiences at once.
+        retry: while Redis is away, try again for so many seconds; no try begins later. Without a key it makes one, so
+            that whatever became of a try, no message comes twice. Retries after a commit block who committed.
 
-        Returns how many times a worker received it (a worker that serves several of the channels counts for each),
-        None if it waits for a commit. Raises BrokerUnavailable within seconds if Redis is away, TypeError for a
-        message that cannot be sent.
+        Returns how many times a worker received it (a worker that serves several of the channels counts for each; a
+        channel that had the key already counts nothing), None if it waits for a commit. Raises BrokerUnavailable if
+        Redis is away, within seconds of the last try: some channels may then have the message, and the same key makes
+        it safe to publish it again. Raises TypeError for a message that cannot be sent.
         """
-        payload, is_text = to_payload(message)
-        commands = self._commands(payload, is_text, _seconds(expire, self.facility))
+        keep = _keep(expire, self.facility)
+        if key is not None and not is_key(key):
+            raise TypeError(f"key is {key!r}; it is {KEY_TEXT}")
+        if retry is not None and not is_retry(retry):
+            raise TypeError(f"retry is {retry!r}; it is {RETRY_TEXT}")
+        if retry is not None and key is None:
+            key = str(uuid4())
+        commands = self._commands(*to_payload(message), keep, None if key is None else key.encode())
         if on_commit and _in_transaction():
-            _after_commit(lambda: _send_logged(commands))
+            _after_commit(lambda: _send_logged(commands, retry or 0))
             return None
-        return _send(commands)
+        return _send(commands, retry or 0)
 
-    def _commands(self, payload: bytes, is_text: bool, expire: int) -> list[tuple[Any, ...]]:
-        prefix = get_settings().prefix
+    def _commands(self, payload: bytes, is_text: bool, keep: Keep | None, key: bytes | None) -> list[Command]:
+        prefix, is_sharded = get_settings().prefix, redis.is_cluster()
         if isinstance(self.facility, Special):
             addresses = [names.address(prefix, audience, name) for audience, name in self.audiences]
             message = Message(payload, is_text, addresses=addresses)
-            return [redis.publish_command(names.everywhere_name(prefix), message, 0)] if addresses else []
+            name = names.everywhere_name(prefix)
+            return [publish_command(name, message, None, key=key, is_sharded=is_sharded)] if addresses else []
         message = Message(payload, is_text)
         return [
-            redis.publish_command(names.redis_name(prefix, Channel(audience, name, self.facility)), message, expire)
+            publish_command(
+                names.redis_name(prefix, Channel(audience, name, self.facility)),
+                message,
+                keep,
+                key=key,
+                is_sharded=is_sharded,
+            )
             for audience, name in self.audiences
         ]
 
@@ -97,62 +134,71 @@ def publish(
     request: HttpRequest | None = None,
     expire: int | None = None,
     on_commit: bool = True,
+    key: str | None = None,
+    retry: float | None = None,
 ) -> int | None:
     """Publish one message; `Publisher` and its `publish_message` say what each argument means."""
     publisher = Publisher(
         facility=facility, broadcast=broadcast, groups=groups, users=users, sessions=sessions, request=request
     )
-    return publisher.publish_message(message, expire=expire, on_commit=on_commit)
+    return publisher.publish_message(message, expire=expire, on_commit=on_commit, key=key, retry=retry)
 
 
-def fetch_message(request: HttpRequest | None, facility: str, audience: str = "any") -> str | bytes | None:
-    """Return the last kept message of a facility for the request's visitor, or None.
-
-    audience: "broadcast", "user", "group", "session", or "any": the first that has one, of session, user, groups,
-    broadcast. Raises BrokerUnavailable, or TypeError for another audience or facility.
-    """
-    if audience not in (*AUDIENCES, "any"):
-        raise TypeError(f"audience is {audience!r}; it is one of {', '.join(AUDIENCES)}, or any")
-    if not (isinstance(facility, str) and names.is_facility(facility)):
-        raise TypeError(f"facility is {facility!r}; it is a text of 1 to 200 characters")
-    prefix = get_settings().prefix
-    wanted = [
-        names.redis_name(prefix, Channel(kind, name, facility))
-        for kind in ("session", "user", "group", "broadcast")
-        if audience in (kind, "any")
-        for name in own_names(request, kind)
-    ]
-    with redis.translated(), redis.get_client().pipeline(transaction=False) as pipeline:
-        for name in wanted:
-            pipeline.xrevrange(name, count=1)
-        for entries in pipeline.execute():
-            for id, fields in entries:
-                return decode(fields[b"m"], id).data
-    return None
+def is_key(value: Any) -> bool:
+    """Tell whether a value can be a message's key."""
+    if not (isinstance(value, str) and 0 < len(value) <= MAX_KEY_CHARACTERS):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
-def _seconds(expire: int | None, facility: str | Special) -> int:
+def is_retry(value: Any) -> bool:
+    """Tell whether a value is a time for which a publisher can try."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= MAX_RETRY_SECONDS
+
+
+def _keep(expire: int | None, facility: str | Special) -> Keep | None:
     if expire is not None and not is_expire(expire):
         raise TypeError(f"expire is {expire!r}; it is {EXPIRE_TEXT}")
-    if facility is EVERYWHERE:
+    if isinstance(facility, Special):
         if expire:
             raise TypeError("a message for every facility is kept on none: leave out expire, or name a facility")
-        return 0
-    return get_settings().expire if expire is None else expire
+        return None
+    settings = get_settings()
+    history = settings.history_of(facility)
+    if history is not None:
+        if expire:
+            raise TypeError(
+                f"expire is {expire!r}, but WSREDIS['HISTORY'] says for how long {facility!r} keeps messages: "
+                "leave it out, or give 0 to keep nothing"
+            )
+        return history if expire is None else None
+    seconds = settings.expire if expire is None else expire
+    return Keep(1, seconds) if seconds else None
 
 
-def _send(commands: list[tuple[Any, ...]]) -> int:
+def _send(commands: list[Command], retry_seconds: float) -> int:
     if not commands:  # SELF was nobody
         return 0
-    with redis.translated(), redis.get_client().pipeline(transaction=False) as pipeline:
-        for command in commands:
-            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-        return sum(pipeline.execute())
+    deadline = time.monotonic() + retry_seconds
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return sum(redis.execute(commands))
+        except BrokerUnavailable:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise
+        time.sleep(min(left, random.uniform(pause / 2, pause)))  # not all publishers at once
+        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
 
-def _send_logged(commands: list[tuple[Any, ...]]) -> None:
+def _send_logged(commands: list[Command], retry_seconds: float) -> None:
     try:
-        _send(commands)
+        _send(commands, retry_seconds)
     except Exception as error:  # the transaction is over: its owner must not see it fail now
         logger.error("A message was not sent after its transaction: %s", error)
 

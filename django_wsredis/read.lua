@@ -2,10 +2,26 @@
 --
 -- KEYS: the stream
 -- ARGV: the position after which to read, or '' for the newest; how many entries at most; the oldest time of the newest
---       (milliseconds of age); for how many seconds to begin a stream that is not there (0: not at all)
+--       (milliseconds of age); for how many seconds to begin a stream that is not there (0: not at all); how many bytes
+--       at most, though at least one entry
 -- Returns {1 if nothing after the position is missing, the stream's end, the entries from old to new}.
-local name, since, count = KEYS[1], ARGV[1], ARGV[2]
-local max_age, begin_seconds = tonumber(ARGV[3]), tonumber(ARGV[4])
+local name, since, count = KEYS[1], ARGV[1], tonumber(ARGV[2])
+local max_age, begin_seconds, max_bytes = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+
+local function cut(entries)
+    local bytes = 0
+    for i, entry in ipairs(entries) do
+        bytes = bytes + #entry[2][2]
+        if bytes > max_bytes and i > 1 then
+            local first = {}
+            for j = 1, i - 1 do
+                first[j] = entries[j]
+            end
+            return first
+        end
+    end
+    return entries
+end
 
 if redis.call('EXISTS', name) == 0 then
     if begin_seconds == 0 then
@@ -32,11 +48,12 @@ if since == '' then
         local now = redis.call('TIME')
         oldest = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000) - max_age)
     end
-    local newest, entries = redis.call('XREVRANGE', name, '+', oldest, 'COUNT', count), {}
+    local newest = count > 0 and redis.call('XREVRANGE', name, '+', oldest, 'COUNT', count) or {}
+    local entries = {}
     for i = #newest, 1, -1 do
         entries[#entries + 1] = newest[i]
     end
-    return {1, last, entries}
+    return {1, last, cut(entries)}
 end
 
 local entries = redis.call('XRANGE', name, '(' .. since, '+', 'COUNT', count)
@@ -44,4 +61,4 @@ local entries = redis.call('XRANGE', name, '(' .. since, '+', 'COUNT', count)
 local first = entries[1] and entries[1][2]
 local is_whole = since == last or (first and first[3] == 'after' and first[4] == since)
     or #redis.call('XRANGE', name, since, since) == 1
-return {is_whole and 1 or 0, last, entries}
+return {is_whole and 1 or 0, last, cut(entries)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from .channels import is_facility, session_digest
 from .visitor import own_names
 
 if TYPE_CHECKING:
@@ -28,6 +29,28 @@ EVERYWHERE: Final = Special("EVERYWHERE")
 """As `facility`: the audience on every facility. Such a message is never kept."""
 
 Names: TypeAlias = "Iterable[Any] | str | Special | bool"
+
+
+def require_facility(facility: Any) -> None:
+    """Raise TypeError for what is no facility's name."""
+    if not (isinstance(facility, str) and is_facility(facility)):
+        raise TypeError(f"facility is {facility!r}; it is a text of 1 to 200 characters")
+
+
+def read_audiences(
+    *, broadcast: bool, groups: Names, users: Names, sessions: Names, request: HttpRequest | None
+) -> list[tuple[str, str]]:
+    """Return the audiences that the arguments of `publish()` give, each as its kind and its name in a channel.
+
+    Raises TypeError, also when none is named; an empty list, or SELF that is nobody, is fine.
+    """
+    if not broadcast and groups == users == sessions == ():
+        raise TypeError("name an audience: broadcast=True, groups=…, users=… or sessions=…")
+    audiences = [("broadcast", "")] if broadcast else []
+    audiences += [("group", name) for name in read("groups", groups, request)]
+    audiences += [("user", name) for name in read("users", users, request)]
+    audiences += [("session", session_digest(key)) for key in read("sessions", sessions, request)]
+    return list(dict.fromkeys(audiences))
 
 
 def read(argument: str, given: Names, request: HttpRequest | None) -> list[str]:

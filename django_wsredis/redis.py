@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cache
-from importlib import resources
+from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
+import hiredis
 import redis
 from redis.backoff import NoBackoff
-from redis.connection import ConnectionInterface, ConnectionPool
+from redis.connection import Connection, ConnectionInterface, ConnectionPool, SSLConnection, parse_url
+from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
+from redis.sentinel import SentinelConnectionPool
 
-from . import embedded
+from . import embedded, redis_url
+from .cluster import Cluster, SlotMap, read_map
+from .commands import Command
 from .conf import get_settings
 from .exceptions import BrokerUnavailable
-from .messages import HAS_ID, Message, encode, envelope
 
 TIMEOUT_SECONDS = 2.0  # for a connection, and for a reply: a web request waits no longer for Redis
-
-PUBLISH_SCRIPT = resources.files(__package__).joinpath("publish.lua").read_text()
 
 
 def real_url(url: str) -> str:
@@ -33,20 +36,108 @@ def shown_url(url: str) -> str:
     """Return a URL for people, without the login that it may hold."""
     if embedded.is_embedded(url):
         return f"embedded server at {embedded.location(url).folder}"
+    if redis_url.is_several(url):
+        return redis_url.without_login(url)
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
 
-def _pool(url: str, **options: object) -> ConnectionPool:
-    return ConnectionPool.from_url(
-        real_url(url),
-        socket_connect_timeout=TIMEOUT_SECONDS,
-        socket_timeout=TIMEOUT_SECONDS,
+def is_cluster(url: str | None = None) -> bool:
+    """Tell whether a URL is that of a cluster: its messages go by SPUBLISH, each to its channel's own shard."""
+    return redis_url.is_cluster(url or get_settings().url)
+
+
+def has_sentinels(url: str) -> bool:
+    """Tell whether a URL is that of sentinels."""
+    return redis_url.is_several(url) and not redis_url.is_cluster(url)
+
+
+# Connections
+
+
+def _options(**options: Any) -> dict[str, Any]:
+    return {
+        "socket_connect_timeout": TIMEOUT_SECONDS,
+        "socket_timeout": TIMEOUT_SECONDS,
         # A command whose reply is lost may have been carried out: to repeat it could deliver a message twice.
         # A connection that Redis closed meanwhile is noticed before a command is sent on it.
-        retry=Retry(NoBackoff(), 0),
+        "retry": Retry(NoBackoff(), 0),
+        # else redis-py asks Redis for pushes that announce maintenance, and resolves its host's name to do so
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         **options,
-    )
+    }
+
+
+def _pool(url: str, **options: Any) -> ConnectionPool:
+    if not redis_url.is_several(url):
+        return ConnectionPool.from_url(real_url(url), **_options(**options))
+    read = redis_url.parse(url)
+    service, db = read.service, read.db
+    options = {
+        **_several_options(read),
+        "db": db,
+        "ssl": read.has_tls,
+        "redis_connect_func": _connect_master,
+        **options,
+    }
+    return SentinelConnectionPool(service, _Sentinels(read), **options)  # type: ignore[no-untyped-call]
+
+
+def _several_options(read: redis_url.RedisUrl) -> dict[str, Any]:
+    """Return how to connect to the servers that sentinels or a cluster's nodes name."""
+    options = _options(**_query_options(read))
+    options = {name: value for name, value in options.items() if not name.startswith("sentinel_")}
+    return {**options, "username": read.username, "password": read.password}
+
+
+def _query_options(read: redis_url.RedisUrl) -> dict[str, Any]:
+    return parse_url(f"redis://?{read.query}")  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _address_pool(read: redis_url.RedisUrl, address: redis_url.Address, **options: Any) -> ConnectionPool:
+    host, port = address
+    kind = SSLConnection if read.has_tls else Connection
+    return ConnectionPool(connection_class=kind, host=host, port=port, **{**_several_options(read), **options})
+
+
+def _connect_master(connection: Any) -> None:
+    """Log in, and see that it is a master: a sentinel may not know yet that it is not, and a replica loses messages."""
+    connection.on_connect()
+    role = connection.handshake_metadata.get(b"role", b"").decode()
+    if role != "master":
+        raise redis.ConnectionError(f"{connection.host}:{connection.port} is a {role}, no master")
+
+
+class _Sentinels:
+    """Those who know the master's address: what redis-py's pool asks on each connecting."""
+
+    def __init__(self, read: redis_url.RedisUrl) -> None:
+        query = _query_options(read)
+        seconds = TIMEOUT_SECONDS / len(read.addresses)  # they share the time of one, as some may be dead
+        options = {name: value for name, value in query.items() if name.startswith("ssl_")}
+        options |= {"username": query.get("sentinel_username"), "password": query.get("sentinel_password")}
+        options |= {"socket_connect_timeout": seconds, "socket_timeout": seconds}
+        self._clients = {
+            address: redis.Redis.from_pool(_address_pool(read, address, **options)) for address in read.addresses
+        }
+
+    def discover_master(self, service: str) -> redis_url.Address:
+        """Return the master's address, by the first sentinel that knows it. Raises redis.ConnectionError."""
+        problems = []
+        for address, client in self._clients.items():
+            try:
+                found = client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)  # type: ignore[no-untyped-call]
+            except redis.RedisError as error:
+                problems.append(f"sentinel {redis_url.shown_address(address)}: {error}".rstrip("."))
+                continue
+            if found:
+                host, port = found
+                return host.decode(), int(port)
+            problems.append(f"sentinel {redis_url.shown_address(address)} knows no service {service!r}")
+        raise redis.ConnectionError("; ".join(problems))
+
+
+# What is sent
 
 
 @cache
@@ -54,20 +145,79 @@ def _client(url: str, pid: int) -> redis.Redis:
     return redis.Redis.from_pool(_pool(url))
 
 
-def get_client() -> redis.Redis:
-    """Return this process's client; calls one after another use one connection. Opens nothing yet."""
-    return _client(get_settings().url, os.getpid())
+@cache
+def _cluster(url: str, pid: int) -> Cluster:
+    read = redis_url.parse(url)
+    return Cluster(
+        read.addresses, lambda address: redis.Redis.from_pool(_address_pool(read, address)), seconds=TIMEOUT_SECONDS
+    )
+
+
+def execute(commands: Sequence[Command]) -> list[Any]:
+    """Send commands to Redis and return their replies: in one round trip, in a cluster one for each master.
+
+    Raises BrokerUnavailable within seconds: some of the commands may then have been carried out.
+    """
+    url = get_settings().url
+    with translated(url):
+        if is_cluster(url):
+            return _cluster(url, os.getpid()).execute(commands)
+        with _client(url, os.getpid()).pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+            return pipeline.execute()
+
+
+# What a worker's loop uses
 
 
 def connect_link(url: str, client_name: str) -> ConnectionInterface:
     """Return an open connection that speaks RESP3, on which replies and published messages come in one order.
 
-    Blocks. Raises BrokerUnavailable. Needs Redis 6.2 (exclusive stream ranges) or any Valkey.
+    With sentinels it is one to the master. Blocks. Raises BrokerUnavailable. Needs Redis 6.2 (exclusive stream ranges)
+    or any Valkey.
     """
     with translated(url):
-        connection = _pool(url, protocol=3, client_name=client_name).make_connection()
-        connection.connect()  # type: ignore[no-untyped-call]
+        return _opened(_pool(url, protocol=3, client_name=client_name))
+
+
+def connect_node(url: str, address: redis_url.Address, client_name: str) -> ConnectionInterface:
+    """Return such a connection to one node of a cluster. Needs Redis 7.0 (sharded pub/sub) or any Valkey."""
+    with translated(url):
+        return _opened(_address_pool(redis_url.parse(url), address, protocol=3, client_name=client_name))
+
+
+def _opened(pool: ConnectionPool) -> ConnectionInterface:
+    connection = pool.make_connection()
+    connection.connect()  # type: ignore[no-untyped-call]
     return connection
+
+
+def read_slots(url: str, up: Sequence[redis_url.Address] = (), down: Sequence[redis_url.Address] = ()) -> SlotMap:
+    """Ask nodes of a cluster which master serves which slot: those that are up, those of the URL, those that are down.
+
+    Blocks. Raises BrokerUnavailable.
+    """
+    read = redis_url.parse(url)
+    others = [address for address in random.sample(read.addresses, len(read.addresses)) if address not in down]
+    with ExitStack() as stack, translated(url):
+        return read_map(
+            dict.fromkeys([*up, *others, *down]),
+            lambda address: stack.enter_context(redis.Redis.from_pool(_address_pool(read, address))),
+        )
+
+
+# The first words of replies which say that a command is to be sent elsewhere, or later.
+_ELSEWHERE = {"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "MASTERDOWN", "LOADING", "UNBLOCKED"}
+
+
+def is_elsewhere(error: hiredis.ReplyError) -> bool:
+    """Tell whether a refusal means that the channel's master is another server now, or none yet."""
+    text = str(error)
+    return text.partition(" ")[0] in _ELSEWHERE or " -READONLY " in text  # the latter: how Redis 6 words it in a script
+
+
+# Errors
 
 
 @contextmanager
@@ -94,19 +244,3 @@ def _unreachable(url: str, error: Exception) -> str:
         )
     reason = str(error).rstrip(".")
     return f"Redis ({shown_url(url)}) cannot be reached: {reason}. Is it running, and is WSREDIS['URL'] right?"
-
-
-def publish_command(name: bytes, message: Message, expire: int) -> tuple[bytes | str | int, ...]:
-    """Return the command that publishes a message; with `expire` > 0 it is kept for as many seconds.
-
-    Its reply is the number of workers that received the message.
-    """
-    if not expire:
-        return ("PUBLISH", name, encode(message))
-    head, tail = envelope(message)
-    return ("EVAL", PUBLISH_SCRIPT, 1, name, head, head[:-1] + bytes([head[-1] | HAS_ID]), tail, expire)
-
-
-def stored_command(name: bytes) -> tuple[bytes | str, ...]:
-    """Return the command that reads a channel's last kept message; `decode_entry` reads the entries of its reply."""
-    return ("XREVRANGE", name, "+", "-", "COUNT", "1")

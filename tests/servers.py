@@ -127,6 +127,8 @@ class Process:
 class RedisServer:
     """A Redis or Valkey on a unix socket, which can be killed and started again."""
 
+    options: tuple[str, ...] = ()  # for its command line, besides the usual
+
     def __init__(self, folder: Path, program: str) -> None:
         self.folder = folder
         self.program = program
@@ -139,7 +141,7 @@ class RedisServer:
         command += ["--enable-debug-command", "yes"]
         # else it cuts off a worker that a busy machine holds up while a test publishes many megabytes
         command += ["--client-output-buffer-limit", "pubsub 0 0 0"]
-        self.process = Process(command, cwd=self.folder)
+        self.process = Process([*command, *self.options], cwd=self.folder)
         self.process.wait_for("eady to accept connections")
 
     def kill(self) -> None:

@@ -32,18 +32,23 @@ FLOORS = {
     "checks": 5,
     "configurations": 5,
     "context_processors": 5,
+    "templatetags": 5,
     "loop": 4,
     "publisher": 4,
+    "reader": 4,
     "inspection": 4,
     "handshake": 3,
     "redis": 3,
+    "cluster": 3,
     "embedded": 3,
     "recipients": 3,
     "visitor": 3,
     "channels": 2,
+    "commands": 2,
     "messages": 2,
     "upgrade": 2,
     "conf": 2,
+    "redis_url": 2,
     "hosts": 2,
     "exceptions": 1,
     "log": 1,
@@ -56,7 +61,7 @@ ALLOWED = {
     "_socket": ("loop", "hosts", "server"),
     "uwsgi": ("hosts/uwsgi",),
     "uwsgidecorators": (),
-    "redis": ("redis", "embedded", "loop/link", "loop/subscriber"),
+    "redis": ("redis", "cluster", "embedded", "loop/link", "loop/subscriber"),
     "hiredis": ("redis", "loop/link", "loop/subscriber"),
     "asyncio": (),
     "select": (),
@@ -177,9 +182,9 @@ def test_the_public_names_can_be_imported_without_settings_and_gevent() -> None:
         "assert os.listdir('/proc/self/fd') == before\n"
         "from django.conf import settings\n"
         "assert not settings.configured\n"
-        "print(*(name.__name__ for name in (publish, Publisher, fetch_message, BrokerUnavailable)), SELF, EVERYWHERE)\n"
+        "print(*(f.__name__ for f in (publish, Publisher, cursor, history, BrokerUnavailable)), SELF, EVERYWHERE)\n"
     )
-    assert (done.stdout, done.stderr) == ("publish Publisher fetch_message BrokerUnavailable SELF EVERYWHERE\n", "")
+    assert (done.stdout, done.stderr) == ("publish Publisher cursor history BrokerUnavailable SELF EVERYWHERE\n", "")
 
 
 @pytest.mark.parametrize(
@@ -192,6 +197,7 @@ def test_the_public_names_can_be_imported_without_settings_and_gevent() -> None:
         "redis",
         "embedded",
         "publisher",
+        "reader",
         "handshake",
         "context_processors",
         "wsgi",
@@ -208,7 +214,9 @@ def test_the_public_names_exist_and_are_documented() -> None:
         "SELF",
         "BrokerUnavailable",
         "Publisher",
+        "cursor",
         "fetch_message",
+        "history",
         "publish",
     }
     for name in django_wsredis.__all__:

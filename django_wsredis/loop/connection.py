@@ -8,6 +8,7 @@ from __future__ import annotations
 import _socket
 import logging
 import socket
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from websockets.frames import Opcode
@@ -16,6 +17,7 @@ from websockets.protocol import OPEN, SEND_EOF
 from ..exceptions import ConnectionClosed
 from ..messages import UNCOMPRESSED
 from .assembler import Assembler, seconds_allowed, text_or_binary
+from .outbox import Source
 from .protocol import ServerProtocol
 from .reactor import READ, Reactor
 from .writer import Writer
@@ -50,12 +52,12 @@ class Connection(Writer):
 
     __slots__ = (
         "_abort_timer",
-        "_ends_when_flushed",
         "_has_left",
         "_is_gone",
         "_reader",
         "assembler",
         "channels",
+        "dialogue",
         "echo",
         "key",
         "last_received",
@@ -64,6 +66,7 @@ class Connection(Writer):
         "protocol",
         "publish_to",
         "slot",
+        "when_flushed",
     )
 
     def __init__(
@@ -72,11 +75,11 @@ class Connection(Writer):
         owner: Owner,
         *,
         extensions: Any = (),
-        window_bits: int = UNCOMPRESSED,
+        framing: int = UNCOMPRESSED,
         echo: bool = False,
-        publish_to: tuple[bytes, ...] = (),
+        publish_to: Any = None,
     ) -> None:
-        super().__init__(reactor, window_bits)
+        super().__init__(reactor, framing)
         self.owner = owner
         self.echo = echo
         self.publish_to = publish_to
@@ -87,7 +90,9 @@ class Connection(Writer):
         self.assembler: Assembler | None = None
         self.last_received = reactor.now()
         self.message_began_at: float | None = None
-        self._ends_when_flushed = self._has_left = self._is_gone = False
+        self.dialogue: Any = None  # of a socket that speaks wsredis.v1: what it says and is told beside messages
+        self.when_flushed: Callable[[], None] | None = None  # called when nothing waits any more
+        self._has_left = self._is_gone = False
         self._reader: Any = None
         self._abort_timer: Any = None
 
@@ -142,7 +147,7 @@ class Connection(Writer):
         if self.sock is not None:
             self.sock.close()
             self.sock = None
-        self.outbox = self.assembler = None
+        self.outbox = self.assembler = self.when_flushed = self.dialogue = None
         self.owner.on_gone(self)
 
     def check(self, now: float) -> bool:
@@ -165,8 +170,11 @@ class Connection(Writer):
         self.owner.on_waiting(self)
 
     def on_flushed(self) -> None:
-        if self._ends_when_flushed:
-            self._end()
+        if self.when_flushed is not None:
+            self.when_flushed()
+
+    def missed(self, source: Source, count: int) -> bytes:
+        return b"" if self.dialogue is None else self.dialogue.missed(source, count)
 
     # Reading
 
@@ -226,7 +234,7 @@ class Connection(Writer):
             return
         for data in self.protocol.data_to_send():
             if data == SEND_EOF:
-                self._ends_when_flushed = True
+                self.when_flushed = self._end
             else:
                 self.write(data)
         if self.is_open:
@@ -235,8 +243,8 @@ class Connection(Writer):
         if self._abort_timer is None:
             self._abort_timer = self.reactor.timer(CLOSE_SECONDS)
             self._abort_timer.start(self.abort)
-        if self._ends_when_flushed and self.outbox is None:
-            self._end()
+        if self.when_flushed is not None and self.outbox is None:
+            self.when_flushed()
 
     def _end(self) -> None:
         """Half-close; the peer's end of stream, or the timer, does the rest.

@@ -5,63 +5,97 @@ Knows no Redis: the subscriber tells it what was published, and what was stored 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import Future
+from typing import Any
 
-from ..messages import JoinedFrames, Message, id_key
+from ..channels import Channel, channel_name
+from ..commands import Stored
+from ..conf import Keep
+from ..messages import JoinedFrames, Message
 from .connection import Connection
 from .writer import write_all
-
-NO_ID = (0, 0)
 
 MAX_BATCH_BYTES = 64 * 1024  # that go to a socket together
 
 
 class Topic:
-    """A channel that somebody in this worker listens to, or is about to."""
+    """A channel that somebody in this worker listens to, or is about to.
 
-    __slots__ = ("connections", "held", "is_subscribed", "joins", "last_id", "name")
+    name: in Redis. channel: the name that clients know it by. history: what Redis keeps of it, if it is set to.
+    slow: what is done for a socket that does not keep up, of `conf.SLOW_POLICIES`.
+    """
 
-    def __init__(self, name: bytes) -> None:
+    __slots__ = (
+        "channel",
+        "connections",
+        "facility",
+        "held",
+        "history",
+        "is_subscribed",
+        "joins",
+        "link",
+        "name",
+        "position",
+        "reads",
+        "slow",
+    )
+
+    def __init__(self, name: bytes, channel: Channel, *, history: Keep | None, slow: str) -> None:
         self.name = name
+        self.channel = channel_name(channel).encode()
+        self.facility = channel.facility
+        self.history = history
+        self.slow = slow
         # a dict has the order in which they came, and mostly stand in memory: caches like that better than a set's
         self.connections: dict[Connection, None] = {}
-        self.joins: set[Join] = set()
+        self.joins: dict[Arrival, None] = {}
+        self.link: Any = None  # the connection to Redis on which it is subscribed
         self.is_subscribed = False  # whether Redis has confirmed it
-        self.last_id = NO_ID  # of the last kept message that was seen
+        self.position: bytes | None = None  # everything up to it has been seen
         self.held: list[Message] | None = None  # what came live while the stream is being read again
+        self.reads: dict[Any, list[Arrival]] = {}  # those under way, and who waits for them
 
     @property
     def is_idle(self) -> bool:
         """Whether nobody listens any more."""
         return not self.connections and not self.joins
 
-    def saw(self, message: Message) -> None:
-        """Remember the newest kept message."""
-        if message.id is not None:
-            self.last_id = max(self.last_id, id_key(message.id))
-
 
 class Join:
-    """A connection on its way in: subscribed already, while the stored messages of its channels are fetched."""
+    """A connection on its way in to the channels of a facility.
 
-    def __init__(self, connection: Connection, names: Sequence[bytes]) -> None:
+    done: when Redis has confirmed all, and what they hold has been read, or the first part of it where it is much.
+    """
+
+    def __init__(self, connection: Connection, facility: str) -> None:
         self.connection = connection
+        self.facility = facility
         self.done: Future[None] = Future()
-        self.stored: dict[bytes, list[Message]] = {}
-        self.live: list[tuple[bytes, Message]] = []
-        self.missing = set(names)
+        self.arrivals: list[Arrival] = []
+        self.unconfirmed: set[Arrival] = set()
+        self.under_way: set[Arrival] = set()
 
-    def messages(self) -> Iterable[Message]:
-        """Return what the connection gets first: the stored messages, then what came live meanwhile, each once.
 
-        On one Redis connection whatever was published before the stream was read also arrives before its entries.
-        So an entry that came live too is delivered in its place among the live ones, and all others are older.
-        """
-        came_live = {(name, message.id) for name, message in self.live}
-        for name, stored in self.stored.items():
-            yield from (message for message in stored if (name, message.id) not in came_live)
-        yield from (message for _, message in self.live)
+class Arrival:
+    """A connection on its way in to one channel: subscribed already, while its stored messages are fetched.
+
+    since: the position after which it wants them, None for the newest `count`.
+    """
+
+    __slots__ = ("count", "join", "live", "since", "topic")
+
+    def __init__(self, join: Join, topic: Topic, since: bytes | None, count: int) -> None:
+        self.join = join
+        self.topic = topic
+        self.since = since
+        self.count = count
+        self.live: list[Message] = []  # what came meanwhile
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the connection has left, or arrived."""
+        return self not in self.topic.joins
 
 
 class Hub:
@@ -80,46 +114,64 @@ class Hub:
         if connection.key is not None and not connection.echo:
             self._senders[connection.key] = connection
 
-    def begin(self, join: Join, names: Sequence[bytes]) -> list[Topic]:
-        """Let a connection hear its channels; returns the topics that are new, to be subscribed to."""
-        self.flush()
-        join.connection.channels = tuple(names)
-        new = []
-        for name in names:
-            topic = self.topics.get(name)
-            if topic is None:
-                topic = self.topics[name] = Topic(name)
-                new.append(topic)
-            topic.joins.add(join)
-        return new
+    # Joining and leaving
 
-    def complete(self, join: Join) -> None:
-        """Send a connection what came first, and let it listen like all others."""
+    def begin(self, arrival: Arrival) -> None:
+        """Let a connection hear a channel, whose messages are kept for it until `complete()`."""
         self.flush()
-        for message in join.messages():
-            self._send_unless_own(join.connection, message)
-        for name in join.connection.channels:
-            topic = self.topics[name]
-            topic.joins.discard(join)
-            topic.connections[join.connection] = None
+        topic = arrival.topic
+        self.topics.setdefault(topic.name, topic)
+        topic.joins[arrival] = None
+        arrival.join.connection.channels += (topic.name,)
 
-    def remove(self, connection: Connection) -> list[Topic]:
-        """Forget a connection; returns the topics to which nobody listens any more."""
+    def send_stored(self, arrival: Arrival, stored: Stored) -> None:
+        """Send a connection a part of what was stored: more of it follows, before anything live."""
+        self._send_gap(arrival, stored)
+        for message in stored.messages:
+            self._send_unless_own(arrival.join.connection, arrival.topic, message)
+        # what is kept will be read yet
+        arrival.live = [message for message in arrival.live if message.id is None]
+
+    def complete(self, arrival: Arrival, stored: Stored) -> None:
+        """Send a connection what was stored and what came live meanwhile, each once; then it listens like all others.
+
+        On one Redis connection whatever was published before the stream was read also arrives before its entries.
+        So an entry that came live too is delivered in its place among the live ones, and all others are older.
+        """
         self.flush()
-        if connection.key is not None:
-            self._senders.pop(connection.key, None)
+        topic, connection = arrival.topic, arrival.join.connection
+        came_live = {message.id for message in arrival.live}
+        self._send_gap(arrival, stored)
+        for message in [message for message in stored.messages if message.id not in came_live] + arrival.live:
+            self._send_unless_own(connection, topic, message)
+        topic.joins.pop(arrival)
+        topic.connections[connection] = None
+        topic.position = stored.end if topic.history else _newest(topic.position, stored)
+
+    def remove(self, connection: Connection, names: Iterable[bytes]) -> list[Topic]:
+        """Let a connection listen no more to some channels; returns the topics to which nobody listens any more."""
+        self.flush()
         idle = []
-        for name in connection.channels:
+        for name in names:
             topic = self.topics.get(name)
             if topic is None:
                 continue
             topic.connections.pop(connection, None)
-            topic.joins = {join for join in topic.joins if join.connection is not connection}
+            topic.joins = {arrival: None for arrival in topic.joins if arrival.join.connection is not connection}
             if topic.is_idle:
                 del self.topics[name]
                 idle.append(topic)
-        connection.channels = ()
+        left = set(names)
+        connection.channels = tuple(name for name in connection.channels if name not in left)
         return idle
+
+    def forget(self, connection: Connection) -> list[Topic]:
+        """Remove a connection from everything; returns the topics to which nobody listens any more."""
+        if connection.key is not None:
+            self._senders.pop(connection.key, None)
+        return self.remove(connection, connection.channels)
+
+    # Messages
 
     def publish(self, name: bytes, message: Message) -> None:
         """Deliver a message that came live from Redis to everybody on its channel, at the latest in `flush()`.
@@ -133,10 +185,13 @@ class Hub:
         if topic.held is not None:
             topic.held.append(message)
             return
-        topic.saw(message)
-        if topic is not self._batch_topic or self._batch_bytes > MAX_BATCH_BYTES or message.sender in self._senders:
+        message.channel = topic.channel
+        if message.id is not None:
+            topic.position = message.id
+        is_alone = message.sender in self._senders or topic.slow != "close"
+        if topic is not self._batch_topic or self._batch_bytes > MAX_BATCH_BYTES or is_alone:
             self.flush()
-        if topic.joins or message.sender in self._senders:
+        if topic.joins or is_alone:
             self.deliver(topic, message)
             return
         self._batch.append(message)
@@ -158,40 +213,73 @@ class Hub:
     def deliver(self, topic: Topic, message: Message) -> None:
         """Send a message to every connection of a topic, but not back to its sender. The hot path."""
         sender = self._senders.get(message.sender) if message.sender is not None else None
-        write_all(topic.connections, message.frames(self._compress_from), but=sender)
-        for join in topic.joins:
-            join.live.append((topic.name, message))
+        source = None if topic.slow == "close" else topic
+        write_all(topic.connections, message.frames(self._compress_from), but=sender, source=source)
+        for arrival in topic.joins:
+            arrival.live.append(message)
 
     def publish_everywhere(self, message: Message) -> None:
         """Deliver a message to its addresses' audiences on every facility, once to each connection."""
         self.flush()
         addresses = tuple(message.addresses)
         topics = [t for name, t in self.topics.items() if t.is_subscribed and name.startswith(addresses)]
-        for connection in {connection for topic in topics for connection in topic.connections}:
+        connections = {connection for topic in topics for connection in topic.connections}
+        for connection in connections | {arrival.join.connection for topic in topics for arrival in topic.joins}:
             connection.send(message)
-        for join in {join for topic in topics for join in topic.joins}:
-            join.live.append((b"", message))
 
-    def hold(self) -> None:
-        """Keep back what comes live, until the streams have been read again after a break."""
+    # When Redis was away
+
+    def hold(self, topic: Topic) -> None:
+        """Keep back what comes live, until the stream has been read again after a break."""
         self.flush()
-        for topic in self.topics.values():
-            held, topic.held = topic.held or [], []
-            for message in held:  # of a first break, in whose catching up a second one came: rather now than never
-                topic.saw(message)
-                self.deliver(topic, message)
+        # of a first break, in whose catching up a second one came: what is kept will be read
+        topic.held = [message for message in topic.held or () if message.id is None]
 
-    def release(self, topic: Topic, stored: Iterable[Message]) -> None:
+    def catch_up(self, topic: Topic, stored: Stored) -> None:
+        """Deliver a part of what was missed of a topic: more of it follows, before anything live."""
+        if topic.history and not stored.is_whole:
+            self._tell_gap(topic, topic.position)
+        for message in stored.messages:
+            message.channel = topic.channel
+            self.deliver(topic, message)
+            topic.position = message.id
+
+    def release(self, topic: Topic, stored: Stored) -> None:
         """Deliver what was missed of a topic, then what came live meanwhile."""
         held, topic.held = topic.held or [], None
-        came_live = {message.id for message in held if message.id is not None}
-        for message in [m for m in stored if m.id not in came_live and _key(m) > topic.last_id] + held:
+        came_live = {message.id for message in held}
+        missed = [message for message in stored.messages if message.id not in came_live]
+        if not topic.history:  # the last kept message: it may have been seen before the break
+            missed = [message for message in missed if message.id != topic.position]
+        was_whole = stored.is_whole
+        self.catch_up(topic, stored._replace(messages=missed))
+        topic.position = stored.end if topic.history else _newest(topic.position, stored)
+        for message in held:
             self.publish(topic.name, message)
+        if topic.history and not was_whole:
+            self.flush()
+            self._tell_position(topic)
 
-    def _send_unless_own(self, connection: Connection, message: Message) -> None:
+    def _tell_gap(self, topic: Topic, since: bytes | None) -> None:
+        for connection in topic.connections:
+            if connection.dialogue is not None:
+                connection.dialogue.tell_gap(topic, since)
+
+    def _tell_position(self, topic: Topic) -> None:
+        for connection in topic.connections:
+            if connection.dialogue is not None:
+                connection.dialogue.tell_position(topic)
+
+    def _send_gap(self, arrival: Arrival, stored: Stored) -> None:
+        dialogue = arrival.join.connection.dialogue
+        if dialogue is not None and arrival.topic.history and not stored.is_whole:
+            dialogue.tell_gap(arrival.topic, arrival.since)
+
+    def _send_unless_own(self, connection: Connection, topic: Topic, message: Message) -> None:
+        message.channel = topic.channel
         if message.sender is None or self._senders.get(message.sender) is not connection:
             connection.send(message)
 
 
-def _key(message: Message) -> tuple[int, int]:
-    return NO_ID if message.id is None else id_key(message.id)
+def _newest(position: bytes | None, stored: Stored) -> bytes | None:
+    return stored.messages[-1].id if stored.messages else position

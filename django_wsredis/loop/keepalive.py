@@ -51,7 +51,7 @@ class Keepalive:
             self._end_silent(*self._pinged.popleft())
         for connection in self._slots[self._next_to_ping]:
             if connection.is_open:
-                connection.write(PING + self.heartbeat)
+                connection.write(PING if connection.dialogue is not None else PING + self.heartbeat)
         self._pinged.append((now, self._next_to_ping))
         self._next_to_ping = (self._next_to_ping + 1) % len(self._slots)
 

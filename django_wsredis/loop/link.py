@@ -31,6 +31,7 @@ class Link:
 
     on_message(channel, data): something was published to a channel we subscribed to.
     on_read(): all that came together has been handed over.
+    on_unsubscribed(channel): we are not subscribed any more, and did not ask for that: its slot has left this node.
     on_lost(reason): the connection is over; called once, unless `close()` ended it.
     """
 
@@ -42,11 +43,13 @@ class Link:
         on_message: Callable[[bytes, bytes], None],
         on_read: Callable[[], None],
         on_lost: Callable[[str], None],
+        on_unsubscribed: Callable[[bytes], None] | None = None,
     ) -> None:
         self._reactor = reactor
         self._connection = connection
         self._on_message = on_message
         self._on_read = on_read
+        self._on_unsubscribed = on_unsubscribed
         self._on_lost: Callable[[str], None] | None = on_lost
         self._socket: Any = connection._sock
         self._socket.setblocking(False)
@@ -65,11 +68,24 @@ class Link:
         on_reply gets the reply: a hiredis.ReplyError where Redis refused it. What confirms a SUBSCRIBE of one
         channel is pushed, but in the place of a reply, so it is given here too.
         """
+        if command[0] == "SUNSUBSCRIBE":
+            # What confirms it looks as what comes when nobody asked; or it is refused, as the slot has left already.
+            # So an UNSUBSCRIBE follows: what comes before its reply belongs to the one before.
+            name = command[1]
+            assert isinstance(name, bytes)
+            self._waiting.append(_Unsubscribing(name))
+            self._unsent += hiredis.pack_command(command)  # type: ignore[arg-type]
+            command = ("UNSUBSCRIBE", name)
         self._waiting.append(on_reply)
         self._unsent += hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub knows tuples of one
         if not self._flush_is_due:
             self._flush_is_due = True
             self._reactor.call_soon(self._flush)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection is over: what was not answered never will be."""
+        return self._on_lost is None
 
     def close(self) -> None:
         """End the connection; nothing is called back any more."""
@@ -124,12 +140,24 @@ class Link:
 
     def _dispatch(self, reply: Any) -> None:
         if isinstance(reply, hiredis.PushNotification):
-            if reply[0] == b"message":
+            kind = reply[0]
+            if kind == b"message" or kind == b"smessage":
                 self._on_message(reply[1], reply[2])
                 return
-            if reply[0] not in (b"subscribe", b"unsubscribe"):  # others that Redis may push concern nobody here
+            if kind == b"sunsubscribe":
+                self._unsubscribed(reply[1])
+                return
+            if kind == b"unsubscribe" and isinstance(self._waiting[0], _Unsubscribing):
+                self._waiting.popleft()
+            elif kind not in (b"subscribe", b"ssubscribe", b"unsubscribe"):  # what else Redis may push concerns nobody
                 return
         self._waiting.popleft()(reply)
+
+    def _unsubscribed(self, name: bytes) -> None:
+        first = self._waiting[0] if self._waiting else None
+        was_asked = isinstance(first, _Unsubscribing) and first.name == name
+        if not was_asked and self._on_unsubscribed is not None:
+            self._on_unsubscribed(name)
 
     def _lost(self, reason: str) -> None:
         on_lost = self._on_lost
@@ -138,3 +166,13 @@ class Link:
         self.close()
         if on_lost is not None:
             on_lost(reason)
+
+
+class _Unsubscribing:
+    """The place of a SUNSUBSCRIBE among those that wait for a reply; called with one, it was refused."""
+
+    def __init__(self, name: bytes) -> None:
+        self.name = name
+
+    def __call__(self, reply: Any) -> None:
+        pass

@@ -9,7 +9,7 @@ import resource
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +17,21 @@ import gevent
 import gevent.event
 
 from .. import channels as names
+from ..channels import Channel
 from ..conf import Settings
 from ..exceptions import Unavailable
-from ..messages import Message
+from ..messages import V1, Message
 from .connection import Connection
-from .hub import Hub, Join
+from .decisions import Decisions
+from .dialogue import Dialogue
+from .hub import Arrival, Hub, Join, Topic
 from .keepalive import Keepalive
+from .outgoing import Target
 from .reactor import Reactor
 from .subscriber import Subscriber
 
 if TYPE_CHECKING:
-    from ..handshake import Accepted
+    from ..handshake import Accepted, Granted
 
 JOIN_SECONDS = 5.0  # for Redis to confirm a subscription, and for the loop to connect at its start
 DRAIN_TICK_SECONDS = 0.02
@@ -58,6 +62,7 @@ class Loop:
         self._tick_timer = self.reactor.timer(self.keepalive.tick_seconds, self.keepalive.tick_seconds)
         self._tick_timer.start(self._tick)
         self.subscriber = Subscriber(self.reactor, self.hub)
+        self.decide = Decisions(self.reactor).decide
 
     def start(self) -> None:
         """Connect to Redis."""
@@ -73,8 +78,8 @@ class Loop:
         the worker is full.
         """
         self.subscriber.has_tried.wait(JOIN_SECONDS)  # only a worker that has just started waits here
-        join = self._new_join(accepted)
-        self.reactor.run(self._join, join)
+        join = Join(self._new_connection(accepted), accepted.granted.facility)
+        self.reactor.run(self._begin, join, accepted.granted)
         try:
             join.done.result(JOIN_SECONDS)
             sock = detach()
@@ -117,15 +122,15 @@ class Loop:
 
     def on_message(self, connection: Connection, payload: bytes, is_text: bool) -> None:
         """Publish what a browser sent; answer its heartbeat."""
-        if is_text and payload == self._heartbeat:
+        if connection.dialogue is not None:
+            connection.dialogue.on_message(payload, is_text)
+        elif is_text and payload == self._heartbeat:
             if connection.is_open:
                 connection.write(self.keepalive.heartbeat)
-        elif not connection.publish_to:
+        elif connection.publish_to is None:
             connection.close(1003, "this socket only listens: it has no publish-… in its URL")
         else:
-            message = Message(payload, is_text, sender=None if connection.echo else connection.key)
-            if not self.subscriber.publish(connection.publish_to, message):
-                connection.close(1013, "Redis is away")
+            self.publish(connection, connection.publish_to, payload, is_text)
 
     def on_leave(self, connection: Connection) -> None:
         """Deliver nothing more to a connection."""
@@ -141,35 +146,86 @@ class Loop:
         self._waiting.discard(connection)
         self.keepalive.discard(connection)
 
+    # For its dialogues
+
+    def publish(self, connection: Connection, target: Target, payload: bytes, is_text: bool) -> None:
+        """Publish a browser's message."""
+        message = Message(payload, is_text, sender=None if connection.echo else connection.key)
+        if not self.subscriber.outgoing.publish(target, message):
+            connection.close(1013, "Redis is away")
+
+    def join(self, connection: Connection, granted: Granted) -> Join:
+        """Subscribe an open connection to a further facility."""
+        join = Join(connection, granted.facility)
+        self._join(join, granted)
+        return join
+
+    def leave_channels(self, connection: Connection, names: Sequence[bytes]) -> None:
+        """Let a connection listen no more to some channels."""
+        self.subscriber.leave_channels(connection, names)
+
+    def names(self, granted: Granted) -> list[bytes]:
+        """Return the names in Redis of the channels to listen to."""
+        return [names.redis_name(self.settings.prefix, channel) for channel in granted.subscribe]
+
+    def target(self, granted: Granted) -> Target | None:
+        """Return where a browser's messages go, None if it may not publish."""
+        if not granted.publish:
+            return None
+        found = tuple(names.redis_name(self.settings.prefix, channel) for channel in granted.publish)
+        return Target(found, self.settings.keep_of(granted.facility))
+
     # Inside
 
-    def _new_join(self, accepted: Accepted) -> Join:
-        prefix = self.settings.prefix
+    def _new_connection(self, accepted: Accepted) -> Connection:
+        speaks_v1 = bool(accepted.visitor)
         connection = Connection(
             self.reactor,
             self,
             extensions=accepted.upgrade.extensions,
-            window_bits=accepted.upgrade.window_bits,
-            echo=accepted.echo,
-            publish_to=tuple(names.redis_name(prefix, channel) for channel in accepted.publish),
+            framing=accepted.upgrade.window_bits | (V1 if speaks_v1 else 0),
+            echo=accepted.granted.wish.echo,
+            publish_to=self.target(accepted.granted),
         )
-        return Join(connection, [names.redis_name(prefix, channel) for channel in accepted.subscribe])
+        if speaks_v1:
+            connection.dialogue = Dialogue(self, connection, accepted.visitor, accepted.granted)
+        return connection
 
-    def _join(self, join: Join) -> None:
+    def _begin(self, join: Join, granted: Granted) -> None:
         if self._is_draining:
             join.done.set_exception(Unavailable("the server stops"))
-            return
-        if len(self.connections) >= self._max_sockets:
+        elif len(self.connections) >= self._max_sockets:
             join.done.set_exception(Unavailable(f"the worker is full: it has {self._max_sockets} sockets"))
-            return
+        else:
+            self.connections.add(join.connection)
+            self.keepalive.add(join.connection)
+            self._join(join, granted)
+
+    def _join(self, join: Join, granted: Granted) -> None:
         connection = join.connection
-        if connection.publish_to:
+        if granted.publish and connection.key is None:
             self._last_key += 1
             connection.key = self._worker_key + self._last_key.to_bytes(6, "big")
             self.hub.add_sender(connection)
-        self.connections.add(connection)
-        self.keepalive.add(connection)
-        self.subscriber.join(join)
+        places = {names.redis_name(self.settings.prefix, channel): channel for channel in granted.subscribe}
+        self.subscriber.join(
+            join,
+            [
+                self._arrival(join, name, places[name], granted)
+                for name in sorted(places)
+                if name not in connection.channels  # another of its facilities may have brought it there
+            ],
+        )
+
+    def _arrival(self, join: Join, name: bytes, channel: Channel, granted: Granted) -> Arrival:
+        topic = self.hub.topics.get(name) or Topic(
+            name,
+            channel,
+            history=self.settings.history_of(channel.facility),
+            slow=self.settings.slow_policy(channel.facility),
+        )
+        since, history = granted.wish.since, granted.wish.history
+        return Arrival(join, topic, since.get(topic.channel.decode(), since.get("")), history)
 
     def _tick(self) -> None:
         now = self.reactor.now()

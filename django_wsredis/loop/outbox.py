@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import _socket
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from itertools import islice
+from typing import Protocol
 
 WRITE_BUFFERS = 64  # frames in one system call
+
+
+class Source(Protocol):
+    """Where a frame comes from whose socket may miss some of its kind; see `WSREDIS["SLOW"]`."""
+
+    channel: bytes
+    slow: str
 
 
 class Outbox:
@@ -15,16 +24,22 @@ class Outbox:
     progressed_at: when the kernel last took something, in the loop's time.
     """
 
-    __slots__ = ("_data", "bytes", "progressed_at")
+    __slots__ = ("_data", "_latest", "_sent", "_sources", "bytes", "progressed_at")
 
     def __init__(self, now: float) -> None:
         self._data: deque[bytes | memoryview] = deque()
+        self._sources: deque[Source | None] = deque()  # of each; None of what must not be left out
+        self._latest: dict[Source, int] = {}  # the number of each source's latest frame, counted from the first ever
+        self._sent = 0  # frames
         self.bytes = 0
         self.progressed_at = now
 
-    def add(self, data: bytes, sent: int = 0) -> None:
+    def add(self, data: bytes | memoryview, sent: int = 0, source: Source | None = None) -> None:
         """Append a frame, of which the kernel took `sent` bytes already; only the first one can have begun."""
+        if source is not None:
+            self._latest[source] = self._sent + len(self._data)
         self._data.append(memoryview(data)[sent:] if sent else data)
+        self._sources.append(source)
         self.bytes += len(data) - sent
 
     def send(self, sock: _socket.socket, now: float) -> None:
@@ -35,6 +50,8 @@ class Outbox:
             self.bytes -= sent
             while sent and sent >= len(self._data[0]):
                 sent -= len(self._data.popleft())
+                self._sources.popleft()
+                self._sent += 1
             if sent:
                 self._data[0] = memoryview(self._data[0])[sent:]
 
@@ -43,6 +60,48 @@ class Outbox:
 
         Whether some has gone is not known of TLS: OpenSSL may have begun a record of which it says that nothing went.
         """
-        kept = list(islice(self._data, 1))
-        self._data = deque(kept)
-        self.bytes = sum(map(len, kept))
+        self._set([*zip(self._data, self._sources, strict=True)][:1])
+
+    def replace(self, data: bytes, source: Source) -> bool:
+        """Put a frame into the place of the latest one of the same source; False if none waits.
+
+        The first frame stays, as in `drop()`.
+        """
+        index = self._latest.get(source, 0) - self._sent
+        if index <= 0:
+            return False
+        self.bytes += len(data) - len(self._data[index])
+        self._data[index] = data
+        return True
+
+    def drop_oldest(self, bytes_left: int, notice: Callable[[Source, int], bytes]) -> int:
+        """Leave out the oldest frames that may be missed, until no more than so many bytes are left.
+
+        notice: makes a frame that says how many of a source are left out; it stands where the first of them stood.
+
+        Returns how many frames are left out.
+        """
+        kept: list[tuple[bytes | memoryview, Source | None]] = []
+        places: dict[Source, int] = {}
+        missed: Counter[Source] = Counter()
+        for index, (data, source) in enumerate(zip(self._data, self._sources, strict=True)):
+            if index == 0 or source is None or source.slow != "drop" or self.bytes <= bytes_left:
+                kept.append((data, source))
+                continue
+            if source not in missed:
+                places[source] = len(kept)
+                kept.append((b"", None))
+            missed[source] += 1
+            self.bytes -= len(data)
+        for source, place in places.items():
+            kept[place] = (notice(source, missed[source]), None)
+        self._set([(data, source) for data, source in kept if data])
+        return missed.total()
+
+    def _set(self, frames: Iterable[tuple[bytes | memoryview, Source | None]]) -> None:
+        self._data.clear()
+        self._sources.clear()
+        self._latest.clear()
+        self._sent = self.bytes = 0
+        for data, source in frames:
+            self.add(data, source=source)

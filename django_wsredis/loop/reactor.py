@@ -17,6 +17,7 @@ class Reactor:
     def __init__(self, hub: Any, settings: Settings) -> None:
         self._loop = hub.loop
         self.settings = settings
+        self.dropped = 0  # messages that slow sockets missed, as WSREDIS["SLOW"] allows
 
     def now(self) -> float:
         """Return the time in seconds, of a monotonic clock."""

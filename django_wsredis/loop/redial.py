@@ -1,4 +1,4 @@
-"""The life of the link to Redis: connect, see that it answers, and connect again, ever more slowly, when it is lost.
+"""The life of a link to Redis: connect, see that it answers, and connect again, ever more slowly, when it is lost.
 
 Knows no topics and no messages.
 """
@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from .. import redis
 from ..exceptions import BrokerUnavailable
 from .link import Link
 from .reactor import Reactor
@@ -23,31 +22,47 @@ LONGEST_DELAY_SECONDS = 5.0
 logger = logging.getLogger("django_wsredis.redis")
 
 
+def next_delay(attempts: int, first: float, longest: float) -> float:
+    """Return for how long to wait after so many vain attempts: exponential backoff with full jitter."""
+    return random.uniform(first / 2, min(longest, first * 2 ** min(attempts, 16)))
+
+
 class Redial:
     """Keeps one link alive; `link` is None while there is none.
 
-    on_message, on_read: of each link; see `Link`.
-    on_connected(link): there is a new one. `succeeded()` is to be called when all that was asked of it is answered.
-    on_lost(): it is over, and another one is on its way.
+    place: where it leads, for the log.
+    connect: opens a connection, which may block, or raises BrokerUnavailable.
+    on_message, on_read, on_unsubscribed: of each link; see `Link`.
+    on_connected(): there is a new one. `succeeded()` is to be called when all that was asked of it is answered.
+    on_failed(): a try was in vain, or the link is over; another one is on its way.
     """
 
     def __init__(
         self,
         reactor: Reactor,
         *,
+        place: str,
+        connect: Callable[[], Any],
         on_message: Callable[[bytes, bytes], None],
         on_read: Callable[[], None],
-        on_connected: Callable[[Link], None],
-        on_lost: Callable[[], None],
+        on_unsubscribed: Callable[[bytes], None],
+        on_connected: Callable[[], None],
+        on_failed: Callable[[], None],
+        longest_delay: float = LONGEST_DELAY_SECONDS,
     ) -> None:
         self._reactor = reactor
+        self._place = place
+        self._open = connect
         self._on_message = on_message
         self._on_read = on_read
+        self._on_unsubscribed = on_unsubscribed
         self._tell_connected = on_connected
-        self._tell_lost = on_lost
+        self._tell_failed = on_failed
+        self._longest_delay = longest_delay
         self.link: Link | None = None
         self.has_tried = threading.Event()  # once, with or without success
         self._attempts = 0
+        self._drops = 0  # since a link last lived for a while
         self._is_stopped = self._has_succeeded = False
         self._ping_timer = reactor.timer(reactor.settings.ping_interval / 2, reactor.settings.ping_interval / 2)
         self._ping_timer.start(self._check)
@@ -61,6 +76,7 @@ class Redial:
         """Disconnect for good."""
         self._is_stopped = True
         self._ping_timer.stop()
+        self._ping_timer.close()
         if self.link is not None:
             self.link.close()
             self.link = None
@@ -68,15 +84,23 @@ class Redial:
     def succeeded(self) -> None:
         """Take the link for a good one: after it is lost, the next try comes soon."""
         level = logging.WARNING if self._attempts else logging.INFO  # good news for who saw the bad
-        logger.log(level, "Redis is connected (%s).", redis.shown_url(self._reactor.settings.url))
+        if not self._has_succeeded or self._attempts:
+            logger.log(level, "Redis is connected (%s).", self._place)
         self._has_succeeded = True
         self._attempts = 0
         self.has_tried.set()
 
+    def drop(self, reason: str) -> None:
+        """End a link that is of no use, and connect again: ever later, if the next ones are of none either."""
+        if self.link is not None:
+            self.link.close()
+            self._attempts = max(self._attempts, self._drops)
+            self._drops += 1
+            self._on_lost(reason)
+
     def _connect(self) -> None:
-        settings = self._reactor.settings
         try:
-            connection = redis.connect_link(settings.url, client_name="django_wsredis")
+            connection = self._open()
         except BrokerUnavailable as error:
             self._reactor.run(self._retry, str(error))
         except Exception as error:  # whatever it is, the loop must try again
@@ -90,26 +114,33 @@ class Redial:
             connection.disconnect()
             return
         self.link = Link(
-            self._reactor, connection, on_message=self._on_message, on_read=self._on_read, on_lost=self._on_lost
+            self._reactor,
+            connection,
+            on_message=self._on_message,
+            on_read=self._on_read,
+            on_lost=self._on_lost,
+            on_unsubscribed=self._on_unsubscribed,
         )
-        self._tell_connected(self.link)
+        self._tell_connected()
 
     def _on_lost(self, reason: str) -> None:
         self.link = None
-        self._tell_lost()
         self._retry(reason)
 
     def _retry(self, reason: str) -> None:
-        """Connect again later: exponential backoff with full jitter."""
         self.has_tried.set()
         if self._is_stopped:
             return
-        longest = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2**self._attempts)
-        self._attempts = min(self._attempts + 1, 16)
-        delay = random.uniform(FIRST_DELAY_SECONDS / 2, longest)
+        delay = next_delay(self._attempts, FIRST_DELAY_SECONDS, self._longest_delay)
+        self._attempts += 1
         state = "Redis is away; sockets stay open." if self._has_succeeded else "There is no Redis yet."
         logger.warning("%s Next try in %.1f s. %s", state, delay, reason)
-        self._reactor.call_later(delay, self.start)
+        self._reactor.call_later(delay, self._start_again)
+        self._tell_failed()
+
+    def _start_again(self) -> None:
+        if not self._is_stopped:
+            self.start()
 
     def _check(self) -> None:
         """Find a link that is half open: a PING goes out, and nothing at all was heard until the next."""
@@ -119,6 +150,7 @@ class Redial:
             self.link.close()
             self._on_lost("Redis does not answer.")
             return
+        self._drops = 0
         self.link.has_heard = False
         self.link.call("PING", on_reply=_ignore)
 

@@ -3,179 +3,276 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from hiredis import ReplyError
 
-from .. import redis
+from .. import commands, redis
 from ..channels import everywhere_name
+from ..commands import Stored
 from ..exceptions import Unavailable
 from ..messages import Message, decode
 from .connection import Connection
-from .hub import Hub, Join, Topic
+from .hub import Arrival, Hub, Join, Topic
 from .link import Link
+from .links import Links, make_links
+from .outgoing import Outgoing
 from .reactor import Reactor
-from .redial import Redial
-
-# What browsers published while Redis was away waits for it, up to this.
-MAX_UNSENT_BYTES = 8 * 1024 * 1024
 
 logger = logging.getLogger("django_wsredis.redis")
 
 
 class Subscriber:
-    """Keeps the hub's topics subscribed, and publishes what browsers send on the same connection."""
+    """Keeps the hub's topics subscribed, each on the link that serves it, and publishes what browsers send."""
 
     def __init__(self, reactor: Reactor, hub: Hub) -> None:
-        self._reactor = reactor
         self._hub = hub
         self._joining: set[Join] = set()
-        self._unsent: deque[tuple[Sequence[bytes], Message]] = deque()
-        self._unsent_bytes = 0
-        self._redial = Redial(
+        self._catching_up: set[Topic] = set()
+        self._everywhere = everywhere_name(reactor.settings.prefix)
+        self._everywhere_link: Link | None = None
+        self.links: Links = make_links(
             reactor,
             on_message=self._on_message,
             on_read=hub.flush,
-            on_connected=self._on_connected,
-            on_lost=self._on_lost,
+            on_changed=self._on_changed,
+            on_unsubscribed=self._on_unsubscribed,
         )
-        self.has_tried = self._redial.has_tried  # to connect to Redis, once, with or without success
-        self.is_ready = False  # connected, subscribed, and caught up
+        self._subscribe_word = "SSUBSCRIBE" if self.links.is_sharded else "SUBSCRIBE"
+        self._unsubscribe_word = "SUNSUBSCRIBE" if self.links.is_sharded else "UNSUBSCRIBE"
+        self.outgoing = Outgoing(self.links)
+        self.has_tried = self.links.has_tried  # to connect to Redis, once, with or without success
 
     def start(self) -> None:
         """Connect."""
-        self._redial.start()
+        self.links.start()
 
     def stop(self) -> None:
         """Disconnect for good."""
-        self._redial.stop()
-        self._fail_joins("the server stops")
+        self.links.stop()
+        for join in list(self._joining):
+            self._fail(join, "the server stops")
 
     @property
-    def _link(self) -> Link | None:
-        return self._redial.link
+    def is_ready(self) -> bool:
+        """Whether Redis is connected, and all topics are subscribed and caught up."""
+        return self.links.all_up and not self._catching_up
 
     # Joining
 
-    def join(self, join: Join) -> None:
+    def join(self, join: Join, arrivals: Sequence[Arrival]) -> None:
         """Subscribe a connection to its channels and fetch what is stored there; `join.done` tells when that is done.
 
         It fails with Unavailable if Redis is away.
         """
-        if self._link is None or not self.is_ready:
+        for arrival in arrivals:
+            topic = arrival.topic
+            if self.links.link(topic.name) is None or topic.held is not None:
+                join.done.set_exception(Unavailable("Redis is away"))
+                return
+        if not arrivals and not self.links.all_up:  # it will only publish
             join.done.set_exception(Unavailable("Redis is away"))
             return
         self._joining.add(join)
-        names = sorted(join.missing)
-        for topic in self._hub.begin(join, names):
-            self._subscribe(topic)
-        for name in names:
-            self._link.call(*redis.stored_command(name), on_reply=partial(self._on_stored, join, name))
-        if not names:
-            self._complete(join)
+        join.arrivals = list(arrivals)
+        join.unconfirmed, join.under_way = set(arrivals), set(arrivals)
+        for arrival in arrivals:
+            is_new = arrival.topic.name not in self._hub.topics
+            self._hub.begin(arrival)
+            if is_new:
+                arrival.topic.link = self.links.link(arrival.topic.name)
+                self._subscribe(arrival.topic)
+            self._read(arrival)
+        if not arrivals:
+            self._arrived(join)
 
     def leave(self, connection: Connection) -> None:
         """Forget a connection, and unsubscribe from what nobody listens to any more."""
         for join in [join for join in self._joining if join.connection is connection]:
-            self._joining.discard(join)
-            if not join.done.done():
-                join.done.set_exception(Unavailable("the socket was closed before it was subscribed"))
-        for topic in self._hub.remove(connection):
-            if self._link is not None:
-                self._link.call("UNSUBSCRIBE", topic.name, on_reply=_ignore)
+            self._end_join(join, "the socket was closed before it was subscribed")
+        self._unsubscribe(self._hub.forget(connection))
+
+    def leave_channels(self, connection: Connection, names: Sequence[bytes]) -> None:
+        """Let a connection listen no more to some of its channels."""
+        self._unsubscribe(self._hub.remove(connection, names))
+        for join in [join for join in self._joining if join.connection is connection]:
+            join.under_way = {arrival for arrival in join.under_way if not arrival.is_over}
+            if not join.under_way:
+                self._joining.discard(join)
+
+    def _unsubscribe(self, idle: Sequence[Topic]) -> None:
+        for topic in idle:
+            self._catching_up.discard(topic)
+            if topic.link is not None:
+                topic.link.call(self._unsubscribe_word, topic.name, on_reply=_ignore)
 
     def _subscribe(self, topic: Topic) -> None:
-        assert self._link is not None
-        self._link.call("SUBSCRIBE", topic.name, on_reply=partial(self._on_subscribed, topic))
+        topic.link.call(self._subscribe_word, topic.name, on_reply=partial(self._on_subscribed, topic, topic.link))
 
-    def _on_subscribed(self, topic: Topic, reply: Any) -> None:
-        if isinstance(reply, ReplyError):
-            logger.error("Redis refuses SUBSCRIBE %s: %s. Does its ACL user have &%s?", topic.name, reply, topic.name)
-            for join in list(topic.joins):
-                self._fail(join, "Redis refuses to subscribe")
-        else:
+    def _on_subscribed(self, topic: Topic, link: Link, reply: Any) -> None:
+        if topic.link is not link:
+            return
+        if not isinstance(reply, ReplyError):
             topic.is_subscribed = True
+        elif redis.is_elsewhere(reply):
+            self._lose(topic)
+        else:
+            logger.error("Redis refuses SUBSCRIBE %s: %s. Does its ACL user have &%s?", topic.name, reply, topic.name)
+            self._fail_arrivals(topic, "Redis refuses to subscribe")
 
-    def _on_stored(self, join: Join, name: bytes, reply: Any) -> None:
-        if join not in self._joining:
+    def _read(self, arrival: Arrival) -> None:
+        """Read a page for an arrival, or take part in the same read that is under way for others.
+
+        That is sound: what they heard before this one came is older than the read, so it is in its reply.
+        """
+        topic, key = arrival.topic, (arrival.since, arrival.count)
+        if key in topic.reads:
+            topic.reads[key].append(arrival)
             return
+        topic.reads[key] = [arrival]
+        command = commands.read_command(topic.name, topic.history, since=arrival.since, count=arrival.count)
+        topic.link.call(*command, on_reply=partial(self._on_stored, topic, topic.link, key))
+
+    def _on_stored(self, topic: Topic, link: Link, key: Any, reply: Any) -> None:
+        if topic.link is not link:
+            return
+        arrivals = [arrival for arrival in topic.reads.pop(key) if not arrival.is_over]
         if isinstance(reply, ReplyError):
-            logger.error("Redis refuses to read %s: %s. May its ACL user XREVRANGE it?", name, reply)
-            self._fail(join, "Redis refuses to read what is stored")
+            if redis.is_elsewhere(reply):
+                self._lose(topic)
+                return
+            logger.error("Redis refuses to read %s: %s. docs/protocol.rst lists the rights.", topic.name, reply)
+            for arrival in arrivals:
+                self._fail(arrival.join, "Redis refuses to read what is stored")
             return
-        join.stored[name] = _read_entries(name, reply)
-        for message in join.stored[name]:
-            self._hub.topics[name].saw(message)
-        join.missing.discard(name)
-        if not join.missing:
-            self._complete(join)
+        stored = commands.stored(topic.name, reply)
+        for arrival in arrivals:
+            if stored.has_more:
+                self._hub.send_stored(arrival, stored)
+                arrival.since, arrival.count = stored.messages[-1].id, commands.PAGE_MESSAGES
+                self._read_when_flushed(arrival)
+            else:
+                self._hub.complete(arrival, stored)
+                arrival.join.under_way.discard(arrival)
+            arrival.join.unconfirmed.discard(arrival)
+            if not arrival.join.unconfirmed:
+                self._arrived(arrival.join)
 
-    def _complete(self, join: Join) -> None:
-        self._joining.discard(join)
-        self._hub.complete(join)
-        join.done.set_result(None)
+    def _read_when_flushed(self, arrival: Arrival) -> None:
+        """Read the next page as soon as the peer has taken this one."""
+        connection = arrival.join.connection
+        flushed = connection.when_flushed
+
+        def go_on() -> None:
+            connection.when_flushed = flushed
+            if flushed is not None:
+                flushed()
+            if not arrival.is_over:
+                self._read(arrival)
+
+        if connection.outbox is None:
+            go_on()
+        else:
+            connection.when_flushed = go_on
+
+    def _arrived(self, join: Join) -> None:
+        if not join.done.done():
+            join.done.set_result(None)
+        if not join.under_way:
+            self._joining.discard(join)
+            if join.connection.dialogue is not None:
+                join.connection.dialogue.tell_joined(join)
+
+    def _fail_arrivals(self, topic: Topic, reason: str) -> None:
+        for arrival in list(topic.joins):
+            self._fail(arrival.join, reason)
 
     def _fail(self, join: Join, reason: str) -> None:
+        """End a join. A socket that is in use already is closed: it comes back, and says where it stood."""
+        self._end_join(join, reason)
+        if join.connection.sock is not None:
+            join.connection.close(1013, reason)
+        self.leave(join.connection)
+
+    def _end_join(self, join: Join, reason: str) -> None:
         self._joining.discard(join)
         if not join.done.done():
             join.done.set_exception(Unavailable(reason))
-        self.leave(join.connection)
 
-    def _fail_joins(self, reason: str) -> None:
-        for join in list(self._joining):
-            self._fail(join, reason)
+    # When a link comes and goes, or a slot moves
 
-    # Publishing what browsers send
+    def _on_changed(self) -> None:
+        """Compare where each topic is subscribed with where it belongs."""
+        link = self.links.link(self._everywhere)
+        if link is not self._everywhere_link:
+            self._everywhere_link = link
+            if link is not None:
+                link.call(self._subscribe_word, self._everywhere, on_reply=partial(self._on_everywhere, link))
+        for topic in list(self._hub.topics.values()):
+            link = self.links.link(topic.name)
+            if topic.link is not link:
+                self._recover(topic, link)
+        self.outgoing.on_changed()
 
-    def publish(self, names: Sequence[bytes], message: Message) -> bool:
-        """Publish a browser's message. While Redis is away it waits, and False says that there is no more room."""
-        if self._link is not None and self.is_ready:
-            self._send(self._link, names, message)
-            return True
-        size = len(message.payload)
-        if self._unsent_bytes + size > MAX_UNSENT_BYTES:
-            return False
-        self._unsent.append((names, message))
-        self._unsent_bytes += size
-        return True
-
-    def _send(self, link: Link, names: Sequence[bytes], message: Message) -> None:
-        for name in names:
-            command = redis.publish_command(name, message, self._reactor.settings.expire)
-            link.call(*command, on_reply=_log_refusal)
-
-    # When the link comes and goes
-
-    def _on_connected(self, link: Link) -> None:
-        self._hub.hold()
-        link.call("SUBSCRIBE", everywhere_name(self._reactor.settings.prefix), on_reply=_log_refusal)
-        topics = list(self._hub.topics.values())
-        for topic in topics:
+    def _recover(self, topic: Topic, link: Link | None) -> None:
+        """Subscribe a topic anew, and read what was missed."""
+        topic.link = link
+        topic.is_subscribed = False
+        topic.reads.clear()
+        self._fail_arrivals(topic, "Redis went away")
+        if topic.is_idle:
+            return
+        self._hub.hold(topic)
+        self._catching_up.add(topic)
+        if link is not None:
             self._subscribe(topic)
-        for topic in topics:
-            link.call(*redis.stored_command(topic.name), on_reply=partial(self._on_caught_up, topic))
-        link.call("PING", on_reply=lambda reply: self._on_ready())
+            self._read_missed(topic, link)
 
-    def _on_caught_up(self, topic: Topic, reply: Any) -> None:
-        self._hub.release(topic, _read_entries(topic.name, reply))
+    def _read_missed(self, topic: Topic, link: Link) -> None:
+        since = topic.position if topic.history else None
+        command = commands.read_command(topic.name, topic.history, since=since)
+        link.call(*command, on_reply=partial(self._on_missed, topic, link))
 
-    def _on_ready(self) -> None:
-        """Everything that was asked for on connecting is answered."""
-        assert self._link is not None
-        self.is_ready = True
-        while self._unsent:
-            self._send(self._link, *self._unsent.popleft())
-        self._unsent_bytes = 0
-        self._redial.succeeded()
+    def _on_missed(self, topic: Topic, link: Link, reply: Any) -> None:
+        if topic.link is not link or topic.is_idle:
+            return
+        if isinstance(reply, ReplyError) and redis.is_elsewhere(reply):
+            self._lose(topic)
+            return
+        if isinstance(reply, ReplyError):
+            logger.error("Redis refuses to read %s: %s. docs/protocol.rst lists the rights.", topic.name, reply)
+            stored = Stored([], topic.position, is_whole=False)
+        else:
+            stored = commands.stored(topic.name, reply)
+        if stored.has_more:
+            self._hub.catch_up(topic, stored)
+            self._read_missed(topic, link)
+        else:
+            self._hub.release(topic, stored)
+            self._catching_up.discard(topic)
 
-    def _on_lost(self) -> None:
-        self.is_ready = False
-        self._fail_joins("Redis went away")
-        for topic in self._hub.topics.values():
-            topic.is_subscribed = False
+    def _lose(self, topic: Topic) -> None:
+        """Redis says that a topic is not, or not now, where we think: look for it."""
+        link, topic.link = topic.link, None
+        self._recover(topic, None)
+        self.links.moved(link)
+
+    def _on_unsubscribed(self, name: bytes) -> None:
+        """The slot of a channel has left the shard on which we were subscribed."""
+        if name == self._everywhere:
+            link, self._everywhere_link = self._everywhere_link, None
+            self.links.moved(link)
+        elif topic := self._hub.topics.get(name):
+            self._lose(topic)
+
+    def _on_everywhere(self, link: Link, reply: Any) -> None:
+        if isinstance(reply, ReplyError):
+            if redis.is_elsewhere(reply) and self._everywhere_link is link:
+                self._on_unsubscribed(self._everywhere)
+            else:
+                logger.error("Redis refused a command: %s", reply)
 
     def _on_message(self, name: bytes, data: bytes) -> None:
         try:
@@ -189,24 +286,5 @@ class Subscriber:
             self._hub.publish(name, message)
 
 
-def _read_entries(name: bytes, reply: Any) -> list[Message]:
-    """Return the messages of an XREVRANGE's reply, oldest first."""
-    if isinstance(reply, ReplyError):
-        logger.error("Redis refuses to read %s: %s", name, reply)
-        return []
-    messages = []
-    for id, fields in reversed(reply):
-        try:
-            messages.append(decode(fields[1], id))
-        except ValueError as error:
-            logger.error("What is stored on %s cannot be read and is left out: %s", name, error)
-    return messages
-
-
 def _ignore(reply: Any) -> None:
     pass
-
-
-def _log_refusal(reply: Any) -> None:
-    if isinstance(reply, ReplyError):
-        logger.error("Redis refused a command: %s", reply)

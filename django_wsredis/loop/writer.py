@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..messages import Message
-from .outbox import Outbox
+from .outbox import Outbox, Source
 from .reactor import WRITE, Reactor
 
 
@@ -19,16 +19,16 @@ class Writer(ABC):
 
     It begins without its socket: what is written until `sock` is set and `flush()` called waits in the outbox.
 
-    window_bits: of the frames that this socket gets; see `Frames`.
+    framing: of the frames that this socket gets; see `Frames`.
     """
 
     # A class of its own has these at the beginning of each object, in one line of the processor's cache. For fan-out
     # to a thousand sockets that matters: everything of a socket has left the cache when its turn comes again.
-    __slots__ = ("_watcher", "outbox", "reactor", "sock", "window_bits")
+    __slots__ = ("_watcher", "framing", "outbox", "reactor", "sock")
 
-    def __init__(self, reactor: Reactor, window_bits: int) -> None:
+    def __init__(self, reactor: Reactor, framing: int) -> None:
         self.reactor = reactor
-        self.window_bits = window_bits
+        self.framing = framing
         self.sock: Any = None  # a _socket.socket while there is one
         self.outbox: Outbox | None = Outbox(reactor.now())  # None: the kernel took all there was
         self._watcher: Any = None
@@ -56,6 +56,10 @@ class Writer(ABC):
     def on_flushed(self) -> None:
         """Nothing waits any more."""
 
+    @abstractmethod
+    def missed(self, source: Source, count: int) -> bytes:
+        """Return the frame that says how many messages were left out, b"" where the peer cannot be told."""
+
     # Writing
 
     def send(self, message: Message) -> None:
@@ -64,18 +68,29 @@ class Writer(ABC):
 
     def write(self, data: bytes) -> None:
         """Write a frame."""
-        write_all((self,), {self.window_bits: data})
+        write_all((self,), {self.framing: data})
 
-    def keep(self, data: bytes, sent: int) -> None:
+    def keep(self, data: bytes, sent: int, source: Source | None) -> None:
         """Keep what the kernel did not take of a frame, up to MAX_OUTBOX_BYTES."""
-        settings = self.reactor.settings
         if self.outbox is None:
             self.outbox = Outbox(self.reactor.now())
             self._wait_until_writable()
-        elif self.is_open and self.outbox.bytes and self.outbox.bytes + len(data) > settings.max_outbox_bytes:
+        elif source is not None and source.slow == "latest" and self.outbox.replace(data, source):
+            self.reactor.dropped += 1
+            return
+        elif self.is_open and not self._has_room(len(data), source):
             self.reactor.call_soon(self.close_slow)
             return
-        self.outbox.add(data, sent)
+        self.outbox.add(data, sent, source)
+
+    def _has_room(self, size: int, source: Source | None) -> bool:
+        """Tell whether a frame may wait, too; for one of a source that is dropped, make room by its like."""
+        assert self.outbox is not None
+        limit = self.reactor.settings.max_outbox_bytes
+        if source is not None and source.slow == "drop" and self.outbox.bytes + size > limit:
+            # down to the half, so that not every frame needs a walk over all of them
+            self.reactor.dropped += self.outbox.drop_oldest(limit // 2, self.missed)
+        return not self.outbox.bytes or self.outbox.bytes + size <= limit
 
     def flush(self) -> None:
         """Send what the outbox holds, as much as the kernel takes."""
@@ -107,15 +122,23 @@ class Writer(ABC):
             self._watcher = None
 
 
-def write_all(writers: Iterable[Writer], frames: Mapping[int, bytes], *, but: Writer | None = None) -> None:
-    """Write to each its frame by window size: the hot path, with no call but the kernel's.
+def write_all(
+    writers: Iterable[Writer],
+    frames: Mapping[int, bytes],
+    *,
+    but: Writer | None = None,
+    source: Source | None = None,
+) -> None:
+    """Write to each its frame by its framing: the hot path, with no call but the kernel's.
+
+    source: of frames that a slow socket may miss.
 
     Closes nothing at once, as the caller may be iterating over its sockets: that happens soon after.
     """
     for writer in writers:
         if writer is but:
             continue
-        data = frames[writer.window_bits]
+        data = frames[writer.framing]
         sent = 0
         if writer.outbox is None:
             try:
@@ -127,4 +150,4 @@ def write_all(writers: Iterable[Writer], frames: Mapping[int, bytes], *, but: Wr
                 continue
             if sent == len(data):
                 continue
-        writer.keep(data, sent)
+        writer.keep(data, sent, source)

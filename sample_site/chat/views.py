@@ -2,10 +2,11 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
 from django.shortcuts import render
 
-from django_wsredis import publish
-from django_wsredis.exceptions import BrokerUnavailable
+from django_wsredis import BrokerUnavailable, cursor, history, publish
 
 from .forms import DirectForm
+
+SHOWN_MESSAGES = 50
 
 
 def index(request):
@@ -13,7 +14,15 @@ def index(request):
 
 
 def chat(request):
-    return render(request, "chat/chat.html")
+    """Show the last messages; the socket goes on exactly where they end."""
+    messages, since = [], ""
+    try:
+        since = cursor(request, "chat")  # first: what is published between the two is in the page, or comes live
+        page = history(facility="chat", broadcast=True, limit=SHOWN_MESSAGES)
+        messages, since = page.messages, page.cursor or since
+    except BrokerUnavailable:
+        pass  # the page works all the same, and its socket connects when Redis is back
+    return render(request, "chat/chat.html", {"messages": messages, "since": since})
 
 
 @login_required

@@ -9,11 +9,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from django_wsredis.channels import audience_text, is_facility
-from django_wsredis.conf import EXPIRE_TEXT, is_expire
+from django_wsredis.conf import EXPIRE_TEXT, get_settings, is_expire
 from django_wsredis.exceptions import BrokerUnavailable
 from django_wsredis.management.help import HelpFormatter
 from django_wsredis.management.known import require_known
-from django_wsredis.publisher import Publisher
+from django_wsredis.publisher import KEY_TEXT, RETRY_TEXT, Publisher, is_key, is_retry
 from django_wsredis.recipients import EVERYWHERE
 
 EXAMPLES = """examples:
@@ -21,6 +21,7 @@ EXAMPLES = """examples:
   ./manage.py wsbroadcast --group staff "the site sleeps at 5"
   ./manage.py wsbroadcast --user alice --user bob --facility inbox '{"unread": 3}' --json
   date | ./manage.py wsbroadcast --facility clock --expire 60 -
+  ./manage.py wsbroadcast --facility news --key release-2.1 --retry 30 "2.1 is out"   once, however often it is run
 """
 
 
@@ -39,6 +40,8 @@ class Command(BaseCommand):
                 help=f"a {audience} that gets it; may be repeated",
             )  # fmt: skip
         parser.add_argument("--expire", type=int, metavar="S", help="keep it for S seconds, for those who join later")
+        parser.add_argument("--key", help="send it once only: not again with the same key, for some minutes at least")
+        parser.add_argument("--retry", type=float, metavar="S", help="while Redis is away, try again for S seconds")
         parser.add_argument("--json", action="store_true", help="refuse a message that is not JSON")
         parser.add_argument("--force", action="store_true", help="send even to groups and users that do not exist")
         parser.add_argument("--dry-run", action="store_true", help="say who would be addressed, and send nothing")
@@ -51,6 +54,12 @@ class Command(BaseCommand):
         require_names(options["groups"] + options["users"] + options["sessions"])
         if options["expire"] is not None and (facility is None or not is_expire(options["expire"])):
             raise CommandError(f"--expire needs --facility: only there is a message kept; it is {EXPIRE_TEXT}.")
+        if options["expire"] and get_settings().history_of(facility):
+            raise CommandError(f"--expire is not for {facility!r}: WSREDIS['HISTORY'] says what is kept there.")
+        if options["key"] is not None and not is_key(options["key"]):
+            raise CommandError(f"--key is {options['key']!r}; it is {KEY_TEXT}.")
+        if options["retry"] is not None and not is_retry(options["retry"]):
+            raise CommandError(f"--retry is {options['retry']:g}; it is {RETRY_TEXT}.")
         if not options["force"]:
             require_known(options["groups"], options["users"])
         try:
@@ -71,12 +80,16 @@ class Command(BaseCommand):
         if options["dry_run"]:
             self.stdout.write(f"Would send {len(message.encode())} bytes to {who} on {where}.")
             return
-        count = publisher.publish_message(message, expire=options["expire"], on_commit=False) or 0
-        self.stdout.write(f"Sent to {who} on {where}: {received(count, len(publisher.audiences), facility)}")
+        given = {name: options[name] for name in ("expire", "key", "retry")}
+        count = publisher.publish_message(message, on_commit=False, **given) or 0
+        result = received(count, len(publisher.audiences), facility, has_key=options["key"] is not None)
+        self.stdout.write(f"Sent to {who} on {where}: {result}")
 
 
-def received(count: int, audiences: int, facility: str | None) -> str:
+def received(count: int, audiences: int, facility: str | None, *, has_key: bool) -> str:
     """Say how many workers received a message."""
+    if not count and has_key:
+        return "no worker received it; nobody is listening there now, or it was sent with this key before."
     if not count:
         return "no worker received it; nobody is listening there now."
     times = f"{count} worker{'' if count == 1 else 's'} received it"

@@ -1,4 +1,4 @@
-/** A websocket to django_wsredis that reconnects and notices a dead network. */
+/** A websocket to django_wsredis that reconnects, gets what it missed, and notices a dead network. */
 export class WSRedis extends EventTarget {
   /** @param url relative to the page, or http(s)://, or ws(s):// */
   constructor(url: string | URL, options?: WSRedisOptions);
@@ -7,8 +7,18 @@ export class WSRedis extends EventTarget {
   readonly url: string;
   readonly state: WSRedisState;
 
-  /** Send text and binary data as they are, anything else as JSON. Nothing is queued: throws unless open. */
-  send(data: unknown): void;
+  /** Where the URL's channels stand, as text for `&since=${encodeURIComponent(socket.cursor)}`; "" if nowhere. */
+  readonly cursor: string;
+
+  /**
+   * Send text and binary data as they are, anything else as JSON. Nothing is queued: throws unless open.
+   * @param options facility: one of subscribe(), that has been acknowledged; by default the URL's
+   */
+  send(data: unknown, options?: { facility?: string }): void;
+  /** Ask for a further facility on the same socket, now and after each reconnect, with the query of a URL. */
+  subscribe(facility: string, query: string): void;
+  /** Leave a facility that was subscribed with subscribe(). */
+  unsubscribe(facility: string): void;
   /** Close for good. */
   close(code?: number, reason?: string): void;
 
@@ -40,8 +50,9 @@ export type WSRedisState = "connecting" | "open" | "waiting" | "closed";
 
 /** Durations are in milliseconds. */
 export interface WSRedisOptions {
+  /** ["wsredis.v1"]; without it: plain messages, and nothing of what was missed. */
   protocols?: string | string[];
-  /** The server's heartbeat text; null (the default): a dead network is not looked for. */
+  /** Only without wsredis.v1: the server's heartbeat text; null (the default): a dead network is not looked for. */
   heartbeat?: string | null;
   /** Silence after which the heartbeat is sent; 25000. */
   heartbeatInterval?: number;
@@ -61,6 +72,9 @@ export interface WSRedisOptions {
   onmessage?: (this: WSRedis, event: WSRedisMessageEvent) => void;
   onclose?: (this: WSRedis, event: WSRedisCloseEvent) => void;
   onreconnecting?: (this: WSRedis, event: WSRedisReconnectingEvent) => void;
+  onsubscribed?: (this: WSRedis, event: WSRedisSubscribedEvent) => void;
+  ongap?: (this: WSRedis, event: WSRedisGapEvent) => void;
+  onrefused?: (this: WSRedis, event: WSRedisRefusedEvent) => void;
 }
 
 export interface WSRedisOpenEvent extends Event {
@@ -69,6 +83,12 @@ export interface WSRedisOpenEvent extends Event {
 
 export interface WSRedisMessageEvent extends Event {
   readonly data: string | ArrayBuffer;
+  /** Such as "group:staff:chat", or "everywhere"; null without wsredis.v1. */
+  readonly channel: string | null;
+  /** null without wsredis.v1, and of messages for every facility. */
+  readonly facility: string | null;
+  /** Its place in the channel's history, such as "1700000000000-0"; null if it is not kept. */
+  readonly id: string | null;
   /** The data, parsed as JSON; throws a SyntaxError if it is not JSON. */
   json(): any;
 }
@@ -86,11 +106,40 @@ export interface WSRedisReconnectingEvent extends Event {
   readonly detail: { readonly attempt: number };
 }
 
+/** All that was missed has come, what follows is live. */
+export interface WSRedisSubscribedEvent extends Event {
+  readonly facility: string;
+  /** The position in each channel; null where nothing is kept. */
+  readonly channels: { readonly [channel: string]: string | null };
+}
+
+/** Messages may be missing here. */
+export interface WSRedisGapEvent extends Event {
+  readonly channel: string;
+  readonly facility: string | null;
+  /** The position after which they are missing. */
+  readonly since: string | null;
+  /** How many; null if that is not known. */
+  readonly missed: number | null;
+}
+
+/** The server refused a subscribe(). */
+export interface WSRedisRefusedEvent extends Event {
+  readonly facility: string;
+  /** As of a handshake: 403, 404, 503 … */
+  readonly status: number;
+  /** false of 503, which is tried again. */
+  readonly final: boolean;
+}
+
 export interface WSRedisEventMap {
   open: WSRedisOpenEvent;
   message: WSRedisMessageEvent;
   close: WSRedisCloseEvent;
   reconnecting: WSRedisReconnectingEvent;
+  subscribed: WSRedisSubscribedEvent;
+  gap: WSRedisGapEvent;
+  refused: WSRedisRefusedEvent;
 }
 
 type WSRedisClass = typeof WSRedis;

@@ -1,24 +1,34 @@
-/* WSRedis: a websocket that comes back. No dependencies.
+/* WSRedis: a websocket that comes back, and gets what it missed. No dependencies.
  *
- *   const socket = new WSRedis("/ws/chat?subscribe-broadcast&publish-broadcast&echo", {
- *     heartbeat: "--heartbeat--",
- *     onmessage(event) { console.log(event.data, event.json()); },
+ *   const socket = new WSRedis("/ws/chat?subscribe-broadcast&publish-broadcast&echo&history=50", {
+ *     onmessage(event) { console.log(event.channel, event.data, event.json()); },
+ *     ongap(event) { console.log("messages may be missing here", event.channel); },
  *   });
  *   socket.send({ hello: "world" });
  *
  * Events, each also an option with "on" in front of its name:
  *   open          event.detail.reconnect: false the first time, true afterwards
- *   message       event.data: string or ArrayBuffer; event.json(): the same, parsed
+ *   message       event.data: string or ArrayBuffer; event.json(): the same, parsed;
+ *                 event.channel, event.facility, event.id: null where the server did not say
  *   close         event.code, event.reason, event.final, event.retryIn (milliseconds or null)
  *   reconnecting  event.detail.attempt: failures since the last stable connection
+ * and from servers that speak wsredis.v1, as django_wsredis does:
+ *   subscribed    event.facility, event.channels: all that was missed has come, what follows is live
+ *   gap           event.channel, event.facility, event.since, event.missed: messages may be missing here
+ *   refused       event.facility, event.status, event.final: of a subscribe()
  */
 (() => {
   "use strict";
 
+  // The subprotocol: each message begins with a line of JSON, its header. docs/protocol.rst describes it.
+  const V1 = "wsredis.v1";
+  const PING = '{"type":"ping"}';
+  const NEWLINE = 10;
+
   // Options and their defaults; durations are in milliseconds.
   const DEFAULTS = {
-    protocols: [],
-    heartbeat: null, // the server's heartbeat text; null: a dead network is not looked for
+    protocols: [V1], // without it: plain messages, and nothing of what was missed
+    heartbeat: null, // only without V1: the server's heartbeat text; null: a dead network is not looked for
     heartbeatInterval: 25000, // silence after which the heartbeat is sent
     heartbeatTimeout: 10000, // silence after that which means that the network is dead
     connectTimeout: 10000,
@@ -30,11 +40,22 @@
     onmessage: null,
     onclose: null,
     onreconnecting: null,
+    onsubscribed: null,
+    ongap: null,
+    onrefused: null,
   };
+  const EVENTS = Object.keys(DEFAULTS).filter((name) => /^on/.test(name)).map((name) => name.slice(2));
 
   // Unsupported data, policy violation, not logged in, not allowed: trying again cannot help.
   const FINAL_CODES = new Set([1003, 1008, 4401, 4403]);
   const ABNORMAL = 1006; // RFC 6455, section 7.4.1: lost without a close frame
+  const UNAVAILABLE = 503; // the one refusal of a subscribe that passes by itself
+
+  // A position in a channel: the id of a message in a Redis stream, two numbers of up to 64 bits.
+  const POSITION = /^\d{1,20}-\d{1,20}$/;
+
+  const encoder = new TextEncoder();
+  const decoder = new TextDecoder();
 
   function readOptions(given) {
     const options = { ...DEFAULTS };
@@ -63,12 +84,78 @@
     return url.href;
   }
 
+  function isBlob(data) {
+    return typeof Blob === "function" && data instanceof Blob;
+  }
+
   function encode(data) {
     if (typeof data === "string" || data instanceof ArrayBuffer || ArrayBuffer.isView(data)) return data;
-    if (typeof Blob === "function" && data instanceof Blob) return data;
+    if (isBlob(data)) return data;
     const text = JSON.stringify(data);
     if (text === undefined) throw new TypeError(`WSRedis: cannot send ${typeof data} as JSON`);
     return text;
+  }
+
+  function withHeader(header, data) {
+    const line = `${JSON.stringify(header)}\n`;
+    if (typeof data === "string") return line + data;
+    if (isBlob(data)) return new Blob([line, data]);
+    const head = encoder.encode(line);
+    const body = new Uint8Array(data.buffer ?? data, data.byteOffset, data.byteLength); // of a view or an ArrayBuffer
+    const joined = new Uint8Array(head.length + body.length);
+    joined.set(head);
+    joined.set(body, head.length);
+    return joined;
+  }
+
+  /** Return [header, payload] of what the server sent; throw on a header that would do harm. */
+  function readMessage(data) {
+    const isText = typeof data === "string";
+    const newline = isText ? data.indexOf("\n") : new Uint8Array(data).indexOf(NEWLINE);
+    const end = newline < 0 ? data.length ?? data.byteLength : newline;
+    const line = data.slice(0, end);
+    const header = JSON.parse(isText ? line : decoder.decode(line));
+    if (header.type === undefined || header.type === "gap") header.facility = facilityOf(header.channel);
+    if (header.type === "ack" && typeof header.facility !== "string") throw new TypeError("an ack without a facility");
+    for (const id of [header.id ?? null, ...Object.values(header.channels ?? {})]) {
+      // It would be sent back in each handshake, and be refused in each.
+      if (id !== null && !POSITION.test(id)) throw new TypeError(`${id} is no position`);
+    }
+    return [header, data.slice(end + 1)];
+  }
+
+  /** Return the last part of a channel's name; null for "everywhere", which is every facility's. */
+  function facilityOf(channel) {
+    const colon = channel.lastIndexOf(":");
+    return colon < 0 ? null : decodeURIComponent(channel.slice(colon + 1));
+  }
+
+  /** Tell whether a position is after another. As texts of one length they compare as the numbers do, of any size. */
+  function isAfter(position, other) {
+    const padded = (text) => text.replace(/\d+/g, (number) => number.padStart(20, "0"));
+    return padded(position) > padded(other);
+  }
+
+  /** Return what a query asks for: its parts, and apart from them where to begin, for that changes. */
+  function readQuery(query) {
+    const wish = { query, parts: [], history: "", since: "", positions: [] };
+    for (const part of query.replace(/^\?/, "").split("&").filter(Boolean)) {
+      if (part.startsWith("history=")) wish.history = part;
+      else if (part.startsWith("since=")) readSince(new URLSearchParams(part).get("since"), wish);
+      else wish.parts.push(part);
+    }
+    return wish;
+  }
+
+  // "broadcast:chat=1700000000000-0,user:alice:chat=1700000000001-0"; a position alone is that of all other channels.
+  function readSince(since, wish) {
+    for (const text of since.split(",").filter(Boolean)) {
+      const equals = text.lastIndexOf("=");
+      const id = text.slice(equals + 1);
+      if (!POSITION.test(id)) throw new TypeError(`WSRedis: since=${text} is no position`);
+      if (equals < 0) wish.since = id;
+      else wish.positions.push([text.slice(0, equals), id]);
+    }
   }
 
   class SocketEvent extends Event {
@@ -80,7 +167,7 @@
 
   class SocketMessage extends SocketEvent {
     json() {
-      return JSON.parse(typeof this.data === "string" ? this.data : new TextDecoder().decode(this.data));
+      return JSON.parse(typeof this.data === "string" ? this.data : decoder.decode(this.data));
     }
   }
 
@@ -94,8 +181,12 @@
       this._stableTimer = null;
       this._attempt = 0;
       this._hasBeenOpen = false;
+      this._isV1 = false;
+      this._positions = new Map(); // channel → { id, ws: who told it, isLoose: after a gap }
+      this._wishes = new Map(); // further facilities → what is asked for
+      this._wish = this._asWish(new URL(this.url).search.slice(1)); // the URL's
       this._page = new AbortController();
-      for (const type of ["open", "message", "close", "reconnecting"]) {
+      for (const type of EVENTS) {
         const callback = this._options[`on${type}`];
         if (callback) this.addEventListener(type, callback);
       }
@@ -108,14 +199,48 @@
       return this._state;
     }
 
-    /** Send text and binary data as they are, anything else as JSON. Nothing is queued: throws unless open. */
-    send(data) {
+    /** Where the URL's channels stand, as text for `&since=${encodeURIComponent(socket.cursor)}`; "" if nowhere. */
+    get cursor() {
+      return this._cursor(this._wish);
+    }
+
+    /** Ask for a further facility on the same socket, now and after each reconnect, with the query of a URL. */
+    subscribe(facility, query) {
+      if (typeof facility !== "string" || typeof query !== "string") {
+        throw new TypeError("WSRedis: subscribe() needs a facility and a query");
+      }
+      if (this._state === "closed") throw new Error("WSRedis: cannot subscribe, the socket is closed");
+      if (this._state === "open" && !this._isV1) throw new Error(`WSRedis: the server does not speak ${V1}`);
+      if (facility === this._wish.facility) throw new Error(`WSRedis: "${facility}" is the URL's own facility`);
+      const former = this._wishes.get(facility);
+      if (former?.query === query) return;
+      clearTimeout(former?.timer);
+      this._wishes.set(facility, this._asWish(query));
+      this._ask(facility);
+    }
+
+    /** Leave a facility that was subscribed with subscribe(). */
+    unsubscribe(facility) {
+      if (!this._wishes.has(facility)) return;
+      this._forget(facility);
+      this._tell({ type: "unsubscribe", facility });
+    }
+
+    /** Send text and binary data as they are, anything else as JSON. Nothing is queued: throws unless open.
+     *
+     * facility: one of subscribe(), that has been acknowledged; by default the URL's.
+     */
+    send(data, { facility } = {}) {
       // While the closing handshake runs, the browser would drop the data without a word.
       const isClosing = this._state === "open" && this._ws.readyState !== 1;
       if (this._state !== "open" || isClosing) {
         throw new Error(`WSRedis: cannot send, the socket is ${isClosing ? "closing" : this._state}`);
       }
-      this._ws.send(encode(data));
+      if (facility !== undefined && !this._isLive(facility)) {
+        throw new Error(`WSRedis: cannot send, "${facility}" is not subscribed`); // the server would close the socket
+      }
+      const payload = encode(data);
+      this._ws.send(this._isV1 ? withHeader({ type: "publish", facility }, payload) : payload);
     }
 
     /** Close for good. */
@@ -127,7 +252,9 @@
 
     _connect() {
       const { WebSocket, protocols, connectTimeout } = this._options;
-      const ws = new WebSocket(this.url, protocols);
+      const url = new URL(this.url);
+      url.search = this._query(this._wish);
+      const ws = new WebSocket(url.href, protocols);
       ws.binaryType = "arraybuffer";
       ws.onopen = () => this._opened();
       ws.onmessage = (event) => this._received(event.data);
@@ -148,35 +275,153 @@
       const reconnect = this._hasBeenOpen;
       this._hasBeenOpen = true;
       this._state = "open";
+      this._isV1 = this._ws.protocol === V1;
       this._heardAt = performance.now();
       this._stableTimer = setTimeout(() => { this._attempt = 0; }, this._options.stableAfter);
       this._watch();
+      if (this._wishes.size > 0 && !this._isV1) console.warn(`WSRedis: the server does not speak ${V1}`);
+      for (const facility of this._wishes.keys()) this._ask(facility);
       this._emit("open", { detail: { reconnect } });
     }
 
     _received(data) {
       this._heardAt = performance.now();
-      if (data === this._options.heartbeat) return;
-      this.dispatchEvent(new SocketMessage("message", { data }));
+      if (!this._isV1) {
+        if (data !== this._options.heartbeat) this._deliver({ channel: null, facility: null }, data);
+        return;
+      }
+      let header, payload;
+      try {
+        [header, payload] = readMessage(data);
+      } catch (error) {
+        console.warn(`WSRedis: left out a message whose header cannot be read: ${error.message}`);
+        return;
+      }
+      // "unsubscribed" and "pong" need no answer; nor do types that later servers may know.
+      if (header.type === undefined) this._onMessage(header, payload);
+      else if (header.type === "ack") this._onAck(header);
+      else if (header.type === "gap") this._onGap(header);
+      else if (header.type === "error") this._onError(header);
+    }
+
+    _onMessage(header, payload) {
+      const { channel, facility, id } = header;
+      if (!this._isWanted(facility)) return;
+      if (id) {
+        const known = this._positions.get(channel);
+        if (known && !known.isLoose && !isAfter(id, known.id)) return; // seen before
+        this._positions.set(channel, { id, ws: this._ws });
+      }
+      this._deliver(header, payload);
+    }
+
+    _onAck({ facility, channels = {} }) {
+      if (!this._isWanted(facility)) return;
+      const wish = this._wishOf(facility);
+      if (wish === this._wish) wish.facility = facility;
+      wish.isLive = true;
+      for (const [channel, id] of Object.entries(channels)) {
+        if (id !== null) wish.history = wish.since = ""; // from now on it is known what was seen
+        const known = this._positions.get(channel);
+        // What came live meanwhile may be after what the server read.
+        const isNewer = known?.ws === this._ws && !known.isLoose && (id === null || isAfter(known.id, id));
+        if (isNewer) continue;
+        if (id === null) this._positions.delete(channel);
+        else this._positions.set(channel, { id, ws: this._ws });
+      }
+      this._emit("subscribed", { facility, channels });
+    }
+
+    _onGap({ channel, facility, since = null, missed = null }) {
+      if (!this._isWanted(facility)) return;
+      // The stream may have begun anew, with lower ids. Until it is heard of, its old position is the best one known.
+      const known = this._positions.get(channel);
+      if (known) known.isLoose = true;
+      this._emit("gap", { channel, facility, since, missed });
+    }
+
+    _onError({ facility, status }) {
+      const wish = this._wishes.get(facility);
+      if (!wish) return;
+      const final = status !== UNAVAILABLE;
+      if (final) this._forget(facility);
+      else wish.timer = setTimeout(() => this._ask(facility), Math.random() * this._options.retryCap);
+      this._emit("refused", { facility, status, final });
+    }
+
+    _deliver({ channel, facility, id = null }, data) {
+      this.dispatchEvent(new SocketMessage("message", { channel, facility, id, data }));
+    }
+
+    // What else comes was sent before the server had read our unsubscribe.
+    _isWanted(facility) {
+      const own = this._wish.facility; // unknown until its ack, which is the first one
+      return facility === null || own === null || facility === own || this._wishes.has(facility);
+    }
+
+    _isLive(facility) {
+      return this._isV1 && (facility === this._wish.facility || Boolean(this._wishes.get(facility)?.isLive));
+    }
+
+    _wishOf(facility) {
+      return this._wishes.get(facility) ?? this._wish;
+    }
+
+    _asWish(query) {
+      const wish = { ...readQuery(query), facility: null, isLive: false, timer: null };
+      for (const [channel, id] of wish.positions) {
+        facilityOf(channel); // throws on a name that cannot be one
+        this._positions.set(channel, { id, ws: null });
+      }
+      return wish;
+    }
+
+    _cursor(wish) {
+      const positions = [...this._positions].filter(([channel]) => this._wishOf(facilityOf(channel)) === wish);
+      return [wish.since, ...positions.map(([channel, { id }]) => `${channel}=${id}`)].filter(Boolean).join(",");
+    }
+
+    _query(wish) {
+      const cursor = this._cursor(wish);
+      const since = cursor && `since=${encodeURIComponent(cursor)}`;
+      return [...wish.parts, wish.history, since].filter(Boolean).join("&");
+    }
+
+    _ask(facility) {
+      this._tell({ type: "subscribe", facility, query: this._query(this._wishes.get(facility)) });
+    }
+
+    _tell(header) {
+      if (this._isV1 && this._ws?.readyState === 1) this._ws.send(JSON.stringify(header));
+    }
+
+    _forget(facility) {
+      clearTimeout(this._wishes.get(facility).timer);
+      this._wishes.delete(facility);
+      for (const channel of [...this._positions.keys()]) {
+        if (facilityOf(channel) === facility) this._positions.delete(channel);
+      }
+    }
+
+    get _heartbeat() {
+      return this._isV1 ? PING : this._options.heartbeat;
     }
 
     // Wait until nothing has been heard for heartbeatInterval. One timer, not one for each message.
     _watch() {
-      const { heartbeat, heartbeatInterval } = this._options;
       clearTimeout(this._timer);
-      if (heartbeat === null) return;
-      const rest = this._heardAt + heartbeatInterval - performance.now();
+      if (this._heartbeat === null) return;
+      const rest = this._heardAt + this._options.heartbeatInterval - performance.now();
       if (rest <= 0) this._probe();
       else this._after(rest, () => this._watch());
     }
 
     _probe() {
-      const { heartbeat, heartbeatTimeout } = this._options;
-      if (heartbeat === null || this._state !== "open" || this._isProbing) return;
+      if (this._heartbeat === null || this._state !== "open" || this._isProbing) return;
       this._isProbing = true;
       const sentAt = performance.now();
-      this._ws.send(heartbeat);
-      this._after(heartbeatTimeout, () => {
+      this._ws.send(this._heartbeat);
+      this._after(this._options.heartbeatTimeout, () => {
         this._isProbing = false;
         if (this._heardAt >= sentAt) this._watch();
         else this._lost(ABNORMAL, "no heartbeat");
@@ -209,9 +454,14 @@
     _abandon() {
       clearTimeout(this._timer);
       clearTimeout(this._stableTimer);
+      for (const wish of this._wishes.values()) {
+        clearTimeout(wish.timer);
+        wish.isLive = false;
+      }
       const ws = this._ws;
       if (!ws) return;
       this._ws = null;
+      this._isV1 = false;
       ws.onopen = ws.onmessage = ws.onclose = null;
       ws.close();
     }

@@ -1,0 +1,171 @@
+"""A Redis cluster: which master serves which channel, and commands that find their way there.
+
+redis-py's own client of a cluster is not used: its pipelines repeat a command whose reply was lost, and so could
+deliver a message twice; and it follows no ASK to a node that serves no slot yet, with which resharding begins.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import redis
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
+
+from .commands import Command
+from .redis_url import Address
+
+PAUSE_SECONDS = 0.02  # while a slot moves: a script whose keys are on both sides must wait, and nodes may disagree
+
+
+class SlotMap:
+    """Which master serves which slot, and so which channel."""
+
+    def __init__(self, ranges: Iterable[tuple[int, int, Address]]) -> None:
+        self._masters: list[Address | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+        for first, last, address in ranges:
+            self._masters[first : last + 1] = [address] * (last + 1 - first)
+
+    @property
+    def masters(self) -> set[Address]:
+        """All masters that serve a slot."""
+        return {address for address in self._masters if address is not None}
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether each slot has a master."""
+        return None not in self._masters
+
+    def master(self, name: bytes) -> Address | None:
+        """Return the master that serves a channel and its stream."""
+        return self._masters[key_slot(name)]
+
+    def move(self, slot: int, address: Address) -> None:
+        """Take note that a slot is elsewhere now."""
+        self._masters[slot] = address
+
+
+def read_map(addresses: Iterable[Address], make_client: Callable[[Address], redis.Redis]) -> SlotMap:
+    """Ask one node after the other until one knows a master for each slot; or else return the last answer.
+
+    Blocks. Raises redis.RedisError if no node answers.
+    """
+    answer: SlotMap | None = None
+    problem: redis.RedisError = redis.ConnectionError("no node is known")
+    for address in addresses:
+        try:
+            # the words are one argument, so that redis-py does not change the form of the reply
+            reply = make_client(address).execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
+        except redis.RedisError as error:
+            problem = error
+            continue
+        answer = SlotMap(_ranges(reply, address))
+        if answer.is_complete:
+            break
+    if answer is None:
+        raise problem
+    return answer
+
+
+def _ranges(reply: Any, asked: Address) -> Iterable[tuple[int, int, Address]]:
+    for first, last, (host, port, *_), *_ in reply:
+        yield int(first), int(last), (host.decode() if host else asked[0], int(port))  # no host: the one that was asked
+
+
+class Cluster:
+    """A client of a cluster: it sends each command to the master that serves its first key or channel."""
+
+    def __init__(
+        self, addresses: Sequence[Address], make_client: Callable[[Address], redis.Redis], *, seconds: float
+    ) -> None:
+        self._addresses = addresses
+        self._make_client = make_client
+        self._seconds = seconds
+        self._clients: dict[Address, redis.Redis] = {}
+        self._map: SlotMap | None = None
+
+    def execute(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands, and return their replies; one round trip for each master.
+
+        A command that was refused since its slot moves is sent to where it is now: it was not carried out. One whose
+        reply is lost is not sent again. Raises redis.RedisError.
+        """
+        replies: dict[int, Any] = {}
+        asked: dict[int, Address] = {}  # for this once, by an ASK
+        rounds, deadline = 0, time.monotonic() + self._seconds
+        while missing := [index for index in range(len(commands)) if index not in replies]:
+            if (rounds := rounds + 1) > 3:
+                time.sleep(PAUSE_SECONDS)
+            for (address, is_asking), indices in self._by_master(commands, missing, asked).items():
+                for index, reply in zip(
+                    indices, self._send(address, [commands[index] for index in indices], is_asking), strict=True
+                ):
+                    if not isinstance(reply, redis.ResponseError):
+                        replies[index] = reply
+                    elif not isinstance(reply, (AskError, TryAgainError)) or time.monotonic() > deadline:
+                        self._give_up(reply)
+                    else:
+                        self._redirect(index, reply, address, asked)
+        return [replies[index] for index in range(len(commands))]
+
+    def _by_master(
+        self, commands: Sequence[Command], indices: Iterable[int], asked: dict[int, Address]
+    ) -> dict[tuple[Address, bool], list[int]]:
+        """Sort commands by where they go, and whether they were sent there by an ASK."""
+        found: dict[tuple[Address, bool], list[int]] = {}
+        for index in indices:
+            place = asked.pop(index, None)
+            found.setdefault((place or self._master(commands[index]), place is not None), []).append(index)
+        return found
+
+    def _master(self, command: Command) -> Address:
+        if self._map is None:
+            known = [*self._clients, *self._addresses]
+            random.shuffle(known)
+            self._map = read_map(known, self._client)
+        name = command[3] if command[0] == "EVAL" else command[1]
+        assert isinstance(name, bytes)
+        address = self._map.master(name)
+        if address is None:
+            self._map = None
+            raise ClusterDownError(f"no master serves the slot of {name.decode(errors='replace')}")
+        return address
+
+    def _client(self, address: Address) -> redis.Redis:
+        if address not in self._clients:
+            self._clients[address] = self._make_client(address)
+        return self._clients[address]
+
+    def _send(self, address: Address, commands: Sequence[Command], is_asking: bool) -> list[Any]:
+        """Return the replies of one node; what it refused is an exception among them."""
+        try:
+            with self._client(address).pipeline(transaction=False) as pipeline:
+                for command in commands:
+                    if is_asking:
+                        pipeline.execute_command("ASKING")  # type: ignore[no-untyped-call]
+                    pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+                return pipeline.execute(raise_on_error=False)[1 if is_asking else 0 :: 2 if is_asking else 1]
+        except redis.RedisError:
+            self._forget(address)
+            raise
+
+    def _redirect(self, index: int, reply: redis.ResponseError, address: Address, asked: dict[int, Address]) -> None:
+        if not isinstance(reply, AskError):
+            return
+        place = (reply.host or address[0], reply.port)
+        if not isinstance(reply, MovedError):  # MOVED is a kind of ASK to redis-py
+            asked[index] = place
+        elif self._map is not None:
+            self._map.move(reply.slot_id, place)
+
+    def _give_up(self, error: redis.ResponseError) -> None:
+        self._map = None  # the next command asks where its master is
+        raise error
+
+    def _forget(self, address: Address) -> None:
+        self._map = None
+        if address not in self._addresses:
+            self._clients.pop(address, None)

@@ -1,0 +1,62 @@
+"""Django's decisions on further facilities of open sockets: in native threads, a few at a time."""
+
+from __future__ import annotations
+
+import _thread
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections
+
+from ..exceptions import HandshakeError
+
+if TYPE_CHECKING:
+    from ..handshake import Granted
+    from .reactor import Reactor
+
+MAX_THREADS = 8
+
+logger = logging.getLogger("django_wsredis.handshake")
+
+
+class Decisions:
+    """A queue, and the threads that work on it; all but the decision itself runs in the loop's thread."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self._queue: deque[tuple[Any, ...]] = deque()
+        self._threads = 0
+
+    def decide(self, visitor: bytes, facility: str, query: str, on_decided: Callable[[Granted | int], None]) -> None:
+        """Ask for a facility; on_decided gets what is granted, or the status of a refusal."""
+        self._queue.append((visitor, facility, query, on_decided))
+        self._start_next()
+
+    def _start_next(self) -> None:
+        if self._queue and self._threads < MAX_THREADS:
+            self._threads += 1
+            # not threading.Thread: where the host has patched it, its start() waits
+            _thread.start_new_thread(self._run, self._queue.popleft())
+
+    def _run(self, visitor: bytes, facility: str, query: str, on_decided: Callable[[Granted | int], None]) -> None:
+        from ..handshake import decide_more  # has models: not before Django is set up
+
+        granted: Granted | int
+        try:
+            granted = decide_more(visitor, facility, query, self._reactor.settings)
+        except HandshakeError as error:
+            logger.warning("%d subscribe %s: %s", error.status, facility, error)
+            granted = int(error.status)
+        except Exception:
+            logger.exception("A subscription could not be decided, so it is refused.")
+            granted = 403
+        finally:
+            connections.close_all()  # this thread ends, and would take them with it
+        self._reactor.run(self._decided, on_decided, granted)
+
+    def _decided(self, on_decided: Callable[[Granted | int], None], granted: Granted | int) -> None:
+        self._threads -= 1
+        self._start_next()
+        on_decided(granted)

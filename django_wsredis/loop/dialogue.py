@@ -1,0 +1,163 @@
+"""wsredis.v1: what a socket that speaks it says and is told, beside the messages of its channels.
+
+docs/protocol.rst has the wire's side. A further facility is granted by the same Django code as a handshake, in a native
+thread, one after another for each socket.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from .. import subprotocol
+from ..exceptions import ConnectionClosed
+from ..messages import text_frame
+from .connection import Connection
+from .hub import Join, Topic
+from .outbox import Source
+from .outgoing import Target
+
+if TYPE_CHECKING:
+    from ..handshake import Granted
+
+MAX_FACILITIES = 100  # on one socket, and as many wishes that wait
+
+
+class Desk(Protocol):
+    """Who serves a dialogue: the loop."""
+
+    def publish(self, connection: Connection, target: Target, payload: bytes, is_text: bool) -> None:
+        """Publish a browser's message."""
+
+    def decide(self, visitor: bytes, facility: str, query: str, on_decided: Callable[[Granted | int], None]) -> None:
+        """Decide in another thread; on_decided gets what is granted, or the status of a refusal, in the loop's."""
+
+    def join(self, connection: Connection, granted: Granted) -> Join:
+        """Subscribe a connection to what is granted."""
+
+    def leave_channels(self, connection: Connection, names: Sequence[bytes]) -> None:
+        """Let a connection listen no more to some channels."""
+
+    def names(self, granted: Granted) -> Sequence[bytes]:
+        """Return the names in Redis of the channels to listen to."""
+
+    def target(self, granted: Granted) -> Target | None:
+        """Return where a browser's messages go, None if it may not publish."""
+
+
+class Facility(NamedTuple):
+    """What a socket has of a facility: the channels that it listens to, and where its messages go."""
+
+    names: Sequence[bytes]
+    target: Target | None
+
+
+class Dialogue:
+    """Of one connection."""
+
+    __slots__ = ("_connection", "_desk", "_facilities", "_is_deciding", "_own", "_visitor", "_wishes")
+
+    def __init__(self, desk: Desk, connection: Connection, visitor: bytes, granted: Granted) -> None:
+        self._desk = desk
+        self._connection = connection
+        self._visitor = visitor
+        self._own = granted.facility
+        self._facilities = {granted.facility: self._facility(granted)}
+        self._wishes: deque[tuple[str, str]] = deque()
+        self._is_deciding = False
+
+    # What it is told
+
+    def tell_joined(self, join: Join) -> None:
+        """Say that a facility is subscribed, and sent up to the positions that are named."""
+        positions = {arrival.topic.channel: arrival.topic.position for arrival in join.arrivals}
+        self._tell(subprotocol.ack(join.facility, positions))
+
+    def tell_position(self, topic: Topic) -> None:
+        """Say where a channel stands after a gap."""
+        self._tell(subprotocol.ack(topic.facility, {topic.channel: topic.position}))
+
+    def tell_gap(self, topic: Topic, since: bytes | None) -> None:
+        """Say that messages of a channel are missing after a position."""
+        self._tell(subprotocol.gap(topic.channel, since=since))
+
+    def missed(self, source: Source, count: int) -> bytes:
+        """Return the frame that says how many messages a slow socket missed."""
+        return text_frame(subprotocol.gap(source.channel, missed=count))
+
+    def _tell(self, text: bytes) -> None:
+        if self._connection.is_open:
+            self._connection.write(text_frame(text))
+
+    # What it says
+
+    def on_message(self, data: bytes, is_text: bool) -> None:
+        """Do what the peer asks for. Raises ConnectionClosed."""
+        header, payload = subprotocol.parse(data)
+        verb = header.get("type")
+        facility = header.get("facility", self._own)
+        if verb == "publish":
+            self._publish(facility, payload, is_text)
+        elif verb == "ping":
+            self._tell(subprotocol.PONG)
+        elif verb == "subscribe":
+            self._subscribe(facility, header.get("query", ""))
+        elif verb == "unsubscribe":
+            self._unsubscribe(facility)
+        else:
+            raise ConnectionClosed(1008, "a header of wsredis.v1 has no type that is known")
+
+    def _publish(self, name: str, payload: bytes, is_text: bool) -> None:
+        facility = self._facilities.get(name)
+        if facility is None or facility.target is None:
+            self._connection.close(1003, "this socket may not publish there: no publish-... was granted")
+        else:
+            self._desk.publish(self._connection, facility.target, payload, is_text)
+
+    def _unsubscribe(self, name: str) -> None:
+        if facility := self._facilities.pop(name, None):
+            others = {name for other in self._facilities.values() for name in other.names}
+            self._desk.leave_channels(self._connection, [name for name in facility.names if name not in others])
+        self._tell(subprotocol.unsubscribed(name))
+
+    def _subscribe(self, facility: str, query: str) -> None:
+        if len(self._wishes) >= MAX_FACILITIES:
+            raise ConnectionClosed(1008, "too many subscriptions at once")
+        self._wishes.append((facility, query))
+        self._decide_next()
+
+    def _decide_next(self) -> None:
+        if self._is_deciding or not self._wishes or not self._connection.is_open:
+            return
+        facility, query = self._wishes.popleft()
+        if facility in self._facilities:
+            self._refuse(facility, 409)
+        elif len(self._facilities) >= MAX_FACILITIES:
+            self._refuse(facility, 429)
+        else:
+            self._is_deciding = True
+            self._desk.decide(self._visitor, facility, query, partial(self._on_decided, facility))
+
+    def _on_decided(self, facility: str, granted: Granted | int) -> None:
+        self._is_deciding = False
+        if not self._connection.is_open:
+            return
+        if isinstance(granted, int):
+            self._refuse(facility, granted)
+            return
+        self._facilities[facility] = self._facility(granted)
+        join = self._desk.join(self._connection, granted)
+        if join.done.done() and join.done.exception():
+            del self._facilities[facility]
+            self._refuse(facility, 503)
+        else:
+            self._decide_next()
+
+    def _facility(self, granted: Granted) -> Facility:
+        return Facility(self._desk.names(granted), self._desk.target(granted))
+
+    def _refuse(self, facility: str, status: int) -> None:
+        self._tell(subprotocol.error(facility, status))
+        self._decide_next()

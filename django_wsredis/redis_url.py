@@ -1,0 +1,103 @@
+"""The URLs of a Redis that is several servers; those of a single one are redis-py's.
+
+    redis+sentinel://[user:password@]host:port,host:port/service/db[?sentinel_username=…&sentinel_password=…]
+    redis+cluster://[user:password@]host:port,host:port
+
+With `rediss` instead of `redis` all of them speak TLS.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple, TypeAlias
+from urllib.parse import unquote
+
+Address: TypeAlias = tuple[str, int]  # host and port
+
+SCHEMES = ("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
+
+_HOST_AND_PORT = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\s:@\[\]]+)):(?P<port>[0-9]{1,5})")
+_PATH = re.compile(r"(?P<service>[^/]+)(?:/(?P<db>[0-9]{1,6})?)?")
+
+
+class RedisUrl(NamedTuple):
+    """What the URL of several servers says.
+
+    addresses: of the sentinels, or of some of the cluster's nodes.
+    service, db: the name that the sentinels know the master by, and the number of its database.
+    """
+
+    has_sentinels: bool
+    has_tls: bool
+    username: str | None
+    password: str | None
+    addresses: tuple[Address, ...]
+    service: str
+    db: int
+    query: str
+
+
+def is_several(url: str) -> bool:
+    """Tell whether a URL is that of several servers."""
+    return url.partition("://")[0] in SCHEMES
+
+
+def is_cluster(url: str) -> bool:
+    """Tell whether a URL is that of a cluster."""
+    return url.partition("://")[0].endswith("+cluster")
+
+
+def without_login(url: str) -> str:
+    """Return the URL of several servers without the logins that it may hold."""
+    scheme, _, rest = url.partition("://")
+    place = rest.partition("?")[0]
+    hosts, slash, path = place.partition("/")
+    return f"{scheme}://{hosts.rpartition('@')[2]}{slash}{path}"
+
+
+def parse(url: str) -> RedisUrl:
+    """Read the URL of several servers. Raises ValueError, which says what is wrong without showing a login."""
+    scheme, _, rest = url.partition("://")
+    place, _, query = rest.partition("?")
+    netloc, _, path = place.partition("/")
+    login, _, hosts = netloc.rpartition("@")
+    username, _, password = login.partition(":")
+    has_sentinels = scheme.endswith("+sentinel")
+    service, db = _service_and_db(path) if has_sentinels else _nothing(path)
+    return RedisUrl(
+        has_sentinels=has_sentinels,
+        has_tls=scheme.startswith("rediss"),
+        username=unquote(username) or None,
+        password=unquote(password) or None,
+        addresses=tuple(_address(host) for host in hosts.split(",")),
+        service=service,
+        db=db,
+        query=query,
+    )
+
+
+def shown_address(address: Address) -> str:
+    """Return host and port for people."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _address(text: str) -> Address:
+    match = _HOST_AND_PORT.fullmatch(text)
+    if match is None or not 0 < int(match["port"]) < 65536:
+        # what was taken for a host may be the end of a password with an unquoted "/" or "?": it is not shown
+        raise ValueError('it must name each host with its port: host:port,host:port ("/", "?", "@" in a login: quoted)')
+    return match["ipv6"] or match["name"], int(match["port"])
+
+
+def _service_and_db(path: str) -> tuple[str, int]:
+    match = _PATH.fullmatch(path)
+    if match is None:
+        raise ValueError("after the hosts it must name the sentinels' service: /service or /service/db")
+    return unquote(match["service"]), int(match["db"] or 0)
+
+
+def _nothing(path: str) -> tuple[str, int]:
+    if path not in ("", "0"):
+        raise ValueError("nothing may follow the hosts: a cluster has no service, and only database 0")
+    return "", 0

@@ -1,0 +1,102 @@
+"""The verifier finds each kind of fault where there is one, and none where there is none."""
+
+from __future__ import annotations
+
+import pytest
+
+from .plan import Event, Sent
+from .verifier import Result, verify
+
+CHANNEL = "broadcast:chat/0"
+
+
+def id_of(number: int) -> str:
+    return f"{1000 + number}-0"
+
+
+def message(number: int, at: float | None = None) -> Event:
+    return Event("message", CHANNEL, id_of(number), number, float(number) if at is None else at)
+
+
+def ack(id: str) -> Event:
+    return Event("ack", CHANNEL, id, -1, 0.0)
+
+
+GAP = Event("gap", CHANNEL, "1-0", -1, 0.0)
+CLOSE = Event("close", "", "1006", -1, 0.0)
+
+
+def found(
+    *events: Event, sent: range = range(6), unknown: tuple[int, ...] = (), stored: tuple[int, ...] | None = None
+) -> Result:
+    """Verify what one client saw of messages 0 to 5, which were confirmed at those seconds."""
+    messages = [Sent(n, None if n in unknown else float(n), 0.0) for n in sent]
+    ids = {id_of(n): n for n in (sent if stored is None else stored)}
+    return verify({CHANNEL: messages}, {CHANNEL: ids}, [events], began_at=0.0)
+
+
+ALL = [message(number) for number in range(6)]
+
+
+def test_all_is_well() -> None:
+    result = found(ack("999-0"), *ALL)
+    assert result == Result(6, 0, 6, 0, 0, 0, 0, 0, 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("events", "lost"),
+    [
+        (ALL[:2] + ALL[3:], 1),
+        (ALL[:3] + [CLOSE, ack(id_of(4))] + ALL[5:], 2),  # an ack excuses nothing
+        (ALL[:4], 2),  # the end
+        ([ack("999-0")] + ALL[2:], 2),  # the beginning, after an ack
+        ([ack("999-0")], 6),
+        (ALL[3:], 0),  # it came later
+        ([ack(id_of(2))] + ALL[3:], 0),
+        ([ack(id_of(2))] + ALL[4:], 1),
+    ],
+)
+def test_a_message_that_does_not_come_is_lost(events: list[Event], lost: int) -> None:
+    result = found(*events)
+    assert (result.lost, result.doubled, result.swapped, result.excused) == (lost, 0, 0, 0)
+
+
+def test_a_gap_at_its_place_excuses_what_did_not_come() -> None:
+    result = found(*ALL[:2], GAP, *ALL[4:])
+    assert (result.lost, result.excused, result.gaps) == (0, 2, 1)
+    assert result.needless == 1  # Redis has all
+    assert found(*ALL[:2], GAP, *ALL[4:], stored=(4, 5)).needless == 0
+    result = found(*ALL[:2], *ALL[4:], GAP)  # too late
+    assert (result.lost, result.excused) == (2, 0)
+    result = found(*ALL[:4], GAP)  # nothing came any more
+    assert (result.lost, result.excused) == (0, 2)
+
+
+def test_what_redis_confirmed_and_forgot_must_be_told() -> None:
+    assert found(*ALL[:2], *ALL[4:], stored=(4, 5)).lost == 2
+    assert found(*ALL[:4], stored=(), sent=range(6)).lost == 2
+
+
+def test_what_was_not_confirmed_counts_if_redis_took_it() -> None:
+    result = found(*ALL[:2], *ALL[3:], unknown=(2,), stored=(0, 1, 3, 4, 5))
+    assert (result.sent, result.unknown, result.lost) == (5, 1, 0)
+    result = found(*ALL[:2], *ALL[3:], unknown=(2,))
+    assert (result.sent, result.unknown, result.lost) == (6, 0, 1)
+
+
+def test_what_comes_twice_is_doubled_whatever_its_id() -> None:
+    assert found(*ALL, ALL[3]).doubled == 1
+    again = ALL[5]._replace(id="2000-0")
+    assert found(*ALL, again).doubled == 1
+    assert found(*ALL, ALL[3]).swapped == 0
+
+
+def test_what_comes_late_is_swapped() -> None:
+    result = found(*ALL[:2], ALL[3], ALL[2], *ALL[4:])
+    assert (result.lost, result.doubled, result.swapped) == (0, 0, 1)
+
+
+def test_all_are_whole_again_when_nothing_comes_late_any_more() -> None:
+    assert found(*ALL[:3], message(3, at=7.5), *ALL[4:]).seconds == 7.5
+    held_up = [Sent(0, 0.0, 0.0), Sent(1, 9.0, 8.0), Sent(2, 9.1, 0.1)]
+    assert verify({CHANNEL: held_up}, {CHANNEL: {}}, [], began_at=1.0).seconds == 8.0
