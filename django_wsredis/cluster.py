@@ -86,6 +86,7 @@ class Cluster:
         self._seconds = seconds
         self._clients: dict[Address, redis.Redis] = {}
         self._map: SlotMap | None = None
+        self._failed: Address | None = None  # the node that did not answer last
 
     def execute(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands, and return their replies; one round trip for each master.
@@ -105,8 +106,11 @@ class Cluster:
                 ):
                     if not isinstance(reply, redis.ResponseError):
                         replies[index] = reply
-                    elif not isinstance(reply, (AskError, TryAgainError)) or time.monotonic() > deadline:
-                        self._give_up(reply)
+                    elif not isinstance(reply, (AskError, TryAgainError)):
+                        self._map = None  # the next command asks where its master is
+                        raise reply
+                    elif time.monotonic() > deadline:
+                        raise TryAgainError(f"the slot of {_name(commands[index])!r} is between two nodes")
                     else:
                         self._redirect(index, reply, address, asked)
         return [replies[index] for index in range(len(commands))]
@@ -122,22 +126,28 @@ class Cluster:
         return found
 
     def _master(self, command: Command) -> Address:
-        if self._map is None:
-            known = [*self._clients, *self._addresses]
-            random.shuffle(known)
-            self._map = read_map(known, self._client)
-        name = command[3] if command[0] == "EVAL" else command[1]
-        assert isinstance(name, bytes)
-        address = self._map.master(name)
+        slots = self._map or self._read_map()
+        address = slots.master(_name(command))
         if address is None:
             self._map = None
-            raise ClusterDownError(f"no master serves the slot of {name.decode(errors='replace')}")
+            raise ClusterDownError(f"no master serves the slot of {_name(command)!r}")
         return address
 
+    def _read_map(self) -> SlotMap:
+        known = list({*self._clients, *self._addresses})
+        random.shuffle(known)
+        known.sort(key=lambda address: address == self._failed)
+        self._map = slots = read_map(known, self._client)
+        for address in set(self._clients) - slots.masters:
+            if client := self._clients.pop(address, None):
+                client.connection_pool.disconnect(inuse_connections=False)
+        return slots
+
     def _client(self, address: Address) -> redis.Redis:
-        if address not in self._clients:
-            self._clients[address] = self._make_client(address)
-        return self._clients[address]
+        client = self._clients.get(address)
+        if client is None:
+            client = self._clients[address] = self._make_client(address)
+        return client
 
     def _send(self, address: Address, commands: Sequence[Command], is_asking: bool) -> list[Any]:
         """Return the replies of one node; what it refused is an exception among them."""
@@ -149,7 +159,7 @@ class Cluster:
                     pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
                 return pipeline.execute(raise_on_error=False)[1 if is_asking else 0 :: 2 if is_asking else 1]
         except redis.RedisError:
-            self._forget(address)
+            self._map, self._failed = None, address
             raise
 
     def _redirect(self, index: int, reply: redis.ResponseError, address: Address, asked: dict[int, Address]) -> None:
@@ -158,14 +168,12 @@ class Cluster:
         place = (reply.host or address[0], reply.port)
         if not isinstance(reply, MovedError):  # MOVED is a kind of ASK to redis-py
             asked[index] = place
-        elif self._map is not None:
-            self._map.move(reply.slot_id, place)
+        elif (slots := self._map) is not None:
+            slots.move(reply.slot_id, place)
 
-    def _give_up(self, error: redis.ResponseError) -> None:
-        self._map = None  # the next command asks where its master is
-        raise error
 
-    def _forget(self, address: Address) -> None:
-        self._map = None
-        if address not in self._addresses:
-            self._clients.pop(address, None)
+def _name(command: Command) -> bytes:
+    """Return the channel that a command is about: of a script it is the first key."""
+    name = command[3] if command[0] == "EVAL" else command[1]
+    assert isinstance(name, bytes)
+    return name

@@ -107,22 +107,26 @@ def is_seconds(value: Any) -> bool:
 
 
 def _is_url(value: Any) -> bool:
-    return not _url_problem(value)
+    if not isinstance(value, str):
+        return False
+    if redis_url.is_several(value):
+        return not _url_problem(value)
+    try:
+        parts = urlsplit(value)
+        parts.port  # noqa: B018  no number: a password with a "/" must be quoted, or it is read as the path
+    except ValueError:
+        return False
+    return parts.scheme in URL_SCHEMES
 
 
 def _url_problem(value: Any) -> str:
-    """Return what is wrong with a URL, without showing a login that it may hold; "" if nothing is."""
-    if not isinstance(value, str):
-        return "it is no text"
-    try:
-        if redis_url.is_several(value):
+    """Return what is wrong with the URL of several servers, without showing a login; "" for all others."""
+    if isinstance(value, str) and redis_url.is_several(value):
+        try:
             redis_url.parse(value)
-            return ""
-        parts = urlsplit(value)
-        parts.port  # noqa: B018  no number: a password with a "/" must be quoted, or it is read as the path
-    except ValueError as error:
-        return str(error) if redis_url.is_several(value) else "its port is no number, or its login is not quoted"
-    return "" if parts.scheme in URL_SCHEMES else "it begins otherwise"
+        except ValueError as error:
+            return str(error)
+    return ""
 
 
 def _is_history(value: Any) -> bool:
@@ -179,8 +183,8 @@ def problems(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"WSREDIS has an unknown key {key!r}.", f"Did you mean {nearest!r}?"
         elif not RULES[key][0](value):
             shown = "(hidden)" if key == "URL" else repr(value)  # a URL may hold a password
-            detail = f": {_url_problem(value)}" if key == "URL" else ""
-            yield f"WSREDIS[{key!r}] is {shown}.", f"It must be {RULES[key][1]}{detail}."
+            problem = _url_problem(value) if key == "URL" else ""
+            yield f"WSREDIS[{key!r}] is {shown}.", f"It must be {problem or RULES[key][1]}."
 
 
 def legacy_url(connection: dict[str, Any]) -> str:

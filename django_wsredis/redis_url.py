@@ -56,7 +56,7 @@ def without_login(url: str) -> str:
 
 
 def parse(url: str) -> RedisUrl:
-    """Read the URL of several servers. Raises ValueError, which says what is wrong without showing a login."""
+    """Read the URL of several servers. Raises ValueError, which says what it must be, and shows no login."""
     scheme, _, rest = url.partition("://")
     place, _, query = rest.partition("?")
     netloc, _, path = place.partition("/")
@@ -86,18 +86,20 @@ def _address(text: str) -> Address:
     match = _HOST_AND_PORT.fullmatch(text)
     if match is None or not 0 < int(match["port"]) < 65536:
         # what was taken for a host may be the end of a password with an unquoted "/" or "?": it is not shown
-        raise ValueError('it must name each host with its port: host:port,host:port ("/", "?", "@" in a login: quoted)')
+        raise ValueError('a URL that names each host with its port: host:port,host:port (in a login "/?@" are quoted)')
     return match["ipv6"] or match["name"], int(match["port"])
 
 
 def _service_and_db(path: str) -> tuple[str, int]:
     match = _PATH.fullmatch(path)
     if match is None:
-        raise ValueError("after the hosts it must name the sentinels' service: /service or /service/db")
+        raise ValueError(
+            "a URL that ends in the name of the sentinels' service, and a database: /service or /service/db"
+        )
     return unquote(match["service"]), int(match["db"] or 0)
 
 
 def _nothing(path: str) -> tuple[str, int]:
     if path not in ("", "0"):
-        raise ValueError("nothing may follow the hosts: a cluster has no service, and only database 0")
+        raise ValueError("a URL that ends in its hosts: a cluster has no service, and only database 0")
     return "", 0

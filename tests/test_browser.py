@@ -368,7 +368,7 @@ class Answering:
             pass
 
 
-QUICK = {"retryBase": 100, "retryCap": 200}
+QUICK = {"retryBase": 100, "retryCap": 200, "protocols": []}  # these servers know no wsredis.v1
 
 
 @pytest.mark.parametrize("code", [1003, 1008, 4401, 4403])
@@ -414,7 +414,7 @@ def test_heartbeats_keep_it_and_are_not_shown(page: Browser) -> None:
             }
         };
     """
-    options = {"heartbeat": "--heartbeat--", "heartbeatInterval": 50, "heartbeatTimeout": 1500}
+    options = {"protocols": [], "heartbeat": "--heartbeat--", "heartbeatInterval": 50, "heartbeatTimeout": 1500}
     page.run(beats + LISTEN, "/ws/chat?subscribe-broadcast", options)
     page.wait_for("window.beats >= 2")
     assert [event["type"] for event in page.run("return seen")] == ["open"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import string
+from urllib.parse import urlencode
 
 import pytest
 from django.test import override_settings
@@ -12,11 +14,14 @@ from hypothesis import strategies as st
 from django_wsredis.channels import (
     AUDIENCES,
     MAX_FACILITY_CHARACTERS,
+    MAX_HISTORY,
     Channel,
     Wish,
     address,
+    channel_name,
     everywhere_name,
     is_facility,
+    is_position,
     parse_wish,
     redis_name,
     session_digest,
@@ -79,6 +84,19 @@ def test_a_redis_name_is_plain_ascii_without_spaces_or_control_characters(one: t
 )
 def test_a_redis_name_reads_well(channel: Channel, name: bytes) -> None:
     assert redis_name("wsredis", channel) == name
+
+
+@pytest.mark.parametrize(
+    ("channel", "name"),
+    [
+        (Channel("broadcast", "", "news"), "broadcast:news"),
+        (Channel("user", "alice@example.com", "a/b"), "user:alice@example.com:a/b"),
+        (Channel("group", "a:b, c=d", "é%"), "group:a%3Ab%2C%20c%3Dd:%C3%A9%25"),
+        (Channel("session", "0" * 32, "cart"), "session:cart"),
+    ],
+)
+def test_clients_know_a_channel_by_a_name_without_prefix_and_digest(channel: Channel, name: str) -> None:
+    assert channel_name(channel) == name
 
 
 @given(st.text(string.ascii_lowercase + string.digits, min_size=8, max_size=40), any_part)
@@ -190,3 +208,83 @@ def test_only_what_was_wished_for_can_be_granted(names: list[str], granted: Wish
     wish = Wish(("broadcast", "user"), ("user",), True)
     assert wish.names == ["subscribe-broadcast", "subscribe-user", "publish-user"]
     assert wish.granted(iter(names)) == granted
+
+
+# Positions
+
+
+@given(addressed())
+def test_a_channels_name_needs_no_escape_in_json_or_in_a_list_of_positions(one: tuple[str, Channel]) -> None:
+    name = channel_name(one[1])
+    assert json.dumps(name) == f'"{name}"'
+    assert not set(name) & set('=,"\\\n')
+    query = urlencode({"subscribe-broadcast": "", "since": f"{name}=1-2,other=3-4"})
+    assert parse_wish(query).since == {name: b"1-2", "other": b"3-4"}
+
+
+@pytest.mark.parametrize(
+    ("text", "is_right"),
+    [
+        ("1700000000000-0", True),
+        ("0-0", True),
+        ("1700000000000", False),
+        ("", False),
+        ("-", False),
+        ("1-", False),
+        ("-1", False),
+        ("1-1\n", False),
+        ("1-1-1", False),
+        ("+1-1", False),
+        ("١-١", False),
+        ("9" * 20 + "-0", False),
+        ("$", False),
+        ("(1-1", False),
+    ],
+)
+def test_a_position_is_the_id_of_an_entry(text: str, is_right: bool) -> None:
+    assert is_position(text) is is_right
+
+
+@pytest.mark.parametrize(
+    ("query", "since", "history"),
+    [
+        ("", {}, 1),
+        ("&since=", {}, 1),
+        ("&since=5-1", {"": b"5-1"}, 1),
+        ("&since=broadcast:chat%3D5-1", {"broadcast:chat": b"5-1"}, 1),
+        ("&since=broadcast:chat=5-1,user:al:chat=6-0&history=0", {"broadcast:chat": b"5-1", "user:al:chat": b"6-0"}, 0),
+        ("&since=broadcast:chat=5-1,7-0", {"broadcast:chat": b"5-1", "": b"7-0"}, 1),
+        ("&since=user:a%253Ab:chat=5-1", {"user:a%3Ab:chat": b"5-1"}, 1),
+        ("&history=50", {}, 50),
+        (f"&history={MAX_HISTORY}", {}, MAX_HISTORY),
+    ],
+)
+def test_the_query_says_from_where_a_browser_wants_its_messages(
+    query: str, since: dict[str, bytes], history: int
+) -> None:
+    wish = parse_wish("subscribe-broadcast" + query)
+    assert (wish.since, wish.history) == (since, history)
+    assert (wish.granted(["subscribe-broadcast"]).since, wish.granted([]).history) == (since, history)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "since=yesterday",
+        "since=5",
+        "since=broadcast:chat",
+        "since=5-1,,x",
+        "since=broadcast:chat=",
+        "history=",
+        "history=-1",
+        "history=1.5",
+        "history=all",
+        "history=٣",
+        f"history={MAX_HISTORY + 1}",
+        "history=99999999999999999999",
+    ],
+)
+def test_what_is_no_position_or_number_is_malformed(query: str) -> None:
+    with pytest.raises(HandshakeError, match="since|history") as raised:
+        parse_wish("subscribe-broadcast&" + query)
+    assert raised.value.status == 400

@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from django_wsredis import conf
-from django_wsredis.conf import LEGACY_NAMES, RULES, Settings, get_settings, legacy_url, problems, resolve
+from django_wsredis.conf import LEGACY_NAMES, RULES, Keep, Settings, get_settings, legacy_url, problems, resolve
 
 from .project import callbacks
 
@@ -30,6 +30,8 @@ def test_the_defaults_are_those_of_the_documentation(nothing_set: None) -> None:
         "url": "redis://localhost:6379/0",
         "prefix": "wsredis",
         "expire": 0,
+        "history": (),
+        "slow": (),
         "heartbeat": None,
         "ping_interval": 20.0,
         "ping_timeout": 20.0,
@@ -49,6 +51,7 @@ def test_the_defaults_are_those_of_the_documentation(nothing_set: None) -> None:
 def test_no_default_breaks_its_own_rule(nothing_set: None) -> None:
     settings = dataclasses.asdict(get_settings())
     del settings["websocket_url"]
+    settings.update(history=dict(settings["history"]), slow=dict(settings["slow"]))  # as they are written
     assert list(problems({key.upper(): value for key, value in settings.items()})) == []
 
 
@@ -91,6 +94,35 @@ VALUES: list[tuple[str, list[Any], list[Any]]] = [
     ),
     ("PREFIX", ["a", "a:b"], ["", None, b"a"]),
     ("EXPIRE", [0, 1, 3600], [-1, None, 1.5, "60", True]),
+    (
+        "HISTORY",
+        [
+            {},
+            {"*": {"messages": 1, "seconds": 1}},
+            {"a": {"seconds": 5, "messages": 9}, "b/*": {"messages": 2, "seconds": 3}},
+        ],
+        [
+            None,
+            [],
+            "chat",
+            {"a": 5},
+            {"a": None},
+            {"a": {}},
+            {"a": {"messages": 5}},
+            {"a": {"messages": 5, "seconds": 0}},
+            {"a": {"messages": 0, "seconds": 5}},
+            {"a": {"messages": True, "seconds": 5}},
+            {"a": {"messages": 5, "seconds": 1.5}},
+            {"a": {"messages": 5, "seconds": 2**31}},
+            {"a": {"messages": 5, "seconds": 5, "bytes": 5}},
+            {5: {"messages": 5, "seconds": 5}},
+        ],
+    ),
+    (
+        "SLOW",
+        [{}, {"a": "close", "b": "latest", "c/*": "drop"}],
+        [None, "drop", ["drop"], {"a": "oldest"}, {"a": None}, {"a": ["drop"]}, {5: "drop"}],
+    ),
     ("HEARTBEAT", [None, "--heartbeat--"], ["", 1, b"x"]),
     ("PING_INTERVAL", [0.1, 20, 1.5], [0, -1, None, "20", True]),
     ("PING_TIMEOUT", [0.1, 20, 1.5], [0, -1, None, "20", False]),
@@ -116,7 +148,11 @@ def test_a_right_value_is_taken(key: str, value: Any) -> None:
     assert list(problems({key: value})) == []
     with override_settings(WSREDIS={key: value}):
         taken = getattr(get_settings(), key.lower())
-    assert taken == (tuple(value) if key == "SUBPROTOCOLS" else value)
+    if key == "HISTORY":
+        value = {pattern: Keep(**keep) for pattern, keep in value.items()}
+    if key in ("HISTORY", "SLOW"):
+        value = value.items()
+    assert taken == (tuple(value) if key in ("HISTORY", "SLOW", "SUBPROTOCOLS") else value)
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, _, wrong in VALUES for value in wrong])
@@ -157,6 +193,29 @@ def test_every_problem_is_found() -> None:
 def test_wsredis_must_be_a_dict(value: Any) -> None:
     with override_settings(WSREDIS=value), pytest.raises(ImproperlyConfigured, match="not a dict"):
         get_settings()
+
+
+# What is set for each facility
+
+
+def test_the_first_pattern_that_fits_a_facility_counts(nothing_set: None) -> None:
+    history = {"chat/vip": {"messages": 9, "seconds": 90}, "chat/*": {"messages": 5, "seconds": 50}}
+    with override_settings(WSREDIS={"HISTORY": history, "SLOW": {"chat/vip": "close", "chat/*": "drop"}}):
+        settings = get_settings()
+    assert settings.history_of("chat/vip") == Keep(9, 90)
+    assert settings.history_of("chat/") == settings.history_of("chat/a/b") == Keep(5, 50)
+    assert [settings.slow_policy(facility) for facility in ("chat/vip", "chat/1", "news")] == ["close", "drop", "close"]
+
+
+@pytest.mark.parametrize("facility", ["chat", "Chat/1", "xchat/1", "chat\n/1"])
+def test_a_pattern_fits_the_whole_facility_in_its_own_case(nothing_set: None, facility: str) -> None:
+    with override_settings(WSREDIS={"HISTORY": {"chat/*": {"messages": 1, "seconds": 1}}, "SLOW": {"chat/*": "drop"}}):
+        assert get_settings().history_of(facility) is None
+        assert get_settings().slow_policy(facility) == "close"
+
+
+def test_a_stream_holds_one_entry_more_than_a_reader_can_miss() -> None:
+    assert [Keep(messages, 60).entries for messages in (1, 2, 500)] == [1, 3, 501]
 
 
 # ws4redis's names

@@ -22,7 +22,17 @@ from hypothesis import strategies as st
 from django_wsredis.channels import Channel, Wish, parse_wish, session_digest
 from django_wsredis.conf import get_settings
 from django_wsredis.exceptions import HandshakeError, NotAuthorized, NotFound, OriginNotAllowed, Unavailable
-from django_wsredis.handshake import Accepted, Subscriber, authenticate, check_origin, decide, facility_of, grant
+from django_wsredis.handshake import (
+    Accepted,
+    Granted,
+    Subscriber,
+    authenticate,
+    check_origin,
+    decide,
+    decide_more,
+    facility_of,
+    grant,
+)
 
 from .conftest import login
 from .project import callbacks
@@ -491,7 +501,7 @@ def test_process_request_that_cannot_be_called_refuses(reference: Any) -> None:
 
 def test_a_process_request_that_sets_nothing_leaves_broadcast_alone() -> None:
     with override_settings(WSREDIS={"PROCESS_REQUEST": lambda request: None}):
-        assert decide(environ(), get_settings()).subscribe == (Channel("broadcast", "", "news"),)
+        assert decide(environ(), get_settings()).granted.subscribe == (Channel("broadcast", "", "news"),)
         with pytest.raises(NotAuthorized):
             decide(environ(query="subscribe-user&subscribe-group&subscribe-session"), get_settings())
 
@@ -499,14 +509,21 @@ def test_a_process_request_that_sets_nothing_leaves_broadcast_alone() -> None:
 # The whole
 
 
-def accepted(query: str, cookie: str | None = None, **wsredis: Any) -> Accepted:
+def accepted(query: str, cookie: str | None = None, protocol: str | None = None, **wsredis: Any) -> Accepted:
     with override_settings(WSREDIS=wsredis):
-        return decide(environ(query=query, HTTP_COOKIE=cookie and f"sessionid={cookie}"), get_settings())
+        asked = environ(
+            query=query, HTTP_COOKIE=cookie and f"sessionid={cookie}", HTTP_SEC_WEBSOCKET_PROTOCOL=protocol
+        )
+        return decide(asked, get_settings())
+
+
+def granted(query: str, cookie: str | None = None, **wsredis: Any) -> Granted:
+    return accepted(query, cookie, **wsredis).granted
 
 
 def test_a_visitor_gets_its_own_channels(alice: str) -> None:
     everything = "subscribe-broadcast&subscribe-user&subscribe-group&subscribe-session"
-    assert accepted(everything, alice).subscribe == (
+    assert granted(everything, alice).subscribe == (
         Channel("broadcast", "", "news"),
         Channel("user", "alice", "news"),
         Channel("group", "staff", "news"),
@@ -515,7 +532,7 @@ def test_a_visitor_gets_its_own_channels(alice: str) -> None:
 
 
 def test_an_anonymous_visitor_gets_what_it_has(alice: str) -> None:
-    assert accepted("subscribe-broadcast&subscribe-user&subscribe-group").subscribe == (
+    assert granted("subscribe-broadcast&subscribe-user&subscribe-group").subscribe == (
         Channel("broadcast", "", "news"),
     )
     with pytest.raises(NotAuthorized, match="logged in"):
@@ -526,18 +543,18 @@ def test_groups_are_those_of_now_not_those_of_the_login(alice: str) -> None:
     user, group = User.objects.get(username="alice"), Group.objects.create(name="late: ones")
     try:
         user.groups.add(group)
-        assert accepted("subscribe-group", alice).subscribe == (
+        assert granted("subscribe-group", alice).subscribe == (
             Channel("group", "late: ones", "news"),
             Channel("group", "staff", "news"),
         )
     finally:
         group.delete()
-    assert accepted("subscribe-group", alice).subscribe == (Channel("group", "staff", "news"),)
+    assert granted("subscribe-group", alice).subscribe == (Channel("group", "staff", "news"),)
 
 
 def test_publishing_and_echo_are_as_asked_for_and_granted(alice: str) -> None:
-    got = accepted("publish-user&subscribe-group&echo", alice, ALLOWED_CHANNELS=callbacks.everything)
-    assert (got.subscribe, got.publish, got.echo) == (
+    got = granted("publish-user&subscribe-group&echo", alice, ALLOWED_CHANNELS=callbacks.everything)
+    assert (got.subscribe, got.publish, got.wish.echo) == (
         (Channel("group", "staff", "news"),),
         (Channel("user", "alice", "news"),),
         True,
@@ -547,7 +564,7 @@ def test_publishing_and_echo_are_as_asked_for_and_granted(alice: str) -> None:
 
 
 def test_a_subscriber_of_the_project_may_add_channels() -> None:
-    got = accepted("subscribe-broadcast", SUBSCRIBER="tests.project.callbacks.Rooms")
+    got = granted("subscribe-broadcast", SUBSCRIBER="tests.project.callbacks.Rooms")
     assert got.subscribe == (Channel("broadcast", "", "news"), Channel("group", "lobby", "news"))
 
 
@@ -691,5 +708,96 @@ def test_nothing_that_a_client_sends_is_more_than_a_refusal(path: str, query: st
     except HandshakeError as error:
         assert error.status in (400, 403, 404)
         return
-    assert got.subscribe
+    assert got.granted.subscribe
     assert parse_wish(query).publish == ()
+
+
+# Further facilities of a socket that speaks wsredis.v1
+
+
+def more(visitor: bytes, facility: str, query: str, **wsredis: Any) -> Granted:
+    with override_settings(WSREDIS=wsredis):
+        return decide_more(visitor, facility, query, get_settings())
+
+
+def test_only_a_socket_that_speaks_v1_is_remembered_as_a_visitor(alice: str) -> None:
+    v1 = accepted("subscribe-user", alice, "chat.v2, wsredis.v1")
+    assert (v1.upgrade.subprotocol, v1.visitor != b"") == ("wsredis.v1", True)
+    plain = accepted("subscribe-user", alice, "chat.v2", SUBPROTOCOLS=["chat.v2"])
+    assert (plain.upgrade.subprotocol, plain.visitor) == ("chat.v2", b"")
+    both = accepted("subscribe-user", alice, "chat.v2, wsredis.v1", SUBPROTOCOLS=["chat.v2"])
+    assert both.upgrade.subprotocol == "wsredis.v1"
+
+
+def test_a_further_facility_is_granted_to_the_same_visitor(alice: str) -> None:
+    first = accepted("subscribe-user&since=1-0", alice, "wsredis.v1")
+    assert (first.granted.facility, first.granted.wish.since) == ("news", {"": b"1-0"})
+    got = more(first.visitor, "chat/é 2", "subscribe-group&subscribe-session&history=3")
+    assert got.facility == "chat/é 2"
+    assert got.subscribe == (
+        Channel("group", "staff", "chat/é 2"),
+        Channel("session", session_digest(alice), "chat/é 2"),
+    )
+    assert got.publish == ()
+    assert (got.wish.since, got.wish.history) == ({}, 3)
+
+
+def test_the_projects_code_sees_a_further_facility_as_a_request_of_its_own(alice: str) -> None:
+    seen = []
+
+    def allowed(request: WSGIRequest, channels: list[str]) -> list[str]:
+        seen.append((request.path, request.META["QUERY_STRING"], request.user.get_username(), channels))
+        return channels
+
+    first = accepted("subscribe-user", alice, "wsredis.v1")
+    more(first.visitor, "chat/2", "publish-user&x=1", ALLOWED_CHANNELS=allowed)
+    assert seen == [("/ws/chat/2", "publish-user&x=1", "alice", ["publish-user"])]
+
+
+def test_a_logout_ends_further_grants() -> None:
+    cookie = login("alice")
+    first = accepted("subscribe-user", cookie, "wsredis.v1")
+    import_module("django.contrib.sessions.backends.db").SessionStore(cookie).delete()
+    with pytest.raises(NotAuthorized, match="logged in"):
+        more(first.visitor, "chat", "subscribe-user")
+
+
+@pytest.mark.parametrize(
+    ("facility", "query", "status"),
+    [
+        ("", "subscribe-broadcast", 404),
+        ("x" * 201, "subscribe-broadcast", 404),
+        ("\ud800", "subscribe-broadcast", 404),
+        ("chat", "", 400),
+        ("chat", "subscribe-nobody", 400),
+        ("chat", "subscribe-broadcast&since=yesterday", 400),
+        ("chat", "subscribe-broadcast&history=-1", 400),
+        ("chat", "subscribe-user", 403),
+        ("chat", "publish-broadcast", 403),
+    ],
+)
+def test_a_further_facility_is_refused_with_the_status_of_a_handshake(facility: str, query: str, status: int) -> None:
+    visitor = accepted("subscribe-broadcast", protocol="wsredis.v1").visitor
+    with pytest.raises(HandshakeError) as raised:
+        more(visitor, facility, query)
+    assert raised.value.status == status
+
+
+def test_what_is_kept_of_a_visitor_is_small(alice: str) -> None:
+    """It stays as long as the socket."""
+    assert len(accepted("subscribe-user", alice, "wsredis.v1").visitor) < 1000
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+@example("a?b", "subscribe-broadcast")
+@example("../admin", "subscribe-broadcast")
+@example("a\nb", "subscribe-broadcast")
+@settings(max_examples=60, deadline=None)
+def test_nothing_that_a_socket_asks_for_is_more_than_a_refusal(facility: str, query: str) -> None:
+    visitor = accepted("subscribe-broadcast", protocol="wsredis.v1").visitor
+    try:
+        got = more(visitor, facility, query)
+    except HandshakeError as error:
+        assert error.status in (400, 403, 404)
+        return
+    assert got.facility == facility

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -15,7 +16,7 @@ FOLDER = ROOT / "tests/javascript"
 
 BEGIN = """
 const { WSRedis, FakeWebSocket, sockets, warnings, open, last, until, cut, thrown, report } = require("./fake.js");
-const URL = "ws://x/ws/chat?subscribe-broadcast&publish-broadcast&echo";
+const CHAT = "ws://x/ws/chat?subscribe-broadcast&publish-broadcast&echo";
 const ack = (channels, facility = "chat") => last().say({ type: "ack", facility, channels });
 """
 
@@ -42,9 +43,9 @@ def messages(seen: list[dict[str, Any]]) -> list[Any]:
 
 def test_it_offers_the_subprotocol_and_an_application_may_offer_others() -> None:
     offered = run("""
-        open(URL);
-        open(URL, { protocols: ["my.v2", "wsredis.v1"] });
-        open(URL, { protocols: [] });
+        open(CHAT);
+        open(CHAT, { protocols: ["my.v2", "wsredis.v1"] });
+        open(CHAT, { protocols: [] });
         report(sockets.map((ws) => ws.protocols));
     """)
     assert offered == [["wsredis.v1"], ["my.v2", "wsredis.v1"], []]
@@ -52,7 +53,7 @@ def test_it_offers_the_subprotocol_and_an_application_may_offer_others() -> None
 
 def test_a_message_tells_its_channel_facility_and_id() -> None:
     seen = run(r"""
-        const socket = open(URL);
+        const socket = open(CHAT);
         last().accept();
         last().message("broadcast:chat", "1700000000000-0", "two\nlines");
         last().message("group:staff%3A1:chat/%C3%A4%2C2", undefined, "");
@@ -71,7 +72,7 @@ def test_a_message_tells_its_channel_facility_and_id() -> None:
 def test_a_binary_message_is_an_array_buffer_without_the_header() -> None:
     found = run(r"""
         const found = [];
-        open(URL, { onmessage(event) {
+        open(CHAT, { onmessage(event) {
             found.push([event.channel, event.id, event.data instanceof ArrayBuffer, [...new Uint8Array(event.data)]]);
             if (event.id === "2-0") found.push(event.json());
         } });
@@ -92,7 +93,7 @@ def test_a_binary_message_is_an_array_buffer_without_the_header() -> None:
 
 def test_json_reads_a_text() -> None:
     assert run(r"""
-        open(URL, { onmessage(event) { report(event.json()); } });
+        open(CHAT, { onmessage(event) { report(event.json()); } });
         last().accept().receive('{"channel":"broadcast:chat"}\n{"a":[1,null]}');
     """) == {"a": [1, None]}
 
@@ -118,7 +119,7 @@ def test_json_reads_a_text() -> None:
 def test_what_has_no_header_that_can_be_read_is_left_out_with_a_warning(data: str) -> None:
     found = run(
         f"""
-        const socket = open(URL);
+        const socket = open(CHAT);
         last().accept().receive('{data}');
         last().message("broadcast:chat", "1-0", "next");
         report([socket.state, socket.seen.slice(1), socket.cursor]);
@@ -130,7 +131,7 @@ def test_what_has_no_header_that_can_be_read_is_left_out_with_a_warning(data: st
 
 def test_types_of_later_servers_are_left_out() -> None:
     seen = run("""
-        const socket = open(URL);
+        const socket = open(CHAT);
         last().accept().say({ type: "weather", channel: 5 });
         last().say({ type: "pong" });
         last().say({ type: "unsubscribed", facility: "x" });
@@ -145,7 +146,7 @@ def test_types_of_later_servers_are_left_out() -> None:
 
 def test_it_comes_back_with_the_position_of_each_channel() -> None:
     found = run(r"""
-        const socket = open(URL + "&history=50&since=&x=%2C+1#part");
+        const socket = open(CHAT + "&history=50&since=&x=%2C+1#part");
         const found = [last().url, socket.cursor];
         last().accept();
         last().message("broadcast:chat", "5-0", "a");
@@ -160,23 +161,23 @@ def test_it_comes_back_with_the_position_of_each_channel() -> None:
         report(found);
     """)
     base = "subscribe-broadcast&publish-broadcast&echo"
+    cursor = "broadcast:chat=7-1,group:a%2Cb:chat=6-0,user:alice:chat=8-0"
     assert found == [
         f"ws://x/ws/chat?{base}&x=%2C+1&history=50",
         "",
         "broadcast:chat=5-0",
         f"{base}&x=,+1&history=50&since=broadcast:chat=5-0",
-        f"ws://x/ws/chat?{base}&x=%2C+1"
-        "&since=broadcast%3Achat%3D7-1%2Cgroup%3Aa%252Cb%3Achat%3D6-0%2Cuser%3Aalice%3Achat%3D8-0",
+        f"ws://x/ws/chat?{base}&x=%2C+1&since={quote(cursor, safe='')}",
     ]
 
 
 def test_a_page_goes_on_from_a_cursor() -> None:
     found = run(r"""
-        const before = open(URL);
+        const before = open(CHAT);
         last().accept();
         ack({ "broadcast:chat": "5-0", "group:a%2Cb:chat": "6-0" });
         before.close();
-        const socket = open(URL + `&history=50&since=${encodeURIComponent(before.cursor)}`);
+        const socket = open(CHAT + `&history=50&since=${encodeURIComponent(before.cursor)}`);
         const found = [before.cursor, socket.cursor, last().query];
         last().accept().message("broadcast:chat", "7-0", "a");
         await cut();
@@ -194,7 +195,7 @@ def test_a_page_goes_on_from_a_cursor() -> None:
 
 def test_one_position_for_all_channels_counts_until_an_ack_names_each() -> None:
     found = run(r"""
-        const socket = open(URL + "&since=5-0");
+        const socket = open(CHAT + "&since=5-0");
         const found = [socket.cursor];
         last().accept().message("broadcast:chat", "7-0", "a");
         await cut();
@@ -211,14 +212,14 @@ def test_one_position_for_all_channels_counts_until_an_ack_names_each() -> None:
 def test_a_position_that_is_none_is_an_error_at_once() -> None:
     errors = run("""
         const texts = ["x", "broadcast:chat", "broadcast:chat=", "5", "broadcast:%25zz=1-0"];
-        report(texts.map((text) => thrown(() => open(`${URL}&since=${text}`))));
+        report(texts.map((text) => thrown(() => open(`${CHAT}&since=${text}`))));
     """)
     assert all(error.startswith(("TypeError: WSRedis: since=", "URIError")) for error in errors)
 
 
 def test_what_was_seen_is_not_delivered_twice() -> None:
     seen = run(r"""
-        const socket = open(URL);
+        const socket = open(CHAT);
         last().accept();
         for (const id of ["9-0", "9-0", "8-5", "10-0", "9-1", "10-9", "10-10", "10-9"]) {
             last().message("broadcast:chat", id, id);
@@ -239,7 +240,7 @@ def test_what_was_seen_is_not_delivered_twice() -> None:
 
 def test_an_ack_is_told_and_sets_the_positions() -> None:
     seen = run(r"""
-        const socket = open(URL);
+        const socket = open(CHAT);
         last().accept();
         ack({ "broadcast:chat": "9-0", "user:alice:chat": null });
         last().message("broadcast:chat", "9-0", "before it");
@@ -253,7 +254,7 @@ def test_an_ack_is_told_and_sets_the_positions() -> None:
 
 def test_an_ack_that_is_behind_what_came_live_moves_nothing_back() -> None:
     found = run(r"""
-        const socket = open(URL);
+        const socket = open(CHAT);
         last().accept();
         last().message("broadcast:chat", "5-0", "live");
         last().message("user:alice:chat", "6-0", "live");
@@ -265,7 +266,7 @@ def test_an_ack_that_is_behind_what_came_live_moves_nothing_back() -> None:
 
 def test_an_ack_of_a_new_connection_counts_more_than_what_was_known() -> None:
     found = run(r"""
-        const socket = open(URL);
+        const socket = open(CHAT);
         last().accept();
         ack({ "broadcast:chat": "9-0", "user:alice:chat": "9-0" });
         await cut();
@@ -280,7 +281,7 @@ def test_an_ack_of_a_new_connection_counts_more_than_what_was_known() -> None:
 
 def test_a_gap_is_told_and_what_follows_may_have_lower_ids() -> None:
     found = run(r"""
-        const socket = open(URL);
+        const socket = open(CHAT);
         last().accept();
         ack({ "broadcast:chat": "1700-0" });
         last().say({ type: "gap", channel: "broadcast:chat", since: "1700-0" });
@@ -312,8 +313,8 @@ def test_each_message_comes_once_and_in_order_in_any_schedule() -> None:
     for seed, found in enumerate(schedules, 1):
         published, received = found["published"], found["received"]
         assert received == [payload for payload in published if payload in set(received)], seed  # no two, none swapped
-        last_life = f"{found['life']}."
-        assert [p for p in received if p.startswith(last_life)] == [p for p in published if p.startswith(last_life)], seed
+        life = f"{found['life']}."  # the last one, all of whose data is there
+        assert [p for p in received if p.startswith(life)] == [p for p in published if p.startswith(life)], seed
         assert (found["gaps"] > 0) is (found["life"] > 1), seed
     assert sum(len(found["received"]) for found in schedules) > 10_000
     assert any(found["life"] > 1 for found in schedules)
@@ -325,7 +326,7 @@ def test_each_message_comes_once_and_in_order_in_any_schedule() -> None:
 
 def test_a_further_facility_is_subscribed_again_with_its_positions() -> None:
     found = run(r"""
-        const socket = open(URL);
+        const socket = open(CHAT);
         socket.subscribe("chat/2", "subscribe-broadcast&history=20");
         last().accept();
         socket.subscribe("news", "?subscribe-user&since=user:alice:news=2-0");
@@ -339,29 +340,34 @@ def test_a_further_facility_is_subscribed_again_with_its_positions() -> None:
         report([first, cursor, last().query, last().headers.map((header) => decodeURIComponent(header.query))]);
     """)
     first, cursor, query, again = found
-    assert [(header["type"], header["facility"]) for header in first] == [("subscribe", "chat/2"), ("subscribe", "news")]
-    assert first[0]["query"] == "subscribe-broadcast&history=20"
-    assert first[1]["query"] == "subscribe-user&since=user%3Aalice%3Anews%3D2-0"
+    assert first == [
+        {"type": "subscribe", "facility": "chat/2", "query": "subscribe-broadcast&history=20"},
+        {"type": "subscribe", "facility": "news", "query": "subscribe-user&since=user%3Aalice%3Anews%3D2-0"},
+    ]
     assert cursor == "broadcast:chat=5-0"
     assert query == "subscribe-broadcast&publish-broadcast&echo&since=broadcast:chat=5-0"
     assert again == ["subscribe-broadcast&since=broadcast:chat/2=6-0", "subscribe-user&since=user:alice:news=7-0"]
 
 
-def test_the_same_subscription_twice_is_one_and_a_new_query_replaces_it() -> None:
-    headers = run("""
-        const socket = open(URL);
+def test_the_same_subscription_twice_is_one_and_another_needs_the_end_of_the_first() -> None:
+    headers, error = run("""
+        const socket = open(CHAT);
         last().accept();
         socket.subscribe("news", "subscribe-broadcast");
         socket.subscribe("news", "subscribe-broadcast");
+        const error = thrown(() => socket.subscribe("news", "subscribe-user"));
+        socket.unsubscribe("news");
         socket.subscribe("news", "subscribe-user");
-        report(last().headers);
+        report([last().headers, error]);
     """)
-    assert [header["query"] for header in headers] == ["subscribe-broadcast", "subscribe-user"]
+    assert [header["type"] for header in headers] == ["subscribe", "unsubscribe", "subscribe"]
+    assert headers[2]["query"] == "subscribe-user"
+    assert error == 'Error: WSRedis: "news" is subscribed with another query; unsubscribe() it first'
 
 
 def test_a_facility_that_was_left_is_not_heard_and_not_asked_for_again() -> None:
     found = run(r"""
-        const socket = open(URL);
+        const socket = open(CHAT);
         last().accept();
         ack({ "broadcast:chat": "5-0" });
         socket.subscribe("news", "subscribe-broadcast");
@@ -388,7 +394,7 @@ def test_a_facility_that_was_left_is_not_heard_and_not_asked_for_again() -> None
 
 def test_a_refused_facility_is_told_and_given_up() -> None:
     found = run("""
-        const socket = open(URL);
+        const socket = open(CHAT);
         last().accept();
         socket.subscribe("secret", "subscribe-broadcast");
         last().say({ type: "error", status: 403, facility: "secret" });
@@ -402,9 +408,22 @@ def test_a_refused_facility_is_told_and_given_up() -> None:
     assert found[2:] == [[], "open"]
 
 
+def test_to_subscribe_the_urls_own_facility_before_its_ack_loses_no_position() -> None:
+    found = run("""
+        const socket = open(CHAT);
+        socket.subscribe("chat", "subscribe-user");
+        last().accept();
+        ack({ "broadcast:chat": "5-0" });
+        last().say({ type: "error", status: 409, facility: "chat" });
+        report([socket.seen.at(-1), socket.cursor]);
+    """)
+    assert found[0] == {"type": "refused", "facility": "chat", "status": 409, "final": True}
+    assert found[1] == "broadcast:chat=5-0"
+
+
 def test_a_facility_that_is_refused_for_the_moment_is_asked_for_again() -> None:
     found = run("""
-        const socket = open(URL, { retryCap: 1 });
+        const socket = open(CHAT, { retryCap: 1 });
         last().accept();
         socket.subscribe("news", "subscribe-broadcast");
         last().say({ type: "error", status: 503, facility: "news" });
@@ -418,7 +437,7 @@ def test_a_facility_that_is_refused_for_the_moment_is_asked_for_again() -> None:
 
 def test_what_cannot_be_subscribed_is_an_error() -> None:
     errors = run("""
-        const socket = open(URL);
+        const socket = open(CHAT);
         const errors = [thrown(() => socket.subscribe("news")), thrown(() => socket.subscribe("news", "since=x"))];
         last().accept();
         ack({ "broadcast:chat": null });
@@ -443,7 +462,7 @@ def test_what_cannot_be_subscribed_is_an_error() -> None:
 
 def test_what_is_sent_has_a_header() -> None:
     found = run(r"""
-        const socket = open(URL);
+        const socket = open(CHAT);
         last().accept();
         ack({ "broadcast:chat": null });
         socket.subscribe("news", "publish-broadcast");
@@ -476,7 +495,7 @@ def test_what_is_sent_has_a_header() -> None:
 
 def test_nothing_is_sent_to_a_facility_before_its_ack() -> None:
     found = run("""
-        const socket = open(URL);
+        const socket = open(CHAT);
         last().accept();
         socket.subscribe("news", "publish-broadcast");
         const send = () => thrown(() => socket.send("x", { facility: "news" }));
@@ -497,7 +516,7 @@ def test_nothing_is_sent_to_a_facility_before_its_ack() -> None:
 
 def test_it_pings_when_nothing_comes_and_leaves_a_server_that_is_silent() -> None:
     found = run("""
-        const socket = open(URL, { heartbeatInterval: 1, heartbeatTimeout: 1 });
+        const socket = open(CHAT, { heartbeatInterval: 1, heartbeatTimeout: 1 });
         last().accept();
         await until(() => sockets.length === 2);
         report([sockets[0].sent, socket.seen.slice(1)]);
@@ -508,7 +527,7 @@ def test_it_pings_when_nothing_comes_and_leaves_a_server_that_is_silent() -> Non
 
 def test_a_pong_keeps_it() -> None:
     found = run("""
-        const socket = open(URL, { heartbeatInterval: 1, heartbeatTimeout: 1000 });
+        const socket = open(CHAT, { heartbeatInterval: 1, heartbeatTimeout: 1000 });
         last().accept();
         last().send = (data) => { last().sent.push(data); last().say({ type: "pong" }); };
         socket.addEventListener("close", () => report("closed"));
@@ -525,7 +544,7 @@ def test_a_pong_keeps_it() -> None:
 @pytest.mark.parametrize("protocol", ["", "my.v2"])
 def test_without_the_subprotocol_messages_are_plain(protocol: str) -> None:
     found = run(f"""
-        const socket = open(URL + "&history=5", {{ protocols: ["my.v2"], heartbeat: "beat" }});
+        const socket = open(CHAT + "&history=5", {{ protocols: ["my.v2"], heartbeat: "beat" }});
         last().accept("{protocol}");
         last().receive('{{"channel":"broadcast:chat","id":"1-0"}}\\nx');
         last().receive("beat");
@@ -551,7 +570,7 @@ def test_without_the_subprotocol_messages_are_plain(protocol: str) -> None:
 def test_a_subscription_that_waited_for_a_server_without_the_subprotocol_is_warned_of() -> None:
     sent = run(
         """
-        const socket = open(URL);
+        const socket = open(CHAT);
         socket.subscribe("news", "subscribe-broadcast");
         last().accept("");
         report([last().sent, warnings]);
@@ -564,7 +583,7 @@ def test_a_subscription_that_waited_for_a_server_without_the_subprotocol_is_warn
 @pytest.mark.parametrize("code", [1003, 1008])
 def test_a_final_code_ends_it(code: int) -> None:
     found = run(f"""
-        const socket = open(URL);
+        const socket = open(CHAT);
         last().accept();
         last().lose({code});
         report([socket.state, socket.seen.at(-1)]);
@@ -579,7 +598,7 @@ def test_each_event_is_an_option_too() -> None:
         for (const type of ["open", "message", "close", "reconnecting", "subscribed", "gap", "refused"]) {
             options[`on${type}`] = function (event) { found.push([this === socket, event.type === type]); };
         }
-        const socket = open(URL, options);
+        const socket = open(CHAT, options);
         last().accept();
         last().message("broadcast:chat", "1-0", "x");
         ack({});

@@ -19,6 +19,7 @@ class Peer:
         self.keepalive = keepalive
         self.slot = 0
         self.is_open = True
+        self.dialogue: object = None
         self.is_alive = True
         self.last_received = now
         self.now = now
@@ -152,10 +153,12 @@ def test_one_that_left_is_left_alone() -> None:
     assert other.pinged_at
 
 
-def test_the_heartbeat_text_goes_with_each_ping() -> None:
+def test_the_heartbeat_text_goes_with_each_ping_but_not_to_sockets_that_speak_v1() -> None:
     keepalive = Keepalive(interval=1, timeout=2, heartbeat="--é--")
-    peer = Peer(keepalive)
-    run(keepalive, [peer], 0.0, 2)
+    peer, v1 = Peer(keepalive), Peer(keepalive)
+    v1.dialogue = object()
+    run(keepalive, [peer, v1], 0.0, 2)
     assert keepalive.heartbeat == b"\x81\x06--\xc3\xa9--"
     assert set(peer.written) == {PING + keepalive.heartbeat}
+    assert set(v1.written) == {PING}
     assert Keepalive(interval=1, timeout=2, heartbeat=None).heartbeat == b""

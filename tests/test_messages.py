@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import json
 import uuid
 from typing import Any
 
@@ -22,12 +23,14 @@ from django_wsredis.messages import (
     HAS_SENDER,
     MAGIC,
     UNCOMPRESSED,
+    V1,
     JoinedFrames,
     Message,
     decode,
     encode,
     envelope,
     id_key,
+    text_frame,
     to_payload,
 )
 
@@ -218,6 +221,53 @@ def test_what_is_too_small_is_not_compressed() -> None:
 def test_servers_frames_are_not_masked() -> None:
     assert frame_of(Message(b"hi", True), UNCOMPRESSED) == b"\x81\x02hi"
     assert frame_of(Message(b"", False), UNCOMPRESSED) == b"\x82\x00"
+
+
+def headed(message: Message, framing: int, compress_from: int = 0) -> tuple[dict[str, Any], bytes]:
+    """Return what a client that speaks wsredis.v1 reads: the header and the payload."""
+    (frame,) = received(frame_of(message, framing, compress_from), framing & ~V1)
+    header, newline, payload = bytes(frame.data).partition(b"\n")
+    assert newline
+    assert (frame.opcode is Opcode.TEXT) == message.is_text
+    return json.loads(header), payload
+
+
+@given(payloads, st.none() | stream_ids, st.sampled_from([UNCOMPRESSED, 9, 15]), st.integers(0, 30))
+@example((b"\n", True), b"1-0", UNCOMPRESSED, 0)
+@example((b"", False), None, UNCOMPRESSED, 0)
+def test_a_frame_of_v1_says_the_channel_and_where_it_is_kept_the_id(
+    payload: tuple[bytes, bool], id: bytes | None, window_bits: int, compress_from: int
+) -> None:
+    message = Message(*payload, id=id)
+    message.channel = b"group:staff:chat"
+    where = {"channel": "group:staff:chat"} if id is None else {"channel": "group:staff:chat", "id": id.decode()}
+    assert headed(message, window_bits | V1, compress_from) == (where, payload[0])
+    (plain,) = received(frame_of(message, window_bits, compress_from), window_bits)
+    assert bytes(plain.data) == payload[0]
+
+
+def test_what_has_no_channel_of_its_own_is_everywhere() -> None:
+    assert headed(Message(b"x", True), V1) == ({"channel": "everywhere"}, b"x")
+
+
+def test_sockets_with_and_without_v1_share_no_frame_but_those_alike_do() -> None:
+    message = Message(b"a" * 100, True, id=b"1-0")
+    frames = message.frames(200)
+    assert frames[V1] is frames[V1 | 15] is frames[V1 | 9]
+    assert frames[UNCOMPRESSED] is frames[15]
+    assert frames[V1] != frames[UNCOMPRESSED]
+
+
+def test_frames_of_v1_can_be_joined() -> None:
+    messages = [Message(b"one", True, id=b"1-0"), Message(b"two", False)]
+    one, two = received(JoinedFrames([message.frames() for message in messages])[V1])
+    assert bytes(one.data) == b'{"channel":"everywhere","id":"1-0"}\none'
+    assert (bytes(two.data), two.opcode) == (b'{"channel":"everywhere"}\ntwo', Opcode.BINARY)
+
+
+def test_a_text_frame_is_one() -> None:
+    (frame,) = received(text_frame("{é}".encode()))
+    assert (frame.opcode, bytes(frame.data).decode()) == (Opcode.TEXT, "{é}")
 
 
 # Payloads

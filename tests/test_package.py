@@ -48,6 +48,7 @@ FLOORS = {
     "messages": 2,
     "upgrade": 2,
     "conf": 2,
+    "subprotocol": 2,
     "redis_url": 2,
     "hosts": 2,
     "exceptions": 1,
@@ -61,8 +62,8 @@ ALLOWED = {
     "_socket": ("loop", "hosts", "server"),
     "uwsgi": ("hosts/uwsgi",),
     "uwsgidecorators": (),
-    "redis": ("redis", "cluster", "embedded", "loop/link", "loop/subscriber"),
-    "hiredis": ("redis", "loop/link", "loop/subscriber"),
+    "redis": ("redis", "cluster", "embedded"),
+    "hiredis": ("redis", "loop/link", "loop/outgoing", "loop/subscriber"),
     "asyncio": (),
     "select": (),
     "selectors": ("supervisor",),  # a process without gevent
@@ -191,7 +192,9 @@ def test_the_public_names_can_be_imported_without_settings_and_gevent() -> None:
     "module",
     [
         "channels",
+        "subprotocol",
         "messages",
+        "commands",
         "upgrade",
         "conf",
         "redis",
@@ -232,5 +235,5 @@ def test_a_module_says_what_its_job_is(path: Path) -> None:
 
 
 def test_what_the_package_needs_at_run_time_is_in_it() -> None:
-    for name in ("publish.lua", "py.typed", "static/django_wsredis/wsredis.js", "configurations/nginx.conf.template"):
+    for name in ("publish.lua", "read.lua", "py.typed", "static/django_wsredis/wsredis.js", "configurations/nginx.conf.template"):
         assert (PACKAGE / name).is_file(), name

@@ -22,7 +22,7 @@ from django.db import connections, transaction
 from django.http import HttpRequest
 from django.test import override_settings
 
-from django_wsredis import EVERYWHERE, SELF, BrokerUnavailable, Publisher, fetch_message, publish
+from django_wsredis import EVERYWHERE, SELF, BrokerUnavailable, Publisher, fetch_message, publish, redis
 from django_wsredis.channels import Channel, address, everywhere_name, redis_name, session_digest
 from django_wsredis.messages import Message, decode
 
@@ -521,6 +521,233 @@ def test_fetching_with_wrong_arguments_is_a_type_error(configured: RedisServer, 
 
 def test_fetching_for_who_has_none_of_the_audience_is_nothing(configured: RedisServer) -> None:
     assert fetch_message(visitor(has_session=False), "news", "user") is None
+
+
+# What a facility with a history keeps
+
+CHAT = name_of("broadcast", "", "chat/1")
+
+
+@pytest.fixture
+def with_history(configured: RedisServer) -> Iterator[RedisServer]:
+    history = {"chat/*": {"messages": 5, "seconds": 100}, "*/1": {"messages": 2, "seconds": 7}}
+    with override_settings(WSREDIS={"URL": configured.url, "EXPIRE": 50, "HISTORY": history}):
+        yield configured
+
+
+def entries(server: RedisServer, name: bytes = CHAT) -> list[str | bytes]:
+    with server.client() as client:
+        return [decode(fields[b"m"], id).data for id, fields in client.xrange(name)]
+
+
+def test_everything_is_kept_where_history_says_so(with_history: RedisServer, listener: Listener) -> None:
+    for number in range(7):
+        assert publish(number, facility="chat/1", broadcast=True) == 1
+    assert entries(with_history) == ["1", "2", "3", "4", "5", "6"], "five, and the one that a reader of five saw last"
+    with with_history.client() as client:
+        assert 90 < client.ttl(CHAT) <= 100
+        ids = [id for id, _ in client.xrange(CHAT)]
+    arrived = [message for _, message in iter(lambda: listener.next(0.1), None)]
+    assert [message.data for message in arrived] == [str(number) for number in range(7)]
+    assert [message.id for message in arrived][1:] == ids
+
+
+def test_every_audience_keeps_a_history_of_its_own(with_history: RedisServer) -> None:
+    for text in ("one", "two"):
+        publish(text, facility="chat/1", users=["alice"], groups=["staff"])
+    for audience, name in (("user", "alice"), ("group", "staff")):
+        assert entries(with_history, name_of(audience, name, "chat/1")) == ["one", "two"]
+    assert entries(with_history) == []
+
+
+def test_elsewhere_the_last_message_is_kept_as_ever(with_history: RedisServer) -> None:
+    for text in ("one", "two"):
+        publish(text, facility="news", broadcast=True)
+    assert entries(with_history, name_of("broadcast", "")) == ["two"]
+
+
+def test_zero_keeps_a_message_out_of_the_history(with_history: RedisServer, listener: Listener) -> None:
+    publish("kept", facility="chat/1", broadcast=True)
+    publish("typing", facility="chat/1", broadcast=True, expire=0)
+    assert [data for _, data in listener.all()] == ["kept", "typing"]
+    assert entries(with_history) == ["kept"]
+
+
+def test_another_time_for_one_message_of_a_history_is_a_type_error(with_history: RedisServer) -> None:
+    with pytest.raises(TypeError) as raised:
+        publish("x", facility="chat/1", broadcast=True, expire=60)
+    assert str(raised.value) == (
+        "expire is 60, but WSREDIS['HISTORY'] says for how long 'chat/1' keeps messages: "
+        "leave it out, or give 0 to keep nothing"
+    )
+    assert entries(with_history) == []
+
+
+def test_a_message_for_every_facility_is_in_no_history(with_history: RedisServer) -> None:
+    publish("x", facility=EVERYWHERE, broadcast=True)
+    with with_history.client() as client:
+        assert client.keys() == []
+
+
+def test_the_newest_message_of_a_history_can_be_fetched(with_history: RedisServer) -> None:
+    for text in ("one", "two"):
+        publish(text, facility="chat/1", broadcast=True)
+    assert fetch_message(None, "chat/1") == "two"
+
+
+# Once only
+
+
+@pytest.mark.parametrize(
+    ("facility", "expire", "count"), [("chat/1", None, 1), ("news", 60, 1), ("news", 0, 0), ("chat/1", 0, 0)]
+)
+def test_the_same_key_is_published_and_kept_once(
+    with_history: RedisServer, listener: Listener, facility: str, expire: int | None, count: int
+) -> None:
+    for text in ("first", "again"):
+        assert publish(text, facility=facility, broadcast=True, expire=expire, key="é 1") == (text == "first")
+    assert listener.all() == [(name_of("broadcast", "", facility), "first")]
+    assert entries(with_history, name_of("broadcast", "", facility)) == ["first"] * count
+    assert publish("other", facility=facility, broadcast=True, expire=expire, key="2") == 1
+
+
+def test_a_key_is_that_of_a_channel(listener: Listener) -> None:
+    assert publish("x", facility="news", users=["alice"], key="1") == 1
+    assert publish("x", facility="news", users=["alice", "bob"], key="1") == 1
+    assert publish("x", facility="news2", users=["alice"], key="1") == 1
+    assert [name for name, _ in listener.all()] == [
+        name_of("user", "alice"),
+        name_of("user", "bob"),
+        name_of("user", "alice", "news2"),
+    ]
+
+
+def test_a_key_counts_for_a_message_to_every_facility(listener: Listener) -> None:
+    assert [publish("x", facility=EVERYWHERE, broadcast=True, key="1") for _ in range(2)] == [1, 0]
+    assert [data for _, data in listener.all()] == ["x"]
+
+
+def test_a_key_is_remembered_as_long_as_the_message_and_five_minutes_at_least(configured: RedisServer) -> None:
+    for expire, seconds in ((0, 300), (60, 300), (1000, 1000)):
+        publish("x", facility="news", broadcast=True, expire=expire, key=f"{expire}")
+        with configured.client() as client:
+            (name,) = client.keys(f"*:key:{expire}")
+            assert seconds - 10 < client.ttl(name) <= seconds
+
+
+def test_threads_that_publish_the_same_key_publish_once(listener: Listener) -> None:
+    results: list[int | None] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(publish("x", facility="news", broadcast=True, key="1")))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(map(int, results)) == [0] * 7 + [1]
+    assert len(listener.all()) == 1
+
+
+@pytest.mark.parametrize("key", ["", "x" * 201, 5, b"x", True, "\ud800"])
+def test_a_key_of_another_kind_is_a_type_error(listener: Listener, key: Any) -> None:
+    with pytest.raises(TypeError, match=r"^key is .*; it is a text of 1 to 200 characters$"):
+        publish("x", facility="news", broadcast=True, key=key)
+    assert listener.all() == []
+
+
+@pytest.mark.parametrize("retry", [0, -1, 241, float("nan"), float("inf"), True, "5"])
+def test_a_retry_of_another_kind_is_a_type_error(listener: Listener, retry: Any) -> None:
+    with pytest.raises(TypeError, match=r"^retry is .*; it is a number of seconds above 0, up to 240$"):
+        publish("x", facility="news", broadcast=True, retry=retry)
+    assert listener.all() == []
+
+
+# Again and again
+
+
+@contextmanager
+def losing_replies(monkeypatch: pytest.MonkeyPatch, times: int) -> Iterator[list[int]]:
+    """Let Redis carry out what it is sent, and lose its first replies."""
+    lost: list[int] = []
+    execute = redis.execute
+
+    def execute_and_lose(commands: Any) -> Any:
+        replies = execute(commands)
+        if len(lost) < times:
+            lost.append(len(replies))
+            raise BrokerUnavailable("the reply is lost")
+        return replies
+
+    with monkeypatch.context() as patch:
+        patch.setattr(redis, "execute", execute_and_lose)
+        yield lost
+
+
+@pytest.mark.parametrize("facility", ["news", "chat/1"])
+def test_a_retry_publishes_once_even_if_the_replies_were_lost(
+    with_history: RedisServer, listener: Listener, monkeypatch: pytest.MonkeyPatch, facility: str
+) -> None:
+    with losing_replies(monkeypatch, 2) as lost:
+        assert publish("x", facility=facility, broadcast=True, users=["alice"], retry=60) == 0
+    assert lost == [2, 2]
+    assert sorted(listener.all()) == [
+        (name_of("broadcast", "", facility), "x"),
+        (name_of("user", "alice", facility), "x"),
+    ]
+    assert entries(with_history, name_of("broadcast", "", facility)) == ["x"]
+
+
+def test_two_messages_with_a_retry_are_two(listener: Listener) -> None:
+    for _ in range(2):
+        assert publish("x", facility="news", broadcast=True, retry=5) == 1
+    assert len(listener.all()) == 2
+
+
+def test_a_retry_reaches_a_redis_that_comes_back(own_redis: RedisServer) -> None:
+    with with_url(own_redis.url):
+        publish("x", facility="news", broadcast=True)
+        own_redis.kill()
+        starter = threading.Timer(0.5, own_redis.start)
+        starter.start()
+        try:
+            assert publish("x", facility="news", broadcast=True, expire=60, retry=60) == 0
+        finally:
+            starter.join()
+        assert fetch_message(None, "news") == "x"
+
+
+def test_some_channels_may_have_a_message_whose_publishing_failed_and_the_key_mends_it(
+    configured: RedisServer, listener: Listener
+) -> None:
+    with configured.client() as client:
+        client.set(name_of("group", "b"), "not a stream")
+        arguments: dict[str, Any] = {"facility": "news", "groups": ["a", "b", "c"], "expire": 60, "key": "1"}
+        with pytest.raises(BrokerUnavailable):
+            publish("x", **arguments)
+        client.delete(name_of("group", "b"))
+        assert publish("x", **arguments) == 1
+    assert sorted(name for name, _ in listener.all()) == [name_of("group", name) for name in "abc"]
+
+
+def test_a_retry_ends_when_its_time_is_over() -> None:
+    with with_url(f"redis://127.0.0.1:{free_port()}/0"), pytest.raises(BrokerUnavailable, match="cannot be reached"):
+        publish("x", facility="news", broadcast=True, retry=0.3)
+
+
+def test_without_a_retry_there_is_one_try(configured: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with losing_replies(monkeypatch, 1) as lost, pytest.raises(BrokerUnavailable):
+        publish("x", facility="news", broadcast=True, key="1")
+    assert lost == [1]
+
+
+def test_a_retry_after_a_commit_is_made_there(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    with losing_replies(monkeypatch, 1) as lost:
+        with transaction.atomic():
+            assert publish("x", facility="news", broadcast=True, key="1", retry=60) is None
+            assert publish("x", facility="news", broadcast=True, key="1") is None
+        assert lost == [1]
+    assert [data for _, data in listener.all()] == ["x"]
 
 
 # Transactions

@@ -227,6 +227,46 @@ def test_a_message_is_sent_inside_a_transaction_too(listener: Listener) -> None:
         assert len(listener.all()) == 1
 
 
+def test_a_history_decides_what_is_kept_there(configured: RedisServer) -> None:
+    history = {"chat": {"messages": 5, "seconds": 60}}
+    with override_settings(WSREDIS={"URL": configured.url, "HISTORY": history}):
+        said = refused("x", "--facility", "chat", "--expire", "60")
+        assert said == "--expire is not for 'chat': WSREDIS['HISTORY'] says what is kept there."
+        wsbroadcast("kept", "--facility", "chat")
+        wsbroadcast("not kept", "--facility", "chat", "--expire", "0")
+        assert fetch_message(None, "chat") == "kept"
+
+
+def test_the_same_key_is_sent_once(listener: Listener) -> None:
+    assert wsbroadcast("x", "--key", "1").endswith(": 1 worker received it, for whoever listens.\n")
+    said = wsbroadcast("x", "--key", "1")
+    assert said.endswith(
+        ": no worker received it; nobody is listening there now, or it was sent with this key before.\n"
+    )
+    assert everywhere(listener)[0] == "x"
+
+
+def test_it_tries_again_while_redis_is_away(configured: RedisServer) -> None:
+    assert wsbroadcast("x", "--retry", "5").startswith("Sent to everybody")
+    with override_settings(WSREDIS={"URL": f"redis://127.0.0.1:{free_port()}/0"}):
+        assert "cannot be reached" in refused("x", "--retry", "0.2")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--key", ""], "--key is ''; it is a text of 1 to 200 characters."),
+        (["--key", "\udcff"], "--key is '\\udcff'; it is a text of 1 to 200 characters."),
+        (["--retry", "0"], "--retry is 0; it is a number of seconds above 0, up to 240."),
+        (["--retry", "1e9"], "--retry is 1e+09; it is a number of seconds above 0, up to 240."),
+    ],
+)
+def test_a_wrong_key_or_retry_is_refused(listener: Listener, options: list[str], said: str) -> None:
+    assert refused("x", *options) == said
+    assert refused("x", "--dry-run", *options) == said
+    assert listener.all() == []
+
+
 # As a process
 
 
@@ -292,5 +332,5 @@ def test_help_shows_examples() -> None:
     examples = [line.strip() for line in text.splitlines() if line.startswith("  ./manage.py wsbroadcast")]
     assert len(examples) >= 3
     assert "  date | ./manage.py wsbroadcast --facility clock --expire 60 -" in text
-    for option in ("--facility", "--group", "--user", "--session", "--expire", "--json", "--force", "--dry-run"):
-        assert option in text
+    for option in ("facility", "group", "user", "session", "expire", "key", "retry", "json", "force", "dry-run"):
+        assert f"--{option}" in text

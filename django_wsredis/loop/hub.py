@@ -243,6 +243,8 @@ class Hub:
             message.channel = topic.channel
             self.deliver(topic, message)
             topic.position = message.id
+        if topic.held is not None:  # what is kept will be read yet
+            topic.held = [message for message in topic.held if message.id is None]
 
     def release(self, topic: Topic, stored: Stored) -> None:
         """Deliver what was missed of a topic, then what came live meanwhile."""

@@ -17,6 +17,7 @@ import gevent
 import gevent.event
 
 from .. import channels as names
+from .. import commands
 from ..channels import Channel
 from ..conf import Settings
 from ..exceptions import Unavailable
@@ -224,8 +225,9 @@ class Loop:
             history=self.settings.history_of(channel.facility),
             slow=self.settings.slow_policy(channel.facility),
         )
-        since, history = granted.wish.since, granted.wish.history
-        return Arrival(join, topic, since.get(topic.channel.decode(), since.get("")), history)
+        wish = granted.wish
+        since = wish.since.get(topic.channel.decode(), wish.since.get(""))
+        return Arrival(join, topic, since, wish.history if since is None else commands.PAGE_MESSAGES)
 
     def _tick(self) -> None:
         now = self.reactor.now()

@@ -13,7 +13,7 @@ from .. import commands, redis
 from ..channels import everywhere_name
 from ..commands import Stored
 from ..exceptions import Unavailable
-from ..messages import Message, decode
+from ..messages import decode
 from .connection import Connection
 from .hub import Arrival, Hub, Join, Topic
 from .link import Link
@@ -191,8 +191,9 @@ class Subscriber:
 
     def _fail(self, join: Join, reason: str) -> None:
         """End a join. A socket that is in use already is closed: it comes back, and says where it stood."""
+        is_in_use = join.connection.sock is not None or join.done.done()  # in the latter case it is about to be
         self._end_join(join, reason)
-        if join.connection.sock is not None:
+        if is_in_use:
             join.connection.close(1013, reason)
         self.leave(join.connection)
 

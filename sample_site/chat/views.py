@@ -17,9 +17,9 @@ def chat(request):
     """Show the last messages; the socket goes on exactly where they end."""
     messages, since = [], ""
     try:
-        since = cursor(request, "chat")  # first: what is published between the two is in the page, or comes live
+        start = cursor(request, "chat")  # first, so that nothing can fall between the two
         page = history(facility="chat", broadcast=True, limit=SHOWN_MESSAGES)
-        messages, since = page.messages, page.cursor or since
+        messages, since = page.messages, page.cursor or start
     except BrokerUnavailable:
         pass  # the page works all the same, and its socket connects when Redis is back
     return render(request, "chat/chat.html", {"messages": messages, "since": since})

@@ -41,7 +41,7 @@ TEMPLATES = [
             "context_processors": [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
-                # WEBSOCKET_URI and WSREDIS_HEARTBEAT for the script that opens the socket.
+                # WEBSOCKET_URI for the script that opens the socket.
                 "django_wsredis.context_processors.default",
             ],
         },
@@ -71,10 +71,14 @@ WSREDIS = {
     # A small Redis that is started with the server, so that there is nothing to install.
     # Use your own with WSREDIS_URL=redis://localhost:6379/0.
     "URL": os.environ.get("WSREDIS_URL", "embedded://"),
-    # The browser sends this text when it has heard nothing for a while; the server answers with the same text.
+    # What is kept of each facility's channels: for who opens the page later, and for who was away for a moment.
+    "HISTORY": {
+        "chat": {"messages": 500, "seconds": 86400},
+        "team": {"messages": 500, "seconds": 86400},
+        "direct": {"messages": 100, "seconds": 86400},
+    },
+    # For clients without wsredis.js: who has heard nothing for a while may send this text, and gets it back.
     "HEARTBEAT": "--heartbeat--",
-    # Seconds for which the last message is kept, for who opens the page after it was sent.
-    "EXPIRE": 3600,
     # Who may subscribe and publish; see sample_site/permissions.py.
     "ALLOWED_CHANNELS": "sample_site.permissions.allowed_channels",
 }

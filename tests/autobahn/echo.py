@@ -54,7 +54,7 @@ def serve(loop: Echo, sock: Any) -> None:
     upgrade = negotiate(Head(head).get_environ(), compress=True)
     detached: _socket.socket = duplicate(sock.fileno())
     detached.send(upgrade.response)
-    connection = Connection(loop.reactor, loop, extensions=upgrade.extensions, window_bits=upgrade.window_bits)
+    connection = Connection(loop.reactor, loop, extensions=upgrade.extensions, framing=upgrade.window_bits)
     loop.connections.add(connection)
     loop.keepalive.add(connection)
     connection.attach(detached)

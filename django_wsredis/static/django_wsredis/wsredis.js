@@ -49,7 +49,9 @@
   // Unsupported data, policy violation, not logged in, not allowed: trying again cannot help.
   const FINAL_CODES = new Set([1003, 1008, 4401, 4403]);
   const ABNORMAL = 1006; // RFC 6455, section 7.4.1: lost without a close frame
-  const UNAVAILABLE = 503; // the one refusal of a subscribe that passes by itself
+  // Refusals of a subscribe: of what is subscribed already, and the one that passes by itself.
+  const CONFLICT = 409;
+  const UNAVAILABLE = 503;
 
   // A position in a channel: the id of a message in a Redis stream, two numbers of up to 64 bits.
   const POSITION = /^\d{1,20}-\d{1,20}$/;
@@ -214,7 +216,7 @@
       if (facility === this._wish.facility) throw new Error(`WSRedis: "${facility}" is the URL's own facility`);
       const former = this._wishes.get(facility);
       if (former?.query === query) return;
-      clearTimeout(former?.timer);
+      if (former) throw new Error(`WSRedis: "${facility}" is subscribed with another query; unsubscribe() it first`);
       this._wishes.set(facility, this._asWish(query));
       this._ask(facility);
     }
@@ -344,7 +346,8 @@
       const wish = this._wishes.get(facility);
       if (!wish) return;
       const final = status !== UNAVAILABLE;
-      if (final) this._forget(facility);
+      if (status === CONFLICT) this._wishes.delete(facility); // the positions are of that which is subscribed
+      else if (final) this._forget(facility);
       else wish.timer = setTimeout(() => this._ask(facility), Math.random() * this._options.retryCap);
       this._emit("refused", { facility, status, final });
     }

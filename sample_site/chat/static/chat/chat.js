@@ -4,7 +4,6 @@ const MOST_MESSAGES = 50;
 
 /** Show a socket's state in #state, and its messages in #messages, the newest on top. */
 function showSocket(socket) {
-  let repeatsUntil = 0;
   const showState = () => {
     const text = { open: "live", closed: "closed" }[socket.state] || "connecting";
     const state = document.getElementById("state");
@@ -12,29 +11,39 @@ function showSocket(socket) {
     state.dataset.state = text;
   };
   for (const type of ["open", "close", "reconnecting"]) socket.addEventListener(type, showState);
-  // Who comes back is at once sent the last message again, if it is kept (EXPIRE in the settings).
-  socket.addEventListener("open", (event) => {
-    if (event.detail.reconnect) repeatsUntil = Date.now() + 1000;
-  });
   socket.addEventListener("message", (event) => {
     const text = typeof event.data === "string" ? event.data : `${event.data.byteLength} bytes`;
-    const newest = document.querySelector("#messages li");
-    const isRepeat = Date.now() < repeatsUntil && newest && newest.textContent === text;
-    repeatsUntil = 0;
-    if (!isRepeat) showMessage(text);
+    addItem(text).dataset.time = clock(event.id ? Number(event.id.split("-")[0]) : Date.now());
   });
+  socket.addEventListener("gap", showGap);
+  // What the view has put into the page has its time for a machine, and is shown that of the visitor's own zone.
+  for (const item of document.querySelectorAll("#messages [data-sent]")) item.dataset.time = clock(item.dataset.sent);
 }
 
-function showMessage(text) {
+function clock(time) {
+  return new Date(time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+}
+
+function addItem(text) {
   const item = document.createElement("li");
   item.textContent = text; // never innerHTML: others wrote it
-  item.dataset.time = new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   const messages = document.getElementById("messages");
   messages.prepend(item);
   while (messages.children.length > MOST_MESSAGES) messages.lastChild.remove();
+  return item;
+}
 
+/** Say that something is missing: once, even if it is so on several channels. */
+function showGap() {
+  const newest = document.querySelector("#messages li");
+  if (!newest?.classList.contains("gap")) addItem("Some messages may be missing here.").className = "gap";
+}
+
+/** Count in #counter what comes live, or was missed; not what was there before. */
+function countMessages(socket) {
   const counter = document.getElementById("counter");
-  if (counter) counter.textContent = Number(counter.textContent) + 1;
+  const count = () => { counter.textContent = Number(counter.textContent) + 1; };
+  socket.addEventListener("subscribed", () => socket.addEventListener("message", count)); // the same one is added once
 }
 
 /** Send what #text holds through the websocket. */
