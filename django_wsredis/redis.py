@@ -64,6 +64,7 @@ def _options(**options: Any) -> dict[str, Any]:
         "retry": Retry(NoBackoff(), 0),
         # else redis-py asks Redis for pushes that announce maintenance, and resolves its host's name to do so
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        "driver_info": None,  # redis-py's name and version would cost two round trips, and a right
         **options,
     }
 
@@ -165,7 +166,11 @@ def execute(commands: Sequence[Command]) -> list[Any]:
         with _client(url, os.getpid()).pipeline(transaction=False) as pipeline:
             for command in commands:
                 pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-            return pipeline.execute()
+            replies = pipeline.execute(raise_on_error=False)  # or else its words for an error quote the script
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
 
 
 # What a worker's loop uses

@@ -1,460 +1,586 @@
-"""The join rule: whoever comes, comes back or is cut off, at whichever worker, sees each message once and in order.
+"""The join rule as a property: whatever happens, a client misses nothing unannounced, and sees nothing twice.
 
-Two workers' hubs and subscribers are driven against a model of Redis: one thread of execution, streams that are trimmed
-and forgotten, and for each worker one link, which is a queue of commands and one of replies and messages, in one order.
-There is no process and no time: a schedule of bytes says who does his next step. The verifier of tests/faults judges.
+Hub and subscriber run against a model of Redis: one thread of execution, streams as publish.lua and read.lua keep them,
+and for each connection one queue of commands and one of replies and published messages, in one order. There are two
+shards, between which channels move. Clients block, so that what is stored comes in pages; links break at any moment;
+streams lose their old entries, expire, and begin again.
 """
 
 from __future__ import annotations
 
-import json
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hiredis import ReplyError
+from hypothesis import settings
 from hypothesis import strategies as st
-from websockets.protocol import CLIENT, Protocol
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from django_wsredis import commands
-from django_wsredis.channels import Channel, redis_name
+from django_wsredis.channels import Channel
+from django_wsredis.commands import READ_SCRIPT
 from django_wsredis.conf import Keep
 from django_wsredis.exceptions import Unavailable
 from django_wsredis.loop import subscriber as subscriber_module
-from django_wsredis.loop.connection import Connection
-from django_wsredis.loop.dialogue import Dialogue
 from django_wsredis.loop.hub import Arrival, Hub, Join, Topic
 from django_wsredis.loop.subscriber import Subscriber
-from django_wsredis.messages import V1, Message, decode
+from django_wsredis.messages import decode, encode
 
-from .faults.plan import Event, Sent, channel_of, id_key
-from .faults.verifier import Result, verify
+from .ears import Ear, text
 
-KEEP = Keep(messages=5, seconds=60)
-FACILITIES = ("a", "b")
-WORKERS, CLIENTS = 2, 6
-PAGE = 2  # entries of one read
-SCHEDULES = 3000
+PAGE_MESSAGES, PAGE_BYTES = 3, 10_000
+KEEPS = {b"history": Keep(5, 60), b"short": Keep(2, 60), b"last": None}  # by channel, which is its facility too
+NAMES = tuple(KEEPS)
+EVERYWHERE = b"p:everywhere"
 
 
-def name_of(facility: str) -> bytes:
-    return redis_name("p", Channel("broadcast", "", facility))
+def id_bytes(number: int) -> bytes:
+    return b"%d-0" % number
+
+
+def number_of(id: str | bytes) -> int:
+    return int(id.partition("-" if isinstance(id, str) else b"-")[0])
 
 
 # Redis
 
 
+@dataclass
 class Stream:
-    """The entries of a channel, {number of the id: fields}, and the last id ever."""
+    """Entries as (number, payload, the position that it came after); the number stands for the id."""
 
-    def __init__(self, last: int) -> None:
-        self.entries: dict[int, list[bytes]] = {}
-        self.last = last
-
-    def trim(self, length: int) -> None:
-        for id in list(self.entries)[: max(0, len(self.entries) - length)]:
-            del self.entries[id]
-
-
-def stream_id(number: int) -> bytes:
-    return b"%d-0" % number
-
-
-class ModelLink:
-    """A worker's connection to the model: commands on their way there, replies and messages on their way back."""
-
-    def __init__(self) -> None:
-        self.subscribed: set[bytes] = set()
-        self.outgoing: deque[tuple[tuple[Any, ...], Callable[[Any], None]]] = deque()
-        self.incoming: deque[Callable[[], None]] = deque()
-        self.is_closed = False
-
-    def call(self, *command: Any, on_reply: Callable[[Any], None]) -> None:
-        assert not self.is_closed
-        self.outgoing.append((command, on_reply))
+    entries: list[tuple[int, bytes, int | None]] = field(default_factory=list)
+    last: int = 0
 
 
 class ModelRedis:
-    """What publish.lua and read.lua do, and SUBSCRIBE."""
+    """The data. Ids are numbers of one clock, which also a Redis that lost its data goes on with."""
 
     def __init__(self) -> None:
+        self.clock = 0
         self.streams: dict[bytes, Stream] = {}
-        self.listeners: list[Links] = []
-        self._clock = 0
+        self.losses: dict[bytes, list[int]] = defaultdict(list)  # when something else than MAXLEN took entries away
 
-    def _next_id(self) -> int:
-        self._clock += 1
-        return self._clock
+    def tick(self) -> int:
+        self.clock += 1
+        return self.clock
 
-    def publish(self, name: bytes, payload: str) -> None:
-        command = commands.publish_command(name, Message(payload.encode(), True), KEEP)
-        _, script, _, key, word, head, head_with_id, tail, entries, *_ = command
-        assert (script, key, word) == (commands.PUBLISH_SCRIPT, name, "PUBLISH")
-        stream = self.streams.get(name)
-        id = self._next_id()
-        fields = [b"m", head + tail]
-        if stream is None:
-            stream = self.streams[name] = Stream(id)
-        elif not stream.entries:
-            fields += [b"after", stream_id(stream.last)]
-        stream.entries[id], stream.last = fields, id
-        stream.trim(entries)
-        text = stream_id(id)
-        data = head_with_id + bytes([len(text)]) + text + tail
-        for links in self.listeners:
-            if links.current is not None and name in links.current.subscribed:
-                links.current.incoming.append(lambda links=links: links.on_message(name, data))
+    def publish(self, name: bytes, payload: bytes, entries: int) -> int:
+        """Do what publish.lua does; return the number of the id."""
+        after = None
+        if name in self.streams and not self.streams[name].entries:
+            after = self.streams[name].last
+        stream = self.streams.setdefault(name, Stream())
+        stream.last = self.tick()
+        stream.entries = [*stream.entries, (stream.last, payload, after)][-entries:]
+        return stream.last
 
-    def carry_out(self, link: ModelLink) -> None:
-        """Do the next command of a link."""
-        command, on_reply = link.outgoing.popleft()
-        match command:
-            case ("SUBSCRIBE", name):
-                link.subscribed.add(name)
-                reply: Any = [b"subscribe", name, 1]
-            case ("UNSUBSCRIBE", name):
-                link.subscribed.discard(name)
-                reply = [b"unsubscribe", name, 0]
-            case ("EVAL", commands.READ_SCRIPT, 1, name, since, count, _, begin_seconds, _):
-                assert begin_seconds > 0
-                reply = self._read(name, since, count)
-            case ("PING",):
-                reply = b"PONG"
-            case other:
-                raise AssertionError(f"the model does not know {other}")
-        link.incoming.append(lambda: on_reply(reply))
-
-    def _read(self, name: bytes, since: bytes, count: int) -> list[Any]:
-        stream = self.streams.get(name)
-        if stream is None:
-            stream = self.streams[name] = Stream(self._next_id())
-            return [int(since == b""), stream_id(stream.last), []]
-        entries = [[stream_id(id), fields] for id, fields in stream.entries.items()]
-        if since == b"":
-            newest = entries[len(entries) - min(count, len(entries)) :]
-            return [1, stream_id(stream.last), newest[:PAGE]]
-        later = [entry for entry in entries if id_key(entry[0].decode()) > id_key(since.decode())][:count]
+    def read(self, name: bytes, since: bytes, count: int, begin_seconds: int, max_bytes: int) -> list[Any]:
+        """Do what read.lua does."""
+        if name not in self.streams:
+            if not begin_seconds:
+                return [int(not since), b"", []]
+            self.streams[name] = Stream(last=self.tick())
+            return [int(not since), id_bytes(self.streams[name].last), []]
+        stream = self.streams[name]
+        if not since:
+            return [1, id_bytes(stream.last), self.cut(stream.entries[-count:] if count else [], max_bytes)]
+        position = number_of(since)
+        found = [entry for entry in stream.entries if entry[0] > position][:count]
         is_whole = (
-            since == stream_id(stream.last)
-            or bool(later and later[0][1][2:] == [b"after", since])
-            or since in [id for id, _ in entries]
+            position == stream.last
+            or (found and found[0][2] == position)
+            or any(number == position for number, _, _ in stream.entries)
         )
-        return [int(is_whole), stream_id(stream.last), later[:PAGE]]
+        return [int(bool(is_whole)), id_bytes(stream.last), self.cut(found, max_bytes)]
+
+    @staticmethod
+    def cut(entries: list[tuple[int, bytes, int | None]], max_bytes: int) -> list[Any]:
+        found: list[Any] = []
+        size = 0
+        for number, payload, _ in entries:
+            size += len(payload)
+            if size > max_bytes and found:
+                break
+            found.append([id_bytes(number), [b"m", payload]])
+        return found
+
+    def trim(self, name: bytes, count: int) -> None:
+        """Drop the oldest, as time does."""
+        if name in self.streams and len(self.streams[name].entries) > count:
+            self.streams[name].entries = self.streams[name].entries[count:]
+            self.losses[name].append(self.clock)
+
+    def lose(self, name: bytes) -> None:
+        """Forget a stream, which has expired or was deleted."""
+        if self.streams.pop(name, None):
+            self.losses[name].append(self.clock)
 
 
-# Workers
+class ModelLink:
+    """A connection to a shard: commands on their way there, replies and messages on their way back."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        self.subscribed: set[bytes] = set()
+        self.outgoing: deque[SimpleNamespace] = deque()
+        self.incoming: deque[Callable[[], None]] = deque()
+
+    def call(self, *command: Any, on_reply: Callable[[Any], None]) -> None:
+        self.outgoing.append(SimpleNamespace(command=command, on_reply=on_reply))
 
 
-class Links:
-    """In the place of loop/links.py: one link, which the schedule cuts and connects."""
+class ModelLinks:
+    """What serves the channels, as the worker knows it: `owner` may have changed since."""
 
     is_sharded = False
 
-    def __init__(
-        self, reactor: Any, *, on_message: Any, on_read: Any, on_changed: Callable[[], None], on_unsubscribed: Any
-    ) -> None:
-        self.on_message = on_message
-        self.on_read = on_read
-        self.on_changed = on_changed
-        self.current: ModelLink | None = None
+    def __init__(self, reactor: Any, **callbacks: Any) -> None:
+        self.callbacks = SimpleNamespace(**callbacks)
         self.has_tried = threading.Event()
+        self.links: list[ModelLink | None] = [None, None]
+        self.owner = dict.fromkeys(NAMES, 0)
+        self.known = dict(self.owner)
+        self.must_look = False
 
     @property
     def all_up(self) -> bool:
-        return self.current is not None
+        return None not in self.links
 
-    def link(self, name: bytes) -> ModelLink | None:
-        return self.current
+    def link(self, name: bytes) -> Any:
+        return self.links[self.known.get(name, 0)]
 
-    def moved(self, link: ModelLink | None = None) -> None:
-        raise AssertionError("nothing moves here")
+    def moved(self, link: Any = None) -> None:
+        self.must_look = True
 
-    def succeeded(self, link: ModelLink) -> None:
-        assert link is self.current
-
-    def connect(self) -> None:
-        if self.current is None:
-            self.current = ModelLink()
-            self.on_changed()
-
-    def cut(self) -> None:
-        if self.current is not None:
-            self.current.is_closed = True
-            self.current = None
-            self.on_changed()
-
-    def work(self, count: int) -> None:
-        """Let the worker read from its link."""
-        for _ in range(count):
-            if self.current is None or not self.current.incoming:
-                break
-            self.current.incoming.popleft()()
-        self.on_read()
+    def succeeded(self, link: Any) -> None:
+        pass
 
 
-@pytest.fixture(autouse=True, scope="module")
-def model_links() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(subscriber_module, "make_links", Links)
-        yield
-
-
-def nothing(*_: object) -> None:
-    pass
-
-
-class Reactor:
-    """What connections and subscribers need of theirs. Nothing happens by itself."""
-
-    def __init__(self) -> None:
-        self.settings = SimpleNamespace(
-            ping_interval=20.0, ping_timeout=20.0, prefix="p", url="redis://model", compression=0,
-            max_message_bytes=1024, max_outbox_bytes=1024 * 1024,
-        )  # fmt: skip
-
-    def now(self) -> float:
-        return 0.0
-
-    def timer(self, *_: float) -> Any:
-        return SimpleNamespace(start=nothing, stop=nothing, close=nothing)
-
-    io = timer
-    call_later = call_soon = nothing
-
-
-class Worker:
-    def __init__(self) -> None:
-        self.reactor: Any = Reactor()
-        self.hub = Hub()
-        self.subscriber = Subscriber(self.reactor, self.hub)
-        self.links: Any = self.subscriber.links
-
-    def join(self, facility: str, since: bytes | None, history: int) -> Join:
-        """Do what the loop does for a handshake."""
-        owner: Any = SimpleNamespace(on_leave=self.subscriber.leave, on_gone=nothing, on_waiting=nothing)
-        connection = Connection(self.reactor, owner, framing=V1)
-        desk: Any = SimpleNamespace(names=nothing, target=nothing)
-        granted: Any = SimpleNamespace(facility=facility)
-        connection.dialogue = Dialogue(desk, connection, b"", granted)
-        join = Join(connection, facility)
-        name = name_of(facility)
-        topic = self.hub.topics.get(name) or Topic(name, Channel("broadcast", "", facility), history=KEEP, slow="close")
-        count = history if since is None else commands.PAGE_MESSAGES
-        self.subscriber.join(join, [Arrival(join, topic, since, count)])
-        return join
+@pytest.fixture(autouse=True)
+def model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscriber_module, "make_links", ModelLinks)
+    monkeypatch.setattr(commands, "PAGE_MESSAGES", PAGE_MESSAGES)
+    monkeypatch.setitem(commands.read_command.__kwdefaults__, "count", PAGE_MESSAGES)  # type: ignore[arg-type]
 
 
 # Clients
 
 
-class Wire:
-    """A socket that takes everything."""
-
-    def __init__(self) -> None:
-        self.client = Protocol(CLIENT)
-        self.texts: deque[str] = deque()
-
-    def send(self, data: bytes | memoryview) -> int:
-        self.client.receive_data(bytes(data))
-        self.texts += [bytes(frame.data).decode() for frame in self.client.events_received() if frame.opcode == 1]
-        return len(data)
-
-    def sendmsg(self, buffers: list[bytes]) -> int:
-        return sum(map(self.send, buffers))
-
-    def fileno(self) -> int:
-        return 0
-
-    def close(self) -> None:
-        pass
-
-
 class Client:
-    """A browser with wsredis.js, at one facility."""
+    """What a browser knows of one socket, and whether the server keeps its word."""
 
-    def __init__(self, facility: str) -> None:
-        self.facility = facility
-        self.channel = channel_of(facility)
-        self.position: bytes | None = None
-        self.events: list[Event] = []
-        self._join: Join | None = None
-        self._wire: Wire | None = None
-        self._wanted = 0
-        self._there: set[int] = set()  # what the stream held of what it wanted when it came first
-        self.owed: set[int] = set()  # what it did not get of that up to its first ack
+    def __init__(self, ear: Ear, log: dict[bytes, list[tuple[int, str]]]) -> None:
+        self.ear = ear
+        self.log = log  # all that was ever kept, by channel: number and payload
+        self.joins: list[tuple[Join, dict[bytes, int | None]]] = []
+        self.positions: dict[bytes, int | None] = {}
+        self.in_gap: set[bytes] = set()
+        self.is_acked: set[bytes] = set()
+        self.read = 0
+        self.seen: set[str] = set()
 
-    def come(self, worker: Worker, history: int, newest: list[int]) -> None:
-        """Connect, unless it is there."""
-        if self._join is not None:
+    @property
+    def is_here(self) -> bool:
+        return not self.ear.has_left
+
+    def missed(self, name: bytes, up_to: int) -> list[str]:
+        """Return what was kept after its position, before a number."""
+        position = self.positions.get(name)
+        if position is None:
+            return []
+        return [payload for number, payload in self.log[name] if position < number <= up_to]
+
+    def check(self) -> None:
+        """Read what came since."""
+        if self.ear.dialogue is None:
+            news = [({}, payload) for payload in self.ear.heard[self.read :]]
+            self.read = len(self.ear.heard)
+        else:
+            news = self.ear.told[self.read :]
+            self.read = len(self.ear.told)
+        for header, payload in news:
+            match header.get("type"):
+                case None:
+                    self.on_message(payload, header)
+                case "ack":
+                    for channel, id in header["channels"].items():
+                        self.on_ack(channel.removeprefix("broadcast:").encode(), id)
+                case "gap":
+                    self.on_gap(header["channel"].removeprefix("broadcast:").encode(), header.get("since"))
+
+    def on_message(self, payload: str, header: dict[str, Any]) -> None:
+        assert payload not in self.seen, f"{payload} comes twice"
+        self.seen.add(payload)
+        name = payload.partition(" ")[0].encode()
+        number = next((number for number, kept in self.log[name] if kept == payload), None)
+        if self.ear.dialogue is not None:
+            assert header["channel"] == f"broadcast:{name.decode()}"
+            assert header.get("id") == (None if number is None else id_bytes(number).decode())
+        if number is None:
             return
-        if self.position is None:
-            self._wanted, self._there = history, set(newest[len(newest) - history :] if history else [])
-        self._join = worker.join(self.facility, self.position, history)
+        assert (self.positions.get(name) or 0) < number, f"{payload} is not new to who is at {self.positions}"
+        self.require_whole(name, number - 1)
+        self.positions[name] = number
+        self.in_gap.discard(name)
 
-    def read(self, count: int, held: set[int]) -> None:
-        """Go on: see whether the handshake is over, read some messages, see whether the server has closed."""
-        join = self._join
-        if join is None or not join.done.done():
+    def on_ack(self, name: bytes, id: str | None) -> None:
+        self.is_acked.add(name)
+        if id is None:
+            assert KEEPS[name] is None, "each channel with a history has a position"
             return
-        if error := join.done.exception():
-            assert isinstance(error, Unavailable)
-            join.connection.abort()
-            self._join = None
-            return
-        if self._wire is None:
-            self._wire = Wire()
-            join.connection.attach(self._wire)  # type: ignore[arg-type]
-        for _ in range(min(count, len(self._wire.texts))):
-            self._on_text(self._wire.texts.popleft(), held)
-        if not self._wire.texts and not join.connection.is_open:
-            self.go()
+        assert (self.positions.get(name) or 0) <= number_of(id), "a position goes back"
+        self.require_whole(name, number_of(id))
+        self.positions[name] = number_of(id)
+        self.in_gap.discard(name)
 
-    def go(self) -> None:
-        """Lose the socket, with all that was not read."""
-        if self._join is not None:
-            self._join.connection.abort()
-        self._join = self._wire = None
+    def on_gap(self, name: bytes, since: str | None) -> None:
+        assert KEEPS[name] is not None
+        if since is not None:
+            self.require_whole(name, number_of(since))
+        self.in_gap.add(name)
 
-    def _on_text(self, text: str, held: set[int]) -> None:
-        header, _, payload = text.partition("\n")
-        given = json.loads(header)
-        match given.get("type", "message"):
-            case "message":
-                self._see("message", given["id"], int(payload))
-                self.position = given["id"].encode()
-            case "gap":
-                self._see("gap", given["since"])
-            case "ack":
-                position = given["channels"][self.channel]
-                assert self.position is None or id_key(position) >= id_key(self.position.decode())
-                self._owe(held)
-                self._see("ack", position)
-                self.position = position.encode()
-
-    def _see(self, kind: str, id: str, number: int = -1) -> None:
-        self.events.append(Event(kind, self.channel, id, number, 0.0))
-
-    def _owe(self, held: set[int]) -> None:
-        """At its first ack: it got as many as it wanted, or all that there was and still is, or that comes live."""
-        got = {event.number for event in self.events}
-        if len(got) < self._wanted and all(event.kind != "ack" for event in self.events):
-            self.owed = (self._there & held) - got
+    def require_whole(self, name: bytes, up_to: int) -> None:
+        if KEEPS[name] is not None and self.ear.dialogue is not None and name not in self.in_gap:
+            assert not self.missed(name, up_to), f"{self.missed(name, up_to)} missed in silence"
 
 
 # Schedules
 
 
-class World:
-    """Everybody; each action is one step of somebody."""
+class Delivery(RuleBasedStateMachine):
+    """Payloads say their channel and their number in it, so that "chat 3" must never follow "chat 4"."""
+
+    shards = 1
 
     def __init__(self) -> None:
+        super().__init__()
         self.redis = ModelRedis()
-        self.workers = [Worker() for _ in range(WORKERS)]
-        self.redis.listeners = [worker.links for worker in self.workers]
-        self.clients = [Client(FACILITIES[number % len(FACILITIES)]) for number in range(CLIENTS)]
-        self.counts = dict.fromkeys(FACILITIES, 0)
-        self.has_forgotten = False
+        self.hub = Hub()
+        reactor: Any = SimpleNamespace(settings=SimpleNamespace(prefix="p"))
+        self.subscriber = Subscriber(reactor, self.hub)
+        self.links: Any = self.subscriber.links
+        self.published = dict.fromkeys(NAMES, 0)
+        self.log: dict[bytes, list[tuple[int, str]]] = {name: [] for name in NAMES}
+        self.clients: list[Client] = []
+        self.gone: list[Client] = []
+        self.owed: dict[Ear, set[str]] = defaultdict(set)
+        self.begun_positions: dict[bytes, list[int]] = defaultdict(list)
+        for shard in range(2):
+            self.connect(shard)
 
-    def run(self, schedule: bytes) -> Result:
-        for step, choice in zip(schedule[::2], schedule[1::2], strict=False):
-            if action := ACTIONS[step % len(ACTIONS)]:
-                note(f"{action.__name__}({choice})")
-                action(self, choice)
-        self.settle()
-        for client in self.clients:
-            kinds = {event.kind for event in client.events}
-            assert "gap" in kinds or client.owed <= {event.number for event in client.events}
-        sent = {channel_of(name): [Sent(n, 0.0, 0.0) for n in range(count)] for name, count in self.counts.items()}
-        stored = {
-            channel_of(name): {stream_id(id).decode(): number for id, number in self.held(name).items()}
-            for name in FACILITIES
-        }
-        return verify(sent, stored, [client.events for client in self.clients], began_at=0.0)
+    # Redis
 
-    def held(self, facility: str) -> dict[int, int]:
-        """Return what the stream holds, {number of the id: number of the message}."""
-        stream = self.redis.streams.get(name_of(facility))
-        return {id: int(decode(fields[1]).data) for id, fields in stream.entries.items()} if stream else {}
+    @rule(name=st.sampled_from(NAMES), kinds=st.lists(st.booleans(), min_size=1, max_size=4))
+    def publish_some(self, name: bytes, kinds: list[bool]) -> None:
+        for is_kept in kinds:
+            self.publish(name, is_kept)
 
-    def numbers(self, facility: str) -> list[int]:
-        return list(self.held(facility).values())
+    @rule(name=st.sampled_from(NAMES))
+    def publish_many(self, name: bytes) -> None:
+        self.publish_some(name, [True] * 7)
 
-    # Actions
+    def publish(self, name: bytes, is_kept: bool) -> None:
+        self.published[name] += 1
+        payload = f"{name.decode()} {self.published[name]}"
+        message = text(payload)
+        if is_kept:
+            number = self.redis.publish(name, message.payload, (KEEPS[name] or Keep(1, 60)).entries)
+            message.id = id_bytes(number)
+            self.log[name].append((number, payload))
+        data = encode(message)
+        listeners = [client.ear for client in self.clients if self.is_joined(client, name)]
+        for link in self.links.links:
+            if link is not None and name in link.subscribed:
+                link.incoming.append(lambda link=link: self.arrive(link, name, data, listeners, payload))
 
-    def publish(self, choice: int) -> None:
-        facility = FACILITIES[choice % 2]
-        for _ in range(1 + choice // 2 % 4):
-            self.redis.publish(name_of(facility), str(self.counts[facility]))
-            self.counts[facility] += 1
+    def is_joined(self, client: Client, name: bytes) -> bool:
+        return any(name in since and join.done.done() for join, since in client.joins)
 
-    def redis_works(self, choice: int) -> None:
-        link = self.workers[choice % WORKERS].links.current
-        for _ in range(1 + choice // 2 % 4):
-            if link is not None and link.outgoing:
-                self.redis.carry_out(link)
+    def arrive(self, link: ModelLink, name: bytes, data: bytes, listeners: list[Ear], payload: str) -> None:
+        if self.links.link(name) is link and self.hub.topics.get(name) and self.hub.topics[name].is_subscribed:
+            for ear in listeners:
+                if name in ear.channels and (decode(data).id is None):
+                    self.owed[ear].add(payload)
+        self.links.callbacks.on_message(name, data)
 
-    def worker_works(self, choice: int) -> None:
-        self.workers[choice % WORKERS].links.work(1 + choice // 2 % 6)
+    @rule(shard=st.integers(0, 1), count=st.integers(1, 4))
+    def redis_works(self, shard: int, count: int) -> None:
+        link = self.links.links[shard]
+        for _ in range(min(count, len(link.outgoing)) if link else 0):
+            call = link.outgoing.popleft()
+            reply = self.carry_out(shard, link, call.command)
+            link.incoming.append(lambda call=call, reply=reply: call.on_reply(reply))
 
-    def come(self, choice: int) -> None:
-        client = self.clients[choice // 2 % CLIENTS]
-        client.come(self.workers[choice % WORKERS], choice // 64, self.numbers(client.facility))
+    def carry_out(self, shard: int, link: ModelLink, command: Any) -> Any:
+        word, name = command[0], command[3] if command[0] == "EVAL" else command[1]
+        if word == "UNSUBSCRIBE":
+            link.subscribed.discard(name)
+            return [b"unsubscribe", name, 0]
+        if self.links.owner.get(name, 0) != shard:
+            return ReplyError("MOVED 1 elsewhere")
+        if word == "SUBSCRIBE":
+            link.subscribed.add(name)
+            return [b"subscribe", name, 1]
+        if word == "EVAL" and command[1] == READ_SCRIPT:
+            since, count, _, begin_seconds, _ = command[4:]
+            return self.read(name, since, count, begin_seconds)
+        raise AssertionError(f"the model does not know {command}")
 
-    def read(self, choice: int) -> None:
-        client = self.clients[choice % CLIENTS]
-        client.read(choice // 8, set(self.numbers(client.facility)))
+    def read(self, name: bytes, since: bytes, count: int, begin_seconds: int) -> Any:
+        keep = KEEPS[name]
+        reply = self.redis.read(name, since, count, begin_seconds, PAGE_BYTES)
+        is_whole, end, entries = reply
+        if end and not entries:
+            self.begun_positions[name].append(number_of(end))
+        if since and keep and not is_whole:
+            position = number_of(since)
+            newer = [number for number, _ in self.log[name] if number > position]
+            assert len(newer) > keep.messages or any(at >= position for at in self.redis.losses[name]), "a needless gap"
+        return reply
 
-    def go(self, choice: int) -> None:
-        self.clients[choice % CLIENTS].go()
+    @rule(name=st.sampled_from(NAMES), count=st.integers(1, 3))
+    def trim(self, name: bytes, count: int) -> None:
+        self.redis.trim(name, count)
 
-    def cut(self, choice: int) -> None:
-        self.workers[choice % WORKERS].links.cut()
+    @rule(name=st.sampled_from(NAMES), chance=st.integers(0, 2))
+    def expire(self, name: bytes, chance: int) -> None:
+        if chance == 0:
+            self.redis.lose(name)
 
-    def connect(self, choice: int) -> None:
-        self.workers[choice % WORKERS].links.connect()
+    @rule(chance=st.integers(0, 3))
+    def wipe(self, chance: int) -> None:
+        for name in NAMES if chance == 0 else ():
+            self.redis.lose(name)
 
-    def trim(self, choice: int) -> None:
-        """Let what is old expire."""
-        if stream := self.redis.streams.get(name_of(FACILITIES[choice % 2])):
-            stream.trim(choice // 2 % 6)
+    # The worker
 
-    def forget(self, choice: int) -> None:
-        """Let the stream expire, or Redis lose its data."""
-        if self.redis.streams.pop(name_of(FACILITIES[choice % 2]), None):
-            self.has_forgotten = True
+    @rule(shard=st.integers(0, 1), count=st.integers(1, 6))
+    def loop_works(self, shard: int, count: int) -> None:
+        link = self.links.links[shard]
+        if link is None:
+            return
+        for _ in range(count):
+            if link.is_closed or not link.incoming:
+                break
+            link.incoming.popleft()()
+        self.links.callbacks.on_read()
+        self.sort_out()
 
+    @rule(
+        v1=st.booleans(),
+        names=st.sets(st.sampled_from(NAMES), min_size=1, max_size=2),
+        history=st.sampled_from([0, 1, 2, 4, 100]),
+    )
+    def join_anew(self, v1: bool, names: set[bytes], history: int) -> None:
+        self.join(Client(Ear(v1=v1), self.log), dict.fromkeys(names), history)
+
+    @rule(
+        v1=st.booleans(),
+        names=st.sets(st.sampled_from(NAMES), min_size=1, max_size=2),
+        back=st.integers(0, 8),
+        is_begun=st.booleans(),
+    )
+    def join_since(self, v1: bool, names: set[bytes], back: int, is_begun: bool) -> None:
+        """Join with positions that a client may have, of this worker or of another one that is faster."""
+        since: dict[bytes, int | None] = {}
+        for name in names:
+            known = [number for number, _ in self.log[name]]
+            if is_begun:
+                known = sorted({*known, *self.begun_positions[name]})
+            since[name] = known[-1 - back] if back < len(known) else None
+        self.join(Client(Ear(v1=v1), self.log), since, 1)
+
+    @precondition(lambda self: self.gone)
+    @rule(who=st.integers(0, 9))
+    def come_back(self, who: int) -> None:
+        """Join with the very positions at which a socket ended."""
+        old = self.gone[who % len(self.gone)]
+        old.check()
+        names = {name for _, since in old.joins for name in since}
+        self.join(Client(Ear(v1=True), self.log), {name: old.positions.get(name) for name in names}, 1)
+
+    @precondition(lambda self: self.clients)
+    @rule(who=st.integers(0, 9), name=st.sampled_from(NAMES), history=st.sampled_from([0, 2]))
+    def join_further(self, who: int, name: bytes, history: int) -> None:
+        client = self.clients[who % len(self.clients)]
+        if client.ear.dialogue is not None and name not in client.ear.channels:
+            self.join(client, {name: client.positions.get(name)}, history)
+
+    def join(self, client: Client, since: dict[bytes, int | None], history: int) -> None:
+        is_new = client not in self.clients
+        if is_new:
+            client.ear.when_left = self.subscriber.leave
+            self.clients.append(client)
+        client.positions.update(since)
+        join = Join(client.ear, "chat")
+        client.joins.append((join, since))
+        arrivals = []
+        for name, position in sorted(since.items()):
+            topic = self.hub.topics.get(name) or Topic(
+                name, Channel("broadcast", "", name.decode()), history=KEEPS[name], slow="close"
+            )
+            count = history if position is None else PAGE_MESSAGES
+            arrivals.append(Arrival(join, topic, None if position is None else id_bytes(position), count))
+        self.subscriber.join(join, arrivals)
+        if not is_new and join.done.done() and join.done.exception():
+            client.joins.pop()  # refused: it stays as it was
+        self.sort_out()
+
+    @precondition(lambda self: self.clients)
+    @rule(who=st.integers(0, 9))
+    def leave(self, who: int) -> None:
+        ear = self.clients[who % len(self.clients)].ear
+        self.subscriber.leave(ear)
+        ear.has_left = True
+        self.sort_out()
+
+    @precondition(lambda self: any(len(client.joins) > 1 for client in self.clients))
+    @rule()
+    def unsubscribe(self) -> None:
+        client = next(client for client in self.clients if len(client.joins) > 1)
+        _, since = client.joins.pop(0)
+        self.subscriber.leave_channels(client.ear, list(since))
+        client.check()
+        for name in since:
+            client.is_acked.discard(name)
+            client.in_gap.discard(name)
+
+    @precondition(lambda self: self.clients)
+    @rule(who=st.integers(0, 9))
+    def block(self, who: int) -> None:
+        self.clients[who % len(self.clients)].ear.is_blocked = True
+
+    @precondition(lambda self: any(client.ear.is_blocked for client in self.clients))
+    @rule()
+    def unblock(self) -> None:
+        next(client for client in self.clients if client.ear.is_blocked).ear.unblock()
+
+    def sort_out(self) -> None:
+        """Put those who were refused or closed apart."""
+        for client in list(self.clients):
+            for join, _ in client.joins:
+                if join.done.done() and (error := join.done.exception()):
+                    assert isinstance(error, Unavailable)
+                    self.subscriber.leave(client.ear)
+                    client.ear.has_left = True
+            if client.ear.has_left:
+                assert all(join.done.done() for join, _ in client.joins), "whoever waits must not wait in vain"
+                client.ear.unblock()
+                self.clients.remove(client)
+                self.gone.append(client)
+        self.gone = self.gone[-5:]
+
+    # Between them
+
+    @rule()
     def settle(self) -> None:
-        """Let everybody do all that there is to do, and everybody come back."""
-        for worker in self.workers:
-            worker.links.connect()
-        for _ in range(3):  # who was closed comes again
-            for number, client in enumerate(self.clients):
-                client.come(self.workers[number % WORKERS], 0, [])
-            while any(worker.links.current.outgoing or worker.links.current.incoming for worker in self.workers):
-                for number in range(WORKERS):
-                    self.redis_works(number + 6)
-                    self.worker_works(number + 10)
-            for client in self.clients:
-                client.read(1000, set(self.numbers(client.facility)))
-        assert all(worker.subscriber.is_ready for worker in self.workers)
+        while any(link and (link.outgoing or link.incoming) for link in self.links.links) or self.links.must_look:
+            for shard in range(2):
+                self.redis_works(shard, 100)
+                self.loop_works(shard, 100)
+            self.look()
+
+    @rule(shard=st.integers(0, 1), chance=st.integers(0, 3))
+    def break_link(self, shard: int, chance: int) -> None:
+        link = self.links.links[shard]
+        if link is None or chance or shard >= self.shards:
+            return
+        link.is_closed = True
+        self.links.links[shard] = None
+        self.links.callbacks.on_changed()
+        self.sort_out()
+
+    @rule(shard=st.integers(0, 1))
+    def connect(self, shard: int) -> None:
+        if self.links.links[shard] is None:
+            self.links.links[shard] = ModelLink()
+            self.links.callbacks.on_changed()
+            self.sort_out()
+
+    @precondition(lambda self: self.shards > 1)
+    @rule(name=st.sampled_from(NAMES))
+    def move(self, name: bytes) -> None:
+        """Move a channel to the other shard, with its stream; who is subscribed is told."""
+        old = self.links.links[self.links.owner[name]]
+        self.links.owner[name] = 1 - self.links.owner[name]
+        if old is not None and name in old.subscribed:
+            old.subscribed.discard(name)
+            old.incoming.append(lambda: self.links.callbacks.on_unsubscribed(name))
+
+    @rule()
+    def look(self) -> None:
+        """Let the worker see what is where."""
+        if self.links.must_look:
+            self.links.must_look = False
+            self.links.known.update(self.links.owner)
+            self.links.callbacks.on_changed()
+            self.sort_out()
+
+    # What must hold
+
+    @invariant()
+    def everybody_gets_what_is_due(self) -> None:
+        for client in self.clients + self.gone:
+            client.check()
+
+    def teardown(self) -> None:
+        for shard in range(2):
+            self.connect(shard)
+        while any(client.ear.is_blocked for client in self.clients):
+            for client in list(self.clients):
+                client.ear.unblock()
+            self.settle()
+        self.settle()
+        self.everybody_gets_what_is_due()
+        assert self.subscriber.is_ready
+        assert not self.subscriber._joining
+        for client in self.clients:
+            self.check_at_the_end(client)
+        listened_to = {name for client in self.clients for name in client.ear.channels}
+        assert set(self.hub.topics) == listened_to
+        subscribed = [name for link in self.links.links for name in link.subscribed]
+        assert sorted(subscribed) == sorted({*listened_to, EVERYWHERE})
+
+    def check_at_the_end(self, client: Client) -> None:
+        lost = self.owed[client.ear] - client.seen
+        assert not lost, f"{sorted(lost)} lost"
+        names = {name for _, since in client.joins for name in since}
+        assert set(client.ear.channels) == names
+        assert not client.in_gap, "after a gap it is told where it is"
+        for name in names:
+            if client.ear.dialogue is not None:
+                assert name in client.is_acked
+            if KEEPS[name] is not None:
+                client.require_whole(name, self.redis.clock)
+                if not self.redis.losses[name] and client.ear.dialogue is None:
+                    continue
+            elif stream := self.redis.streams.get(name):
+                position = client.positions.get(name)
+                assert position is None or stream.last <= position, "the last message is missing"
 
 
-# some are done more often than others; first comes what hypothesis leaves of a schedule that it makes simple
-ACTIONS: list[Callable[[World, int], None] | None] = [
-    None,
-    *(World.publish, World.redis_works, World.worker_works, World.come, World.read, World.connect) * 3,
-    *(World.publish, World.redis_works, World.worker_works, World.read) * 2,
-    *(World.go, World.go, World.cut, World.trim, World.forget),
-]
+class ShardedDelivery(Delivery):
+    """The same, while channels move between two shards."""
+
+    shards = 2
 
 
-@settings(max_examples=SCHEDULES, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.binary(min_size=100, max_size=400))
-def test_whatever_happens_each_sees_every_message_once_and_in_order_or_is_told_of_a_gap(schedule: bytes) -> None:
-    world = World()
-    result = world.run(schedule)
-    assert (result.lost, result.doubled, result.swapped) == (0, 0, 0)
-    assert result.needless == 0 or world.has_forgotten
+def run(machine: Any, examples: int) -> None:
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=examples, stateful_step_count=60, deadline=None, print_blob=True)
+    )
+
+
+def test_nothing_is_lost_doubled_or_swapped_by_joins_leaves_and_breaks() -> None:
+    run(Delivery, 300)
+
+
+def test_nothing_is_lost_doubled_or_swapped_when_channels_move() -> None:
+    run(ShardedDelivery, 300)

@@ -20,12 +20,14 @@ SERVICE = "my service"
 
 Certificate = tuple[Path, Path]
 
-# The rights that docs/protocol.rst lists, without those of a cluster.
+# The rights that docs/protocol.rst lists; the second are what a cluster needs instead of the first.
 RIGHTS = (
     "resetkeys resetchannels -@all ~wsredis:* ~{wsredis:* &wsredis:* "
-    "+subscribe +unsubscribe +publish +eval +ping +client|setname +client|setinfo "
+    "+subscribe +unsubscribe +publish +eval +ping +client|setname "
     "+xadd +xtrim +xlen +xinfo|stream +xrange +xrevrange +exists +expire +set +time"
 )
+CLUSTER_RIGHTS = RIGHTS.replace("+subscribe", "+ssubscribe +sunsubscribe").replace("+publish", "+spublish")
+CLUSTER_RIGHTS += " +cluster|slots +asking"
 
 
 class Server:
@@ -84,6 +86,10 @@ class Server:
         with self.client() as client:
             return client.execute_command(*command)
 
+    def set_rights(self, rights: str) -> None:
+        """Give the user wsredis these rights and no others."""
+        self.call("ACL", "SETUSER", "wsredis", "reset", "on", f">{PASSWORD}", *rights.split())
+
     def info(self, section: str) -> dict[str, Any]:
         with self.client() as client:
             return client.info(section)
@@ -120,7 +126,7 @@ class Single:
 
     def set_rights(self, rights: str) -> None:
         """Give the user of the form "acl" these rights and no others; SELECT is for the database of the URL."""
-        self.server.call("ACL", "SETUSER", "wsredis", "reset", "on", f">{PASSWORD}", *rights.split(), "+select")
+        self.server.set_rights(f"{rights} +select")
 
     def stop(self) -> None:
         self.server.stop()

@@ -100,13 +100,6 @@ class ClusterLinks:
         self._reactor.call_later(next_delay(self._attempts, FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS), self._read)
         self._attempts += 1
 
-    def succeeded(self, link: Link) -> None:
-        """Take a link for a good one."""
-        for redial in self._redials.values():
-            if redial.link is link:
-                redial.succeeded()
-        self._see_whether_all_tried()
-
     # The map
 
     def _read(self) -> None:
@@ -154,7 +147,6 @@ class ClusterLinks:
         for address in masters - self._redials.keys():
             self._redials[address] = redial = self._make_redial(address)
             redial.start()
-        self._see_whether_all_tried()
 
     def _make_redial(self, address: Address) -> Redial:
         return Redial(
@@ -166,15 +158,15 @@ class ClusterLinks:
             on_unsubscribed=self._on_unsubscribed,
             on_connected=self._on_changed,
             on_failed=self._on_failed,
+            on_tried=self._on_tried,
             longest_delay=LONGEST_DELAY_SECONDS,
         )
 
     def _on_failed(self) -> None:
         """Look whether another node has taken the place of one that is away."""
-        self._see_whether_all_tried()
         self.moved()
         self._on_changed()
 
-    def _see_whether_all_tried(self) -> None:
-        if self._redials and all(redial.has_tried.is_set() for redial in self._redials.values()):
+    def _on_tried(self) -> None:
+        if all(redial.has_tried for redial in self._redials.values()):
             self.has_tried.set()

@@ -12,7 +12,7 @@ from typing import Any
 from ..channels import Channel, channel_name
 from ..commands import Stored
 from ..conf import Keep
-from ..messages import JoinedFrames, Message
+from ..messages import JoinedFrames, Message, id_key
 from .connection import Connection
 from .writer import write_all
 
@@ -140,13 +140,15 @@ class Hub:
         """
         self.flush()
         topic, connection = arrival.topic, arrival.join.connection
-        came_live = {message.id for message in arrival.live}
+        # what it has seen may come late, if another worker was faster than this one
+        live = [message for message in arrival.live if not _is_seen(message, arrival.since)]
+        came_live = {message.id for message in live}
         self._send_gap(arrival, stored)
-        for message in [message for message in stored.messages if message.id not in came_live] + arrival.live:
+        for message in [message for message in stored.messages if message.id not in came_live] + live:
             self._send_unless_own(connection, topic, message)
         topic.joins.pop(arrival)
         topic.connections[connection] = None
-        topic.position = stored.end if topic.history else _newest(topic.position, stored)
+        topic.position = stored.end or topic.position
 
     def remove(self, connection: Connection, names: Iterable[bytes]) -> list[Topic]:
         """Let a connection listen no more to some channels; returns the topics to which nobody listens any more."""
@@ -255,7 +257,7 @@ class Hub:
             missed = [message for message in missed if message.id != topic.position]
         was_whole = stored.is_whole
         self.catch_up(topic, stored._replace(messages=missed))
-        topic.position = stored.end if topic.history else _newest(topic.position, stored)
+        topic.position = stored.end or topic.position
         for message in held:
             self.publish(topic.name, message)
         if topic.history and not was_whole:
@@ -283,5 +285,5 @@ class Hub:
             connection.send(message)
 
 
-def _newest(position: bytes | None, stored: Stored) -> bytes | None:
-    return stored.messages[-1].id if stored.messages else position
+def _is_seen(message: Message, since: bytes | None) -> bool:
+    return message.id is not None and since is not None and id_key(message.id) <= id_key(since)

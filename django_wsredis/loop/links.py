@@ -43,9 +43,6 @@ class Links(Protocol):
     def moved(self, link: Link | None = None) -> None:
         """Look again what is where: a link said that something is elsewhere, or unsubscribed by itself."""
 
-    def succeeded(self, link: Link) -> None:
-        """Take a link for a good one: all that was asked of it when it came is answered."""
-
 
 class SingleLink:
     """One link for all channels."""
@@ -62,6 +59,7 @@ class SingleLink:
         on_unsubscribed: Callable[[bytes], None],
     ) -> None:
         url = reactor.settings.url
+        self.has_tried = threading.Event()
         self._redial = Redial(
             reactor,
             place=redis.shown_url(url),
@@ -71,9 +69,9 @@ class SingleLink:
             on_unsubscribed=on_unsubscribed,
             on_connected=on_changed,
             on_failed=on_changed,
+            on_tried=self.has_tried.set,
             longest_delay=SENTINEL_DELAY_SECONDS if redis.has_sentinels(url) else LONGEST_DELAY_SECONDS,
         )
-        self.has_tried = self._redial.has_tried
 
     @property
     def all_up(self) -> bool:
@@ -96,11 +94,6 @@ class SingleLink:
         """Drop the link and connect again: what it leads to is no master, or not yet."""
         if link is None or link is self._redial.link:
             self._redial.drop("It is no master that can serve us now.")
-
-    def succeeded(self, link: Link) -> None:
-        """Take the link for a good one."""
-        if link is self._redial.link:
-            self._redial.succeeded()
 
 
 def make_links(

@@ -8,10 +8,13 @@ from __future__ import annotations
 import _thread
 import logging
 import random
-import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from hiredis import ReplyError
+
+from .. import redis
 from ..exceptions import BrokerUnavailable
 from .link import Link
 from .reactor import Reactor
@@ -33,8 +36,9 @@ class Redial:
     place: where it leads, for the log.
     connect: opens a connection, which may block, or raises BrokerUnavailable.
     on_message, on_read, on_unsubscribed: of each link; see `Link`.
-    on_connected(): there is a new one. `succeeded()` is to be called when all that was asked of it is answered.
+    on_connected(): there is a new one. When all that it is asked at once is answered, it is taken for a good one.
     on_failed(): a try was in vain, or the link is over; another one is on its way.
+    on_tried(): a try has ended, with or without success.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Redial:
         on_unsubscribed: Callable[[bytes], None],
         on_connected: Callable[[], None],
         on_failed: Callable[[], None],
+        on_tried: Callable[[], None],
         longest_delay: float = LONGEST_DELAY_SECONDS,
     ) -> None:
         self._reactor = reactor
@@ -58,9 +63,10 @@ class Redial:
         self._on_unsubscribed = on_unsubscribed
         self._tell_connected = on_connected
         self._tell_failed = on_failed
+        self._tell_tried = on_tried
         self._longest_delay = longest_delay
         self.link: Link | None = None
-        self.has_tried = threading.Event()  # once, with or without success
+        self.has_tried = False  # once, with or without success
         self._attempts = 0
         self._drops = 0  # since a link last lived for a while
         self._is_stopped = self._has_succeeded = False
@@ -80,15 +86,6 @@ class Redial:
         if self.link is not None:
             self.link.close()
             self.link = None
-
-    def succeeded(self) -> None:
-        """Take the link for a good one: after it is lost, the next try comes soon."""
-        level = logging.WARNING if self._attempts else logging.INFO  # good news for who saw the bad
-        if not self._has_succeeded or self._attempts:
-            logger.log(level, "Redis is connected (%s).", self._place)
-        self._has_succeeded = True
-        self._attempts = 0
-        self.has_tried.set()
 
     def drop(self, reason: str) -> None:
         """End a link that is of no use, and connect again: ever later, if the next ones are of none either."""
@@ -121,14 +118,34 @@ class Redial:
             on_lost=self._on_lost,
             on_unsubscribed=self._on_unsubscribed,
         )
+        link = self.link
         self._tell_connected()
+        if self.link is link:  # all that it must be asked has been asked before this
+            link.call("PING", on_reply=partial(self._on_answered, link))
+
+    def _on_answered(self, link: Link, reply: Any) -> None:
+        """Take the link for a good one: after it is lost, the next try comes soon."""
+        if link is not self.link:
+            return
+        if isinstance(reply, ReplyError) and redis.is_elsewhere(reply):
+            self.drop(str(reply))
+            return
+        level = logging.WARNING if self._attempts else logging.INFO  # good news for who saw the bad
+        logger.log(level, "Redis is connected (%s).", self._place)
+        self._has_succeeded = True
+        self._attempts = 0
+        self._tried()
+
+    def _tried(self) -> None:
+        self.has_tried = True
+        self._tell_tried()
 
     def _on_lost(self, reason: str) -> None:
         self.link = None
         self._retry(reason)
 
     def _retry(self, reason: str) -> None:
-        self.has_tried.set()
+        self._tried()
         if self._is_stopped:
             return
         delay = next_delay(self._attempts, FIRST_DELAY_SECONDS, self._longest_delay)

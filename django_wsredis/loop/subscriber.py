@@ -247,7 +247,7 @@ class Subscriber:
             stored = Stored([], topic.position, is_whole=False)
         else:
             stored = commands.stored(topic.name, reply)
-        if stored.has_more:
+        if stored.has_more and topic.history:  # else it is the last kept message, whatever its stream says of its end
             self._hub.catch_up(topic, stored)
             self._read_missed(topic, link)
         else:

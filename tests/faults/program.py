@@ -33,7 +33,9 @@ class Program:
 
     def answer(self) -> Any:
         def is_there() -> bool:
-            assert self.popen.poll() is None or self._answers, f"{self.popen.args} ended"
+            if self.popen.poll() is not None:  # after its last answer, or without one
+                self._reader.join(5)
+                assert self._answers, f"{self.popen.args} ended"
             return bool(self._answers)
 
         wait_until(is_there, ANSWER_SECONDS, f"an answer of {self.popen.args}")

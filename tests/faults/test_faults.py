@@ -11,11 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test import override_settings
+
+from django_wsredis import publish
+from django_wsredis.exceptions import BrokerUnavailable
 
 from ..layouts import Layout
 from ..layouts import running as running_layout
 from ..servers import RedisServer, Site, find_redis, wait_until
 from ..test_reloads import HOSTS, reload
+from . import plan
 from .proxy import Proxy
 from .trial import SETTINGS, Trial
 from .verifier import Result
@@ -249,6 +254,9 @@ def test_the_disk_of_redis_is_full(
     redis_server.dump.mkdir()
     (redis_server.dump / "full").touch()
     redis_server.snapshot("err")  # from now on Redis refuses to write
+    with override_settings(WSREDIS={"URL": redis_server.url, "HISTORY": plan.HISTORY}):
+        with pytest.raises(BrokerUnavailable, match="MISCONF"):
+            publish("the disk is full", facility=plan.FACILITIES[0], broadcast=True)
     time.sleep(AWAY_SECONDS)
     (redis_server.dump / "full").unlink()
     redis_server.dump.rmdir()

@@ -18,7 +18,7 @@ from .program import Program
 from .verifier import Result, verify
 from .windows import Windows
 
-FLOW_MESSAGES = 10  # of each channel, which is one second of it
+FLOW_MESSAGES = 25  # of each channel, which are 2.5 seconds of it
 WHOLE_SECONDS = 20.0  # in which all must have everything, at the end
 RETRY_SECONDS = 20.0  # of the publishers
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from .plan import Event, Sent, id_key
 
 # A message that needed longer, from the moment when publish() returned, or until then, came late.
-LATE_SECONDS = 0.5
+LATE_SECONDS = 0.25
 
 
 class Result(NamedTuple):
