@@ -6,10 +6,8 @@ Everything that cannot be decided is refused. What a client sees of a refusal is
 from __future__ import annotations
 
 import io
-import json
 import logging
-import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +27,7 @@ from . import subprotocol
 from .channels import Channel, Wish, is_facility, parse_wish
 from .conf import Settings, resolve
 from .exceptions import HandshakeError, NotAuthorized, NotFound, OriginNotAllowed, Unavailable
+from .packing import pack, unpack
 from .upgrade import Upgrade, negotiate
 from .visitor import own_names
 
@@ -86,7 +85,7 @@ def decide(environ: dict[str, Any], settings: Settings) -> Accepted:
         environ, subprotocols=(subprotocol.NAME, *settings.subprotocols), compress=settings.compression > 0
     )
     granted = _grant(environ, facility, settings)
-    return Accepted(upgrade, granted, _pack(environ) if upgrade.subprotocol == subprotocol.NAME else b"")
+    return Accepted(upgrade, granted, pack(environ) if upgrade.subprotocol == subprotocol.NAME else b"")
 
 
 def decide_more(visitor: bytes, facility: str, query: str, settings: Settings) -> Granted:
@@ -97,13 +96,8 @@ def decide_more(visitor: bytes, facility: str, query: str, settings: Settings) -
     if not is_facility(facility):
         raise NotFound(f"{facility!r} is no facility: a path of 1 to 200 characters")
     path = (settings.websocket_url + facility).encode().decode("latin-1")
-    environ = {**json.loads(zlib.decompress(visitor)), "PATH_INFO": path, "QUERY_STRING": query}
-    return _grant({**environ, "wsgi.input": io.BytesIO()}, facility, settings)
-
-
-def _pack(environ: Mapping[str, Any]) -> bytes:
-    """Return what a request says, in some hundred bytes: they are kept as long as the socket."""
-    return zlib.compress(json.dumps({key: value for key, value in environ.items() if isinstance(value, str)}).encode())
+    environ = {**unpack(visitor), "PATH_INFO": path, "QUERY_STRING": query, "wsgi.input": io.BytesIO()}
+    return _grant(environ, facility, settings)
 
 
 def _grant(environ: dict[str, Any], facility: str, settings: Settings) -> Granted:

@@ -48,6 +48,7 @@ FLOORS = {
     "messages": 2,
     "upgrade": 2,
     "conf": 2,
+    "packing": 2,
     "subprotocol": 2,
     "redis_url": 2,
     "hosts": 2,

@@ -6,7 +6,6 @@ thread, one after another for each socket.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -65,7 +64,7 @@ class Dialogue:
         self._visitor = visitor
         self._own = granted.facility
         self._facilities = {granted.facility: self._facility(granted)}
-        self._wishes: deque[tuple[str, str]] = deque()
+        self._wishes: list[tuple[str, str]] = []  # a deque takes 600 bytes, and mostly there are none
         self._is_deciding = False
 
     # What it is told
@@ -131,7 +130,7 @@ class Dialogue:
     def _decide_next(self) -> None:
         if self._is_deciding or not self._wishes or not self._connection.is_open:
             return
-        facility, query = self._wishes.popleft()
+        facility, query = self._wishes.pop(0)
         if facility in self._facilities:
             self._refuse(facility, 409)
         elif len(self._facilities) >= MAX_FACILITIES:

@@ -74,7 +74,7 @@ class Outgoing:
         again = [entry for entry in lost if entry.key is not None]
         if len(again) < len(lost):
             logger.error(
-                "Redis did not answer %d messages of browsers; they are not sent again, as they may have been published.",
+                "Redis did not answer %d messages of browsers. They are not sent again: they may have been published.",
                 len(lost) - len(again),
             )
         for entry in reversed(again):

@@ -40,7 +40,7 @@ ALL = [message(number) for number in range(6)]
 
 def test_all_is_well() -> None:
     result = found(ack("999-0"), *ALL)
-    assert result == Result(6, 0, 6, 0, 0, 0, 0, 0, 0, 0.0)
+    assert result == Result(6, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,10 @@ def test_a_gap_at_its_place_excuses_what_did_not_come() -> None:
 
 
 def test_what_redis_confirmed_and_forgot_must_be_told() -> None:
-    assert found(*ALL[:2], *ALL[4:], stored=(4, 5)).lost == 2
-    assert found(*ALL[:4], stored=(), sent=range(6)).lost == 2
+    assert found(*ALL[:2], *ALL[4:], stored=(4, 5)).forgotten == 2
+    assert found(*ALL[:4], stored=()).forgotten == 2
+    result = found(*ALL[:2], GAP, *ALL[4:], stored=(4, 5))
+    assert (result.lost, result.forgotten, result.excused) == (0, 0, 2)
 
 
 def test_what_was_not_confirmed_counts_if_redis_took_it() -> None:

@@ -18,12 +18,13 @@ class Result(NamedTuple):
     sent: int  # messages that Redis took
     unknown: int  # messages of which publish() could not say that
     received: int  # by all clients together
-    lost: int  # messages that a client should have got, and that no gap tells of
+    lost: int  # messages that Redis kept, that a client did not get, and that no gap tells of
     doubled: int
     swapped: int
     gaps: int  # that clients were told of
     needless: int  # gaps where nothing was lost in Redis
     excused: int  # messages that a client did not get, and was told so
+    forgotten: int  # messages that Redis confirmed and lost, that a client did not get, and was not told
     seconds: float  # from the fault until nothing came late any more
 
     def __str__(self) -> str:
@@ -49,8 +50,9 @@ class Truth:
         self.numbers += reversed(nowhere)
         self.ids = {number: id for id, number in ids.items()}
         self.taken = confirmed | set(ids.values())
+        self.kept = set(stored.values())
         self.unknown = len({message.number for message in sent} - self.taken)
-        self.is_kept = set(stored.values()) == self.taken  # Redis has all that it ever took
+        self.is_whole = self.kept == self.taken  # Redis has all that it ever took
 
 
 class Story:
@@ -61,7 +63,7 @@ class Story:
         self.gaps = [index for index, event in enumerate(events) if event.kind == "gap"]
         self.doubled = len(self.messages) - len({event.number for event in self.messages})
         self.swapped = self._count_swapped()
-        self.lost = self.excused = 0
+        self.lost = self.excused = self.forgotten = 0
         self._look_for_holes(events, truth)
 
     def _count_swapped(self) -> int:
@@ -87,7 +89,8 @@ class Story:
             if any(before < gap < after for gap in self.gaps):
                 self.excused += len(holes)
             else:
-                self.lost += len(holes)
+                self.lost += sum(number in truth.kept for number in holes)
+                self.forgotten += sum(number not in truth.kept for number in holes)
             before, holes = after, []
 
 
@@ -133,8 +136,9 @@ def verify(
         doubled=sum(story.doubled for _, story in stories),
         swapped=sum(story.swapped for _, story in stories),
         gaps=sum(len(story.gaps) for _, story in stories),
-        needless=sum(len(story.gaps) for truth, story in stories if truth.is_kept),
+        needless=sum(len(story.gaps) for truth, story in stories if truth.is_whole),
         excused=sum(story.excused for _, story in stories),
+        forgotten=sum(story.forgotten for _, story in stories),
         seconds=whole_after(sent, seen, began_at),
     )
 
