@@ -13,11 +13,13 @@ import django
 from django.core.wsgi import get_wsgi_application as get_django_application
 
 from .conf import get_settings
-from .exceptions import CannotDetach, HandshakeError
+from .exceptions import CannotDetach, HandshakeError, NotFound, Unavailable
 from .log import log_to_stderr
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+READINESS = "-/readyz"  # below WEBSOCKET_URL: balancers ask there, so it is no facility
 
 logger = logging.getLogger("django_wsredis.handshake")
 
@@ -50,6 +52,8 @@ class WebSocketApplication:
                 )
             return self.pages(environ, start_response)
         try:
+            if path == websocket_url + READINESS:
+                return tell_readiness(environ, start_response)
             serve_websocket(environ)
         except HandshakeError as error:
             return refuse(error, environ, start_response)
@@ -89,6 +93,26 @@ def serve_websocket(environ: WSGIEnvironment) -> None:
     accepted = handshake.decide(environ, get_settings())
     detach_socket = detach.find(environ)
     loop.get_loop().serve(accepted, detach_socket)
+
+
+def tell_readiness(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer whether this process's loop delivers: 200, or 503 while it does not, or not any more.
+
+    A refusal is not logged: whoever asks does so all the time, and Redis' absence is in the log already.
+    """
+    from . import loop  # gevent: as above
+
+    if environ.get("HTTP_UPGRADE"):
+        raise NotFound(f"{READINESS} is no facility: there a worker tells whether it is ready")
+    if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+        status, body, headers = "405 Method Not Allowed", b"405 Method Not Allowed\n", [("Allow", "GET, HEAD")]
+    elif loop.get_loop().is_ready():
+        status, body, headers = "200 OK", b"ready\n", []
+    else:
+        status, body, headers = "503 Service Unavailable", b"not ready\n", list(Unavailable.headers)
+    headers += [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+    start_response(status, [*headers, ("Cache-Control", "no-store")])
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 
 @functools.cache

@@ -8,11 +8,11 @@ streams lose their old entries, expire, and begin again.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,6 +35,7 @@ from django_wsredis.messages import decode, encode
 from .ears import Ear, text
 
 PAGE_MESSAGES, PAGE_BYTES = 3, 10_000
+EXAMPLES = int(os.environ.get("TEST_EXAMPLES", 300))
 KEEPS = {b"history": Keep(5, 60), b"short": Keep(2, 60), b"last": None}  # by channel, which is its facility too
 NAMES = tuple(KEEPS)
 EVERYWHERE = b"p:everywhere"
@@ -545,8 +546,10 @@ class Delivery(RuleBasedStateMachine):
             self.check_at_the_end(client)
         listened_to = {name for client in self.clients for name in client.ear.channels}
         assert set(self.hub.topics) == listened_to
-        subscribed = [name for link in self.links.links for name in link.subscribed]
-        assert sorted(subscribed) == sorted({*listened_to, EVERYWHERE})
+        subscribed = [link.subscribed for link in self.links.links]
+        assert all(name in subscribed[self.links.owner.get(name, 0)] for name in {*listened_to, EVERYWHERE})
+        if self.shards == 1:
+            assert subscribed[0] == {*listened_to, EVERYWHERE}
 
     def check_at_the_end(self, client: Client) -> None:
         lost = self.owed[client.ear] - client.seen
@@ -559,8 +562,6 @@ class Delivery(RuleBasedStateMachine):
                 assert name in client.is_acked
             if KEEPS[name] is not None:
                 client.require_whole(name, self.redis.clock)
-                if not self.redis.losses[name] and client.ear.dialogue is None:
-                    continue
             elif stream := self.redis.streams.get(name):
                 position = client.positions.get(name)
                 assert position is None or stream.last <= position, "the last message is missing"
@@ -574,13 +575,13 @@ class ShardedDelivery(Delivery):
 
 def run(machine: Any, examples: int) -> None:
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=examples, stateful_step_count=60, deadline=None, print_blob=True)
+        machine, settings=settings(max_examples=examples, stateful_step_count=60, deadline=None, report_multiple_bugs=False)
     )
 
 
 def test_nothing_is_lost_doubled_or_swapped_by_joins_leaves_and_breaks() -> None:
-    run(Delivery, 300)
+    run(Delivery, EXAMPLES)
 
 
 def test_nothing_is_lost_doubled_or_swapped_when_channels_move() -> None:
-    run(ShardedDelivery, 300)
+    run(ShardedDelivery, EXAMPLES)

@@ -99,7 +99,7 @@ class Connection(Writer):
     @property
     def is_open(self) -> bool:
         """Whether messages may be sent: no close frame went either way, and the socket is there."""
-        return self.protocol.state is OPEN
+        return self.protocol.state is OPEN and not self._is_gone
 
     # Life
 

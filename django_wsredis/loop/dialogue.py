@@ -64,7 +64,7 @@ class Dialogue:
         self._visitor = visitor
         self._own = granted.facility
         self._facilities = {granted.facility: self._facility(granted)}
-        self._wishes: list[tuple[str, str]] = []  # a deque takes 600 bytes, and mostly there are none
+        self._wishes: list[tuple[str, str | None]] = []  # a deque takes 600 bytes, and mostly there are none
         self._is_deciding = False
 
     # What it is told
@@ -102,9 +102,9 @@ class Dialogue:
         elif verb == "ping":
             self._tell(subprotocol.PONG)
         elif verb == "subscribe":
-            self._subscribe(facility, header.get("query", ""))
+            self._wish(facility, header.get("query", ""))
         elif verb == "unsubscribe":
-            self._unsubscribe(facility)
+            self._wish(facility, None)
         else:
             raise ConnectionClosed(1008, "a header of wsredis.v1 has no type that is known")
 
@@ -115,29 +115,31 @@ class Dialogue:
         else:
             self._desk.publish(self._connection, facility.target, payload, is_text)
 
+    def _wish(self, facility: str, query: str | None) -> None:
+        """Subscribe, or without a query unsubscribe, when all wishes before it are done."""
+        if len(self._wishes) >= MAX_FACILITIES:
+            raise ConnectionClosed(1008, "too many subscriptions at once")
+        self._wishes.append((facility, query))
+        self._do_wishes()
+
+    def _do_wishes(self) -> None:
+        while self._wishes and not self._is_deciding and self._connection.is_open:
+            facility, query = self._wishes.pop(0)
+            if query is None:
+                self._unsubscribe(facility)
+            elif facility in self._facilities:
+                self._refuse(facility, 409)
+            elif len(self._facilities) >= MAX_FACILITIES:
+                self._refuse(facility, 429)
+            else:
+                self._is_deciding = True
+                self._desk.decide(self._visitor, facility, query, partial(self._on_decided, facility))
+
     def _unsubscribe(self, name: str) -> None:
         if facility := self._facilities.pop(name, None):
             others = {name for other in self._facilities.values() for name in other.names}
             self._desk.leave_channels(self._connection, [name for name in facility.names if name not in others])
         self._tell(subprotocol.unsubscribed(name))
-
-    def _subscribe(self, facility: str, query: str) -> None:
-        if len(self._wishes) >= MAX_FACILITIES:
-            raise ConnectionClosed(1008, "too many subscriptions at once")
-        self._wishes.append((facility, query))
-        self._decide_next()
-
-    def _decide_next(self) -> None:
-        if self._is_deciding or not self._wishes or not self._connection.is_open:
-            return
-        facility, query = self._wishes.pop(0)
-        if facility in self._facilities:
-            self._refuse(facility, 409)
-        elif len(self._facilities) >= MAX_FACILITIES:
-            self._refuse(facility, 429)
-        else:
-            self._is_deciding = True
-            self._desk.decide(self._visitor, facility, query, partial(self._on_decided, facility))
 
     def _on_decided(self, facility: str, granted: Granted | int) -> None:
         self._is_deciding = False
@@ -145,18 +147,19 @@ class Dialogue:
             return
         if isinstance(granted, int):
             self._refuse(facility, granted)
-            return
+        else:
+            self._join(facility, granted)
+        self._do_wishes()
+
+    def _join(self, facility: str, granted: Granted) -> None:
         self._facilities[facility] = self._facility(granted)
         join = self._desk.join(self._connection, granted)
         if join.done.done() and join.done.exception():
             del self._facilities[facility]
             self._refuse(facility, 503)
-        else:
-            self._decide_next()
 
     def _facility(self, granted: Granted) -> Facility:
         return Facility(self._desk.names(granted), self._desk.target(granted))
 
     def _refuse(self, facility: str, status: int) -> None:
         self._tell(subprotocol.error(facility, status))
-        self._decide_next()

@@ -29,6 +29,7 @@ class Topic:
     __slots__ = (
         "channel",
         "connections",
+        "era",
         "facility",
         "held",
         "history",
@@ -52,6 +53,7 @@ class Topic:
         self.joins: dict[Arrival, None] = {}
         self.link: Any = None  # the connection to Redis on which it is subscribed
         self.is_subscribed = False  # whether Redis has confirmed it
+        self.era = 0  # counts from one subscription to the next: what was asked before is answered in vain
         self.position: bytes | None = None  # everything up to it has been seen
         self.held: list[Message] | None = None  # what came live while the stream is being read again
         self.reads: dict[Any, list[Arrival]] = {}  # those under way, and who waits for them

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ logger = logging.getLogger("django_wsredis.loop")
 
 
 class Loop:
-    """Everything that lives in the event loop's thread. Only `serve` and `drain` may be called from others."""
+    """Everything that lives in the event loop's thread. Only `serve`, `is_ready` and `drain` may be called from others."""
 
     def __init__(self, hub: Any, settings: Settings) -> None:
         self.reactor = Reactor(hub, settings)
@@ -94,6 +95,21 @@ class Loop:
         else:
             sock.close()
             self.reactor.run(join.connection.abort)
+
+    def is_ready(self) -> bool:
+        """Tell whether Redis is connected, and all channels are subscribed and caught up; not of a loop that ends.
+
+        Waits for the first try to connect, and for the loop itself, which answers.
+        """
+        if self.ended.is_set():
+            return False
+        self.subscriber.has_tried.wait(JOIN_SECONDS)
+        answer: Future[bool] = Future()
+        self.reactor.run(lambda: answer.set_result(self.subscriber.is_ready and not self._is_draining))
+        try:
+            return answer.result(JOIN_SECONDS)
+        except FutureTimeoutError:
+            return False
 
     def drain(self, code: int, reason: str, *, wait_seconds: float) -> None:
         """Close all sockets, spread over DRAIN_SECONDS, and stop. Blocks; ends the loop.

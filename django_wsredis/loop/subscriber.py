@@ -109,10 +109,10 @@ class Subscriber:
                 topic.link.call(self._unsubscribe_word, topic.name, on_reply=_ignore)
 
     def _subscribe(self, topic: Topic) -> None:
-        topic.link.call(self._subscribe_word, topic.name, on_reply=partial(self._on_subscribed, topic, topic.link))
+        topic.link.call(self._subscribe_word, topic.name, on_reply=partial(self._on_subscribed, topic, topic.era))
 
-    def _on_subscribed(self, topic: Topic, link: Link, reply: Any) -> None:
-        if topic.link is not link:
+    def _on_subscribed(self, topic: Topic, era: int, reply: Any) -> None:
+        if topic.era != era:
             return
         if not isinstance(reply, ReplyError):
             topic.is_subscribed = True
@@ -133,10 +133,10 @@ class Subscriber:
             return
         topic.reads[key] = [arrival]
         command = commands.read_command(topic.name, topic.history, since=arrival.since, count=arrival.count)
-        topic.link.call(*command, on_reply=partial(self._on_stored, topic, topic.link, key))
+        topic.link.call(*command, on_reply=partial(self._on_stored, topic, topic.era, key))
 
-    def _on_stored(self, topic: Topic, link: Link, key: Any, reply: Any) -> None:
-        if topic.link is not link:
+    def _on_stored(self, topic: Topic, era: int, key: Any, reply: Any) -> None:
+        if topic.era != era:
             return
         arrivals = [arrival for arrival in topic.reads.pop(key) if not arrival.is_over]
         if isinstance(reply, ReplyError):
@@ -220,6 +220,7 @@ class Subscriber:
     def _recover(self, topic: Topic, link: Link | None) -> None:
         """Subscribe a topic anew, and read what was missed."""
         topic.link = link
+        topic.era += 1
         topic.is_subscribed = False
         topic.reads.clear()
         self._fail_arrivals(topic, "Redis went away")
@@ -229,15 +230,15 @@ class Subscriber:
         self._catching_up.add(topic)
         if link is not None:
             self._subscribe(topic)
-            self._read_missed(topic, link)
+            self._read_missed(topic)
 
-    def _read_missed(self, topic: Topic, link: Link) -> None:
+    def _read_missed(self, topic: Topic) -> None:
         since = topic.position if topic.history else None
         command = commands.read_command(topic.name, topic.history, since=since)
-        link.call(*command, on_reply=partial(self._on_missed, topic, link))
+        topic.link.call(*command, on_reply=partial(self._on_missed, topic, topic.era))
 
-    def _on_missed(self, topic: Topic, link: Link, reply: Any) -> None:
-        if topic.link is not link or topic.is_idle:
+    def _on_missed(self, topic: Topic, era: int, reply: Any) -> None:
+        if topic.era != era or topic.is_idle:
             return
         if isinstance(reply, ReplyError) and redis.is_elsewhere(reply):
             self._lose(topic)
@@ -249,7 +250,7 @@ class Subscriber:
             stored = commands.stored(topic.name, reply)
         if stored.has_more and topic.history:  # else it is the last kept message, whatever its stream says of its end
             self._hub.catch_up(topic, stored)
-            self._read_missed(topic, link)
+            self._read_missed(topic)
         else:
             self._hub.release(topic, stored)
             self._catching_up.discard(topic)
