@@ -11,8 +11,11 @@ rate per second of the busiest one's processor time is what counts.
 from __future__ import annotations
 
 import argparse
+import selectors
+import socket
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -27,13 +30,14 @@ from django_wsredis.conf import Keep
 from django_wsredis.messages import Message
 from tests.topologies import Cluster
 
-from .rig import BUILD, Program, Server, cpu_seconds, print_table, rig
+from .rig import ANSWER_SECONDS, BUILD, Program, Server, cpu_seconds, print_table, rig
 
 PAYLOAD = "x" * 64
 KEEP = Keep(messages=500, seconds=3600)
 HISTORY = {"kept/*": KEEP._asdict()}
 MISSED = 100
 RESUMED_CHANNELS = [1, 10]
+LISTENERS = [0, 1, 10, 100]
 SHARD_CHANNELS = 6
 SHARD_SOCKETS = 20  # for each of them
 BATCH = 100  # messages that a publisher to the cluster sends together
@@ -104,13 +108,19 @@ def time_publishing(pid: int, publish: Callable[[], object], messages: int) -> P
 def measure_publishing(stack: ExitStack, server: Server, messages: int, rounds: int) -> list[list[str]]:
     pid = redis_pid(server.redis)
     measured: dict[str, list[Published]] = {label: [] for label in PUBLISHERS}
-    for facility, _ in PUBLISHERS.values():  # a worker hears each, as it does where somebody listens
-        Program(stack, BUILD / "clients", "127.0.0.1", server.port, 1, path_of(facility)).answer()
+    listeners = [  # a worker hears each, as it does where somebody listens
+        Program(stack, BUILD / "clients", "127.0.0.1", server.port, 1, path_of(facility))
+        for facility, _ in PUBLISHERS.values()
+    ]
+    for listener in listeners:
+        listener.answer()
     for number in range(rounds + 1):
         for label, (facility, kind) in PUBLISHERS.items():
             result = time_publishing(pid, kind(facility), messages)
             if number:  # the first round warms up
                 measured[label].append(result)
+    for listener in listeners:
+        listener.stop()
     medians = {
         label: Published(*map(statistics.median, zip(*results, strict=True))) for label, results in measured.items()
     }
@@ -186,7 +196,10 @@ def come(stack: ExitStack, server: Server, sockets: int, paths: list[str], expec
 
 
 def wait_for_no_sockets(server: Server) -> None:
-    while server.redis.execute_command("PUBSUB", "NUMPAT") or len(server.redis.pubsub_channels("wsredis:b*")):
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while server.redis.pubsub_channels("wsredis:broadcast:*"):
+        if time.monotonic() > deadline:
+            raise RuntimeError("the worker keeps its subscriptions")
         time.sleep(0.05)
 
 
@@ -235,6 +248,56 @@ def cells(label: str, missed: int, measured: Measured) -> list[str]:
         f"{measured.redis_ms:,.0f}",
         f"{measured.worker_seconds:.2f}",
     ]
+
+
+# Workers
+
+
+class Listeners:
+    """Connections that are subscribed to a channel as workers are, and read what comes in a thread."""
+
+    def __init__(self, stack: ExitStack, client: redis.Redis, name: bytes, count: int) -> None:
+        path = client.connection_pool.connection_kwargs["path"]
+        self._selector = selectors.DefaultSelector()
+        self._is_over = False
+        for _ in range(count):
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+            sock.connect(path)
+            sock.sendall(b"SUBSCRIBE %b\r\n" % name)
+            sock.recv(1024)
+            self._selector.register(sock, selectors.EVENT_READ)
+        thread = threading.Thread(target=self._read)
+        thread.start()
+        stack.callback(self._selector.close)
+        stack.callback(thread.join)
+        stack.callback(self._stop)
+
+    def _stop(self) -> None:
+        self._is_over = True
+
+    def _read(self) -> None:
+        while not self._is_over:
+            for key, _ in self._selector.select(0.1):
+                key.fileobj.recv(64 * 1024)  # type: ignore[union-attr]
+
+
+def measure_listeners(client: redis.Redis, messages: int) -> list[list[str]]:
+    """Return what a message costs Redis, by the number of workers that receive it."""
+    pid = redis_pid(client)
+    rows = []
+    for count in LISTENERS:
+        row = [str(count)]
+        for facility, keep in (("plain/workers", None), ("kept/workers", KEEP)):
+            name = name_of(facility)
+            command = commands.publish_command(name, Message(PAYLOAD.encode(), True), keep)
+            with ExitStack() as stack:
+                Listeners(stack, client, name, count)
+                before = cpu_seconds([pid])
+                for _ in range(messages):
+                    client.execute_command(*command)
+                row.append(f"{(cpu_seconds([pid]) - before) / messages * 1e6:.0f}")
+        rows.append(row)
+    return rows
 
 
 # Shards
@@ -333,6 +396,7 @@ def main() -> None:
         django.setup()  # with the server's settings, which the environment names now
         publishing = measure_publishing(stack, server, options.messages, options.rounds)
         resuming = measure_resuming(stack, server, options.sockets)
+        listeners = measure_listeners(server.redis, options.messages)
     with rig() as stack:
         shards = measure_shards(stack, options.messages)
     title = f"One publisher, one message after another, medians of {options.rounds} rounds of {options.messages:,}"

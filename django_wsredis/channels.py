@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, unquote
 
 from django.utils.crypto import salted_hmac
 
@@ -55,6 +55,17 @@ def redis_name(prefix: str, channel: Channel) -> bytes:
     One name for both puts them into one slot of a cluster.
     """
     return address(prefix, channel.audience, channel.name) + escape(channel.facility).encode()
+
+
+def read_redis_name(prefix: str, name: bytes) -> Channel | None:
+    """Return the channel whose name in Redis this is; None for a name that is none of ours."""
+    head, *parts = name.decode("ascii", "replace").split(":")
+    if head != escape(prefix) or not all(parts) or len(parts) != (2 if parts[:1] == ["broadcast"] else 3):
+        return None
+    audience, *middle, facility = map(unquote, parts)
+    channel = Channel(audience, "".join(middle), facility)
+    # unquote reads more than quote writes
+    return channel if audience in AUDIENCES and redis_name(prefix, channel) == name else None
 
 
 def channel_name(channel: Channel) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 import redis
@@ -39,9 +40,23 @@ class SlotMap:
         """Whether each slot has a master."""
         return None not in self._masters
 
+    def ranges(self, address: Address | None) -> list[tuple[int, int]]:
+        """Return the first and the last of each row of slots that a master serves; of None those that nobody does."""
+        found, first = [], 0
+        for master, slots in groupby(self._masters):
+            end = first + sum(1 for _ in slots)
+            if master == address:
+                found.append((first, end - 1))
+            first = end
+        return found
+
     def master(self, name: bytes) -> Address | None:
         """Return the master that serves a channel and its stream."""
         return self._masters[key_slot(name)]
+
+    def is_same(self, other: SlotMap) -> bool:
+        """Tell whether another map says the same."""
+        return self._masters == other._masters
 
     def move(self, slot: int, address: Address) -> None:
         """Take note that a slot is elsewhere now."""
@@ -57,7 +72,7 @@ def read_map(addresses: Iterable[Address], make_client: Callable[[Address], redi
     problem: redis.RedisError = redis.ConnectionError("no node is known")
     for address in addresses:
         try:
-            # the words are one argument, so that redis-py does not change the form of the reply
+            # as two words: the form of a reply to its own "CLUSTER SLOTS" is redis-py's
             reply = make_client(address).execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
         except redis.RedisError as error:
             problem = error

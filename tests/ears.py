@@ -40,10 +40,13 @@ class Watcher:
 class Ear(Connection):
     """A connection whose socket takes everything, but while it is blocked.
 
+    is_attached: whether the socket is there, else it waits for `be_attached()`.
     heard: the payloads. told: of a socket that speaks wsredis.v1 all headers, each as (header, payload).
     """
 
-    def __init__(self, key: bytes | None = None, echo: bool = False, *, v1: bool = False) -> None:
+    def __init__(
+        self, key: bytes | None = None, echo: bool = False, *, v1: bool = False, is_attached: bool = True
+    ) -> None:
         settings = SimpleNamespace(max_message_bytes=1024, compression=0, max_outbox_bytes=10**9)
         self.writable: list[Watcher] = []
         reactor: Any = SimpleNamespace(
@@ -52,8 +55,9 @@ class Ear(Connection):
         owner: Any = SimpleNamespace(on_leave=self._on_leave, on_waiting=lambda connection: None)
         super().__init__(reactor, owner, framing=V1 if v1 else UNCOMPRESSED, echo=echo)
         self.key = key
-        self.outbox = None
-        self.sock: Any = SimpleNamespace(send=self._send, sendmsg=self._sendmsg, fileno=lambda: 1)
+        self.line: Any = SimpleNamespace(send=self._send, sendmsg=self._sendmsg, fileno=lambda: 1)
+        if is_attached:
+            self.sock, self.outbox = self.line, None
         self.is_blocked = self.has_left = False
         self.when_left: Callable[[Connection], None] = lambda connection: None
         self.heard: list[str] = []
@@ -64,6 +68,12 @@ class Ear(Connection):
             desk: Any = SimpleNamespace(names=lambda granted: (), target=lambda granted: None)
             granted = Granted("chat", (), (), Wish((), (), echo))
             self.dialogue = Dialogue(desk, self, b"", granted)
+
+    def be_attached(self) -> None:
+        """Get the socket, whose handshake is answered."""
+        if self.sock is None:
+            self.sock = self.line
+            self.flush()
 
     def unblock(self) -> None:
         """Take what waits."""

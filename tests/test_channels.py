@@ -23,6 +23,7 @@ from django_wsredis.channels import (
     is_facility,
     is_position,
     parse_wish,
+    read_redis_name,
     redis_name,
     session_digest,
 )
@@ -49,6 +50,36 @@ def addressed(draw: st.DrawFn) -> tuple[str, Channel]:
 @example(("p", Channel("user", "é", "c")), ("p", Channel("user", "%C3%A9", "c")))
 def test_no_two_channels_share_a_redis_name(one: tuple[str, Channel], two: tuple[str, Channel]) -> None:
     assert (redis_name(*one) == redis_name(*two)) == (one == two)
+
+
+@given(addressed())
+def test_a_redis_name_tells_its_channel(one: tuple[str, Channel]) -> None:
+    prefix, channel = one
+    assert read_redis_name(prefix, redis_name(prefix, channel)) == channel
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"p",
+        b"p:jobs",
+        b"p:everywhere",
+        b"p:broadcast",
+        b"p:broadcast:",
+        b"p:broadcast:a:b",
+        b"p:user::b",
+        b"p:user:a",
+        b"p:team:a:b",
+        b"p:user:a%3ab:c",
+        b"p:user:a:%ff",
+        b"p:user:a:b c",
+        b"other:broadcast:a",
+        b"{p:broadcast:a}:key:b",
+        "p:broadcast:é".encode(),
+    ],
+)
+def test_a_name_that_is_none_of_ours_is_no_channels(name: bytes) -> None:
+    assert read_redis_name("p", name) is None
 
 
 @given(addressed(), any_part)
@@ -285,6 +316,6 @@ def test_the_query_says_from_where_a_browser_wants_its_messages(
     ],
 )
 def test_what_is_no_position_or_number_is_malformed(query: str) -> None:
-    with pytest.raises(HandshakeError, match="since|history") as raised:
+    with pytest.raises(HandshakeError, match=r"since|history") as raised:
         parse_wish("subscribe-broadcast&" + query)
     assert raised.value.status == 400

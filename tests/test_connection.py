@@ -15,7 +15,7 @@ from websockets.protocol import CLIENT, Protocol
 from django_wsredis.exceptions import ConnectionClosed
 from django_wsredis.loop.assembler import seconds_allowed
 from django_wsredis.loop.connection import Connection
-from django_wsredis.messages import Message
+from django_wsredis.messages import V1, Message
 
 MAX_MESSAGE_BYTES = 1024 * 1024
 
@@ -85,13 +85,15 @@ class Owner:
 class Line:
     """A connection and its peer."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_attached: bool = True) -> None:
         ours, self.peer = socket.socketpair()
         ours.setblocking(False)
         self.peer.settimeout(5)
         self.clock, self.owner = Clock(), Owner()
         self.connection = Connection(self.clock, self.owner)  # type: ignore[arg-type]
-        self.connection.attach(_socket.socket(fileno=ours.detach()))
+        self.ours = _socket.socket(fileno=ours.detach())
+        if is_attached:
+            self.connection.attach(self.ours)
 
     def sends(self, data: bytes) -> None:
         self.peer.sendall(data)
@@ -122,6 +124,16 @@ def line() -> Iterator[Line]:
     line = Line()
     yield line
     line.connection.abort()
+    line.peer.close()
+
+
+@pytest.fixture
+def early() -> Iterator[Line]:
+    """A connection whose socket is not there yet."""
+    line = Line(is_attached=False)
+    yield line
+    line.connection.abort()
+    line.ours.close()
     line.peer.close()
 
 
@@ -224,3 +236,47 @@ def test_a_peer_that_went_without_a_word_leaves_no_open_connection(line: Line) -
     line.connection._on_readable()
     assert line.owner.told == ["left", "gone"]
     assert not line.connection.is_open  # what is decided for it later must not join it to anything
+
+
+def test_a_socket_that_has_gone_is_not_open_any_more(line: Line) -> None:
+    """It went without a close frame, so the protocol does not know."""
+    line.peer.close()
+    line.connection._on_readable()
+    assert line.owner.told == ["left", "gone"]
+    assert not line.connection.is_open
+    line.connection.close(1000)
+    line.connection.abort()
+    assert line.owner.told == ["left", "gone"]
+
+
+def test_what_is_written_before_the_socket_is_there_goes_first(early: Line) -> None:
+    done = []
+    early.connection.send(Message(b"one", True))
+    early.connection.when_flushed = lambda: done.append(True)
+    early.connection.attach(early.ours)
+    early.connection.send(Message(b"two", True))
+    assert [bytes(frame.data) for frame in early.heard()] == [b"one", b"two"]
+    assert done == [True]
+
+
+def test_a_close_before_the_socket_is_there_is_said_when_it_comes(early: Line) -> None:
+    early.connection.send(Message(b"one", True))
+    early.connection.close(1013, "Redis went away")
+    assert early.owner.told == ["left"]
+    early.connection.attach(early.ours)
+    one, close = early.heard()
+    assert bytes(one.data) == b"one"
+    assert Close.parse(close.data) == Close(1013, "Redis went away")
+
+
+def test_a_socket_that_comes_after_the_end_is_closed(early: Line) -> None:
+    early.connection.abort()
+    early.connection.attach(early.ours)
+    assert early.peer.recv(1) == b""
+
+
+def test_frames_are_made_as_the_socket_wants_them(line: Line) -> None:
+    line.connection.framing = V1
+    line.connection.send(Message(b"hello", True, id=b"1-0"))
+    (frame,) = line.heard()
+    assert bytes(frame.data) == b'{"channel":"everywhere","id":"1-0"}\nhello'

@@ -511,9 +511,7 @@ def test_a_process_request_that_sets_nothing_leaves_broadcast_alone() -> None:
 
 def accepted(query: str, cookie: str | None = None, protocol: str | None = None, **wsredis: Any) -> Accepted:
     with override_settings(WSREDIS=wsredis):
-        asked = environ(
-            query=query, HTTP_COOKIE=cookie and f"sessionid={cookie}", HTTP_SEC_WEBSOCKET_PROTOCOL=protocol
-        )
+        asked = environ(query=query, HTTP_COOKIE=cookie and f"sessionid={cookie}", HTTP_SEC_WEBSOCKET_PROTOCOL=protocol)
         return decide(asked, get_settings())
 
 

@@ -1,4 +1,6 @@
-"""Fan-out: who hears what, and what a joining or a recovering subscription hears first. test_joins.py has the property.
+"""Fan-out: who hears what, and what a joining or a recovering subscription hears first.
+
+test_joins.py has the property.
 """
 
 from __future__ import annotations

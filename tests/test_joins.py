@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from hiredis import ReplyError
-from hypothesis import settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
@@ -30,13 +30,14 @@ from django_wsredis.exceptions import Unavailable
 from django_wsredis.loop import subscriber as subscriber_module
 from django_wsredis.loop.hub import Arrival, Hub, Join, Topic
 from django_wsredis.loop.subscriber import Subscriber
-from django_wsredis.messages import decode, encode
+from django_wsredis.messages import Message, decode, encode, envelope
 
 from .ears import Ear, text
+from .servers import RedisServer, wait_until
 
-PAGE_MESSAGES, PAGE_BYTES = 3, 10_000
+PAGE_MESSAGES, PAGE_BYTES = 3, 40  # some four payloads
 EXAMPLES = int(os.environ.get("TEST_EXAMPLES", 300))
-KEEPS = {b"history": Keep(5, 60), b"short": Keep(2, 60), b"last": None}  # by channel, which is its facility too
+KEEPS = {b"history": Keep(12, 60), b"short": Keep(2, 60), b"last": None}  # by channel, which is its facility too
 NAMES = tuple(KEEPS)
 EVERYWHERE = b"p:everywhere"
 
@@ -168,6 +169,7 @@ class ModelLinks:
 def model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscriber_module, "make_links", ModelLinks)
     monkeypatch.setattr(commands, "PAGE_MESSAGES", PAGE_MESSAGES)
+    monkeypatch.setattr(commands, "PAGE_BYTES", PAGE_BYTES)
     monkeypatch.setitem(commands.read_command.__kwdefaults__, "count", PAGE_MESSAGES)  # type: ignore[arg-type]
 
 
@@ -330,13 +332,13 @@ class Delivery(RuleBasedStateMachine):
             link.subscribed.add(name)
             return [b"subscribe", name, 1]
         if word == "EVAL" and command[1] == READ_SCRIPT:
-            since, count, _, begin_seconds, _ = command[4:]
-            return self.read(name, since, count, begin_seconds)
+            since, count, _, begin_seconds, max_bytes = command[4:]
+            return self.read(name, since, count, begin_seconds, max_bytes)
         raise AssertionError(f"the model does not know {command}")
 
-    def read(self, name: bytes, since: bytes, count: int, begin_seconds: int) -> Any:
+    def read(self, name: bytes, since: bytes, count: int, begin_seconds: int, max_bytes: int) -> Any:
         keep = KEEPS[name]
-        reply = self.redis.read(name, since, count, begin_seconds, PAGE_BYTES)
+        reply = self.redis.read(name, since, count, begin_seconds, max_bytes)
         is_whole, end, entries = reply
         if end and not entries:
             self.begun_positions[name].append(number_of(end))
@@ -378,9 +380,10 @@ class Delivery(RuleBasedStateMachine):
         v1=st.booleans(),
         names=st.sets(st.sampled_from(NAMES), min_size=1, max_size=2),
         history=st.sampled_from([0, 1, 2, 4, 100]),
+        is_attached=st.booleans(),
     )
-    def join_anew(self, v1: bool, names: set[bytes], history: int) -> None:
-        self.join(Client(Ear(v1=v1), self.log), dict.fromkeys(names), history)
+    def join_anew(self, v1: bool, names: set[bytes], history: int, is_attached: bool) -> None:
+        self.join(Client(Ear(v1=v1, is_attached=is_attached), self.log), dict.fromkeys(names), history)
 
     @rule(
         v1=st.booleans(),
@@ -411,7 +414,7 @@ class Delivery(RuleBasedStateMachine):
     @rule(who=st.integers(0, 9), name=st.sampled_from(NAMES), history=st.sampled_from([0, 2]))
     def join_further(self, who: int, name: bytes, history: int) -> None:
         client = self.clients[who % len(self.clients)]
-        if client.ear.dialogue is not None and name not in client.ear.channels:
+        if client.ear.dialogue is not None and client.ear.sock is not None and name not in client.ear.channels:
             self.join(client, {name: client.positions.get(name)}, history)
 
     def join(self, client: Client, since: dict[bytes, int | None], history: int) -> None:
@@ -453,6 +456,14 @@ class Delivery(RuleBasedStateMachine):
             client.is_acked.discard(name)
             client.in_gap.discard(name)
 
+    @precondition(lambda self: any(client.ear.sock is None for client in self.clients))
+    @rule()
+    def attach(self) -> None:
+        """Answer the handshakes whose joins are done."""
+        for client in self.clients:
+            if all(join.done.done() for join, _ in client.joins):
+                client.ear.be_attached()
+
     @precondition(lambda self: self.clients)
     @rule(who=st.integers(0, 9))
     def block(self, who: int) -> None:
@@ -473,6 +484,8 @@ class Delivery(RuleBasedStateMachine):
                     client.ear.has_left = True
             if client.ear.has_left:
                 assert all(join.done.done() for join, _ in client.joins), "whoever waits must not wait in vain"
+                if not any(join.done.exception() for join, _ in client.joins):
+                    client.ear.be_attached()
                 client.ear.unblock()
                 self.clients.remove(client)
                 self.gone.append(client)
@@ -524,6 +537,23 @@ class Delivery(RuleBasedStateMachine):
             self.links.callbacks.on_changed()
             self.sort_out()
 
+    @rule(
+        name=st.sampled_from(NAMES),
+        breaks=st.booleans(),
+        turns=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6), st.integers(0, 8)), min_size=1, max_size=4),
+    )
+    def publish_amid(self, name: bytes, breaks: bool, turns: list[tuple[int, int, int]]) -> None:
+        """Publish between the steps of whatever is under way, which may be a recovery."""
+        shard = self.links.owner[name]
+        if breaks:
+            self.break_link(shard, 0)
+        self.connect(shard)
+        for commands_done, published, replies_read in turns:
+            self.redis_works(shard, commands_done)
+            for _ in range(published):
+                self.publish(name, True)
+            self.loop_works(shard, replies_read)
+
     # What must hold
 
     @invariant()
@@ -534,11 +564,12 @@ class Delivery(RuleBasedStateMachine):
     def teardown(self) -> None:
         for shard in range(2):
             self.connect(shard)
-        while any(client.ear.is_blocked for client in self.clients):
-            for client in list(self.clients):
+        self.settle()
+        while any(client.ear.is_blocked or client.ear.sock is None for client in self.clients):
+            for client in self.clients:
+                client.ear.be_attached()
                 client.ear.unblock()
             self.settle()
-        self.settle()
         self.everybody_gets_what_is_due()
         assert self.subscriber.is_ready
         assert not self.subscriber._joining
@@ -575,7 +606,8 @@ class ShardedDelivery(Delivery):
 
 def run(machine: Any, examples: int) -> None:
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=examples, stateful_step_count=60, deadline=None, report_multiple_bugs=False)
+        machine,
+        settings=settings(max_examples=examples, stateful_step_count=60, deadline=None, report_multiple_bugs=False),
     )
 
 
@@ -585,3 +617,106 @@ def test_nothing_is_lost_doubled_or_swapped_by_joins_leaves_and_breaks() -> None
 
 def test_nothing_is_lost_doubled_or_swapped_when_channels_move() -> None:
     run(ShardedDelivery, EXAMPLES)
+
+
+# One schedule each
+
+
+@pytest.mark.parametrize("is_attached", [True, False])
+def test_a_link_that_breaks_amid_a_replay_closes_the_socket_also_one_whose_handshake_is_just_answered(
+    is_attached: bool,
+) -> None:
+    state = Delivery()
+    state.publish_many(b"history")
+    client = Client(Ear(v1=True, is_attached=is_attached), state.log)
+    client.ear.is_blocked = True
+    state.join(client, {b"history": None}, 100)
+    state.settle()
+    assert client.joins[0][0].done.done()
+    state.break_link(0, 0)
+    assert client.ear.close_code == 1013
+    assert 0 < len(client.ear.heard) < 7
+    assert state.hub.topics == {}
+
+
+def test_a_replay_waits_for_a_peer_that_does_not_read() -> None:
+    state = Delivery()
+    state.publish_many(b"history")
+    client = Client(Ear(v1=True), state.log)
+    client.ear.is_blocked = True
+    state.join(client, {b"history": None}, 100)
+    state.settle()
+    waiting = client.ear.outbox
+    assert waiting is not None
+    before = waiting.bytes
+    state.settle()
+    assert (client.ear.outbox, waiting.bytes) == (waiting, before)
+    state.publish_many(b"history")
+    client.ear.unblock()
+    state.settle()
+    assert client.ear.heard == [f"history {number}" for number in range(1, 15)]
+    client.check()
+    assert client.is_acked == {b"history"}
+
+
+# The model itself
+
+operations = st.lists(
+    st.one_of(
+        st.tuples(st.just("publish"), st.integers(1, 4)),
+        st.tuples(st.just("read"), st.integers(0, 9), st.sampled_from([0, 1, 3, 100]), st.sampled_from([60, 10_000])),
+        st.tuples(st.just("trim"), st.integers(1, 3)),
+        st.tuples(st.just("lose")),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(operations, st.sampled_from([Keep(1, 60), Keep(3, 60)]), st.booleans())
+def test_the_model_keeps_and_reads_as_redis_does(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, given_operations: Any, keep: Keep, has_history: bool
+) -> None:
+    """Ids differ, so they are compared by their place among all that there were."""
+    model, name = ModelRedis(), b"model"
+    theirs: list[bytes] = []  # ids of Redis, in their order
+    ours: list[bytes] = []
+    with redis_server.client() as client:
+        client.delete(name)
+        for word, *arguments in given_operations:
+            if word == "publish":
+                message = Message(b"x" * arguments[0] * 10, True)
+                client.execute_command(*commands.publish_command(name, message, keep))
+                theirs.append(client.xinfo_stream(name)["last-generated-id"])
+                ours.append(id_bytes(model.publish(name, b"".join(envelope(message)), keep.entries)))
+            elif word == "read":
+                back, count, page_bytes = arguments
+                monkeypatch.setattr(commands, "PAGE_BYTES", page_bytes)
+                their_since = theirs[-back] if 0 < back <= len(theirs) else None
+                our_since = ours[-back] if 0 < back <= len(ours) else None
+                history = keep if has_history else None
+                count = max(count, 1) if our_since else count
+                reply = client.execute_command(*commands.read_command(name, history, since=their_since, count=count))
+                since, count, _, begin_seconds, max_bytes = commands.read_command(
+                    name, history, since=our_since, count=count
+                )[4:]
+                expected = model.read(name, since, count, begin_seconds, max_bytes)
+                if reply[1] and reply[1] not in theirs:  # it was begun
+                    theirs.append(reply[1])
+                    ours.append(expected[1])
+                assert named(reply, theirs) == named(expected, ours)
+            elif word == "trim":
+                model.trim(name, arguments[0])
+                if len(entries := client.xrange(name)) > arguments[0]:
+                    client.xtrim(name, maxlen=len(entries) - arguments[0], approximate=False)
+            else:
+                model.lose(name)
+                client.delete(name)
+                now = client.time()
+                wait_until(lambda now=now: client.time() > (now[0], now[1] + 1000))  # a new stream has later ids
+
+
+def named(reply: Any, ids: list[bytes]) -> Any:
+    """Return a reply with the places of its ids, and without the fields that only the script reads."""
+    is_whole, end, entries = reply
+    return is_whole, ids.index(end) if end else None, [(ids.index(id), fields[1]) for id, fields in entries]

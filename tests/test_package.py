@@ -64,7 +64,8 @@ ALLOWED = {
     "uwsgi": ("hosts/uwsgi",),
     "uwsgidecorators": (),
     "redis": ("redis", "cluster", "embedded"),
-    "hiredis": ("redis", "loop/link", "loop/outgoing", "loop/subscriber"),
+    "hiredis": ("redis", "loop/link", "loop/outgoing", "loop/redial", "loop/subscriber"),
+    "rich": ("management",),
     "asyncio": (),
     "select": (),
     "selectors": ("supervisor",),  # a process without gevent
@@ -236,5 +237,11 @@ def test_a_module_says_what_its_job_is(path: Path) -> None:
 
 
 def test_what_the_package_needs_at_run_time_is_in_it() -> None:
-    for name in ("publish.lua", "read.lua", "py.typed", "static/django_wsredis/wsredis.js", "configurations/nginx.conf.template"):
+    for name in (
+        "publish.lua",
+        "read.lua",
+        "py.typed",
+        "static/django_wsredis/wsredis.js",
+        "configurations/nginx.conf.template",
+    ):
         assert (PACKAGE / name).is_file(), name

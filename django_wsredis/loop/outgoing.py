@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import deque
 from collections.abc import Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from hiredis import ReplyError
@@ -22,6 +22,7 @@ from .link import Link
 from .links import Links
 
 MAX_WAITING_BYTES = 8 * 1024 * 1024
+ENTRY_BYTES = 500  # that a message takes besides its payload
 
 logger = logging.getLogger("django_wsredis.redis")
 
@@ -34,8 +35,9 @@ class Target(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A message to one channel."""
+    """A message to one channel. number: its place in the order of this worker's."""
 
+    number: int
     name: bytes
     message: Message
     keep: Keep | None
@@ -47,7 +49,7 @@ class Outgoing:
 
     def __init__(self, links: Links) -> None:
         self._links = links
-        self._waiting: deque[Entry] = deque()
+        self._waiting: list[Entry] = []
         self._waiting_bytes = 0
         self._unanswered: dict[Entry, Link] = {}
         self._key = os.urandom(8)
@@ -55,15 +57,17 @@ class Outgoing:
 
     def publish(self, target: Target, message: Message) -> bool:
         """Publish a message. While Redis is away it waits, and False says that there is no more room."""
-        size = len(message.payload) * len(target.names)
-        must_wait = bool(self._waiting) or any(self._links.link(name) is None for name in target.names)
+        size = (len(message.payload) + ENTRY_BYTES) * len(target.names)
+        links = [self._links.link(name) for name in target.names]
+        must_wait = bool(self._waiting) or None in links
         if must_wait and self._waiting_bytes + size > MAX_WAITING_BYTES:
             return False
         for name in target.names:
             self._count += 1
             key = None if target.keep is None else self._key + self._count.to_bytes(8, "big")
-            self._wait(Entry(name, message, target.keep, key))
-        self._send_waiting()
+            self._wait(Entry(self._count, name, message, target.keep, key))
+        if any(links):  # else nothing can go: what waits for others goes when their links come
+            self._send_waiting()
         return True
 
     def on_changed(self) -> None:
@@ -77,20 +81,17 @@ class Outgoing:
                 "Redis did not answer %d messages of browsers. They are not sent again: they may have been published.",
                 len(lost) - len(again),
             )
-        for entry in reversed(again):
-            self._wait(entry, first=True)
+        for entry in again:
+            self._wait(entry)
         self._send_waiting()
 
-    def _wait(self, entry: Entry, *, first: bool = False) -> None:
-        self._waiting_bytes += len(entry.message.payload)
-        if first:
-            self._waiting.appendleft(entry)
-        else:
-            self._waiting.append(entry)
+    def _wait(self, entry: Entry) -> None:
+        self._waiting_bytes += len(entry.message.payload) + ENTRY_BYTES
+        self._waiting.append(entry)
 
     def _send_waiting(self) -> None:
-        entries, self._waiting, self._waiting_bytes = self._waiting, deque(), 0
-        for entry in entries:
+        entries, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        for entry in sorted(entries, key=attrgetter("number")):  # some may have come back
             link = self._links.link(entry.name)
             if link is None:
                 self._wait(entry)
@@ -106,7 +107,7 @@ class Outgoing:
         if not isinstance(reply, ReplyError):
             return
         if redis.is_elsewhere(reply):  # it was not carried out
-            self._wait(entry, first=True)
+            self._wait(entry)
             self._links.moved(link)
         else:
             logger.error("Redis refused a browser's message to %s: %s", entry.name, reply)

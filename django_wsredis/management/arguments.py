@@ -1,10 +1,15 @@
-"""What the commands' options may be; argparse says what is wrong with another text."""
+"""What the commands' options may be, and those that several have; argparse or a CommandError says what is wrong."""
 
 from __future__ import annotations
 
 import math
 import re
 from argparse import ArgumentTypeError
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from django_wsredis.channels import is_facility, is_position
 
 
 def count(text: str) -> int:
@@ -21,6 +26,13 @@ def octal(text: str) -> int:
     return int(text, 8)
 
 
+def position(text: str) -> str:
+    """Return the id of a message."""
+    if not is_position(text):
+        raise ArgumentTypeError(f"{text!r} is not the id of a message, such as 1700000000000-0")
+    return text
+
+
 def seconds(text: str) -> float:
     """Return a number of seconds, or 0."""
     try:
@@ -30,3 +42,52 @@ def seconds(text: str) -> float:
     if not 0 <= number < math.inf:
         raise ArgumentTypeError(f"{text!r} is not a number of seconds")
     return number
+
+
+def add_audiences(parser: CommandParser, help: str) -> None:
+    """Add --group, --user and --session, each of which may be repeated. `help` has `{}` for the word."""
+    for word in ("group", "user", "session"):
+        parser.add_argument(
+            f"--{word}", action="append", default=[], metavar=word[0].upper(), dest=f"{word}s", help=help.format(word)
+        )
+
+
+def read_channel(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `history()` that --facility and one audience give, everybody by default.
+
+    Raises CommandError if they name no channel, or several.
+    """
+    require_facility(options["facility"])
+    require_names(options["groups"] + options["users"] + options["sessions"])
+    given = {name: options[name] for name in ("broadcast", "groups", "users", "sessions") if options[name]}
+    if len(given) > 1 or any(len(names) > 1 for names in given.values() if names is not True):
+        raise CommandError("One channel at a time: --broadcast, or one --group, --user or --session.")
+    return {"facility": options["facility"], **(given or {"broadcast": True})}
+
+
+def channel_words(options: dict[str, Any]) -> list[str]:
+    """Return the options that name the channel again; a session's key is not repeated."""
+    words = ["--facility", options["facility"]]
+    for name in options["groups"]:
+        words += ["--group", name]
+    for name in options["users"]:
+        words += ["--user", name]
+    return words + ["--session", "KEY"] * bool(options["sessions"])
+
+
+def require_facility(facility: str) -> None:
+    """Raise CommandError for what is no facility."""
+    if not is_facility(facility):
+        raise CommandError(f"{facility!r} is no facility: it has 1 to 200 characters.")
+
+
+def require_names(names: list[str]) -> None:
+    """Raise CommandError for a name that nobody can have."""
+    for name in names:
+        if not name or not is_text(name):
+            raise CommandError(f"{name!r} is no name: it is text in UTF-8, and not empty.")
+
+
+def is_text(given: str) -> bool:
+    """Tell whether UTF-8 can hold it: Python gives bytes that are no text as lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in given)

@@ -28,9 +28,10 @@ class Result(NamedTuple):
     seconds: float  # from the fault until nothing came late any more
 
     def __str__(self) -> str:
+        forgotten = f"forgotten by Redis {self.forgotten:,}, " if self.forgotten else ""
         return (
             f"sent {self.sent:,} ({self.unknown:,} unknown), received {self.received:,}, lost {self.lost:,}, "
-            f"doubled {self.doubled:,}, swapped {self.swapped:,}, gaps {self.gaps:,}, "
+            f"doubled {self.doubled:,}, swapped {self.swapped:,}, gaps {self.gaps:,}, {forgotten}"
             f"all whole again after {self.seconds:.1f} s"
         )
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from django_wsredis.channels import audience_text, is_facility
+from django_wsredis.channels import audience_text
 from django_wsredis.conf import EXPIRE_TEXT, get_settings, is_expire
 from django_wsredis.exceptions import BrokerUnavailable
+from django_wsredis.management.arguments import add_audiences, is_text, require_facility, require_names
 from django_wsredis.management.help import HelpFormatter
 from django_wsredis.management.known import require_known
 from django_wsredis.publisher import KEY_TEXT, RETRY_TEXT, Publisher, is_key, is_retry
@@ -34,11 +35,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("message", help="the text; - reads it from standard input")
         parser.add_argument("--facility", help="the URL's tail that it goes to; every facility if not given")
-        for audience in ("group", "user", "session"):
-            parser.add_argument(
-                f"--{audience}", action="append", default=[], metavar=audience[0].upper(), dest=f"{audience}s",
-                help=f"a {audience} that gets it; may be repeated",
-            )  # fmt: skip
+        add_audiences(parser, "a {} that gets it; may be repeated")
         parser.add_argument("--expire", type=int, metavar="S", help="keep it for S seconds, for those who join later")
         parser.add_argument("--key", help="send it once only: not again with the same key, for some minutes at least")
         parser.add_argument("--retry", type=float, metavar="S", help="while Redis is away, try again for S seconds")
@@ -49,8 +46,8 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         message = read_message(options["message"], is_json=options["json"])
         facility = options["facility"]
-        if facility is not None and not is_facility(facility):
-            raise CommandError(f"{facility!r} is no facility: it has 1 to 200 characters.")
+        if facility is not None:
+            require_facility(facility)
         require_names(options["groups"] + options["users"] + options["sessions"])
         if options["expire"] is not None and (facility is None or not is_expire(options["expire"])):
             raise CommandError(f"--expire needs --facility: only there is a message kept; it is {EXPIRE_TEXT}.")
@@ -119,17 +116,5 @@ def read_message(given: str, *, is_json: bool) -> str:
     return given
 
 
-def is_text(given: str) -> bool:
-    """Tell whether UTF-8 can hold it: Python gives bytes that are no text as lone surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in given)
-
-
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number there")
-
-
-def require_names(names: list[str]) -> None:
-    """Raise CommandError for a name that nobody can have."""
-    for name in names:
-        if not name or not is_text(name):
-            raise CommandError(f"{name!r} is no name: it is text in UTF-8, and not empty.")

@@ -1,0 +1,228 @@
+"""What browsers send on its way to Redis: in its order, once, and not lost with a link."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hiredis import ReplyError
+
+from django_wsredis import commands
+from django_wsredis.conf import Keep
+from django_wsredis.loop.outgoing import ENTRY_BYTES, MAX_WAITING_BYTES, Outgoing, Target
+from django_wsredis.messages import decode
+
+from .ears import text
+
+PLAIN = Target([b"a"], None)
+KEPT = Target([b"a"], Keep(5, 60))
+
+
+class Link:
+    """A connection to Redis, which the test answers for."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        self.calls: list[tuple[tuple[Any, ...], Callable[[Any], None]]] = []
+        self.sent: list[str] = []  # channel and payload
+        self.keys: list[bytes] = []
+
+    def call(self, *command: Any, on_reply: Callable[[Any], None]) -> None:
+        self.calls.append((command, on_reply))
+        if command[0] == "EVAL":
+            assert command[1] == commands.PUBLISH_SCRIPT
+            names, rest = command[3 : 3 + command[2]], command[3 + command[2] :]
+            self.keys.append(names[1])
+            self.sent.append(f"{names[0].decode()} {decode(rest[1] + rest[3]).data}")
+        else:
+            assert command[0] in ("PUBLISH", "SPUBLISH")
+            self.sent.append(f"{command[1].decode()} {decode(command[2]).data}")
+
+    def answer(self, *replies: Any) -> None:
+        """Answer so many of the first calls."""
+        answered, self.calls = self.calls[: len(replies)], self.calls[len(replies) :]
+        for (_, on_reply), reply in zip(answered, replies, strict=True):
+            on_reply(reply)
+
+
+class Links:
+    """Links by channel."""
+
+    is_sharded = False
+
+    def __init__(self) -> None:
+        self.has_tried = threading.Event()
+        self.by_name: dict[bytes, Link] = {}
+        self.was_moved: list[Any] = []
+        self.all_up = True
+
+    def link(self, name: bytes) -> Any:
+        return self.by_name.get(name)
+
+    def moved(self, link: Any = None) -> None:
+        self.was_moved.append(link)
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def succeeded(self, link: Any) -> None: ...
+
+
+@pytest.fixture
+def links() -> Links:
+    return Links()
+
+
+@pytest.fixture
+def outgoing(links: Links) -> Outgoing:
+    return Outgoing(links)
+
+
+def publish(outgoing: Outgoing, target: Target, *payloads: str) -> list[bool]:
+    return [outgoing.publish(target, text(payload)) for payload in payloads]
+
+
+def lose(links: Links, outgoing: Outgoing, name: bytes = b"a") -> Link:
+    """Lose a link; return it."""
+    link = links.by_name.pop(name)
+    link.is_closed = True
+    outgoing.on_changed()
+    return link
+
+
+def connect(links: Links, outgoing: Outgoing, *names: bytes) -> Link:
+    link = Link()
+    links.by_name.update(dict.fromkeys(names or (b"a",), link))
+    outgoing.on_changed()
+    return link
+
+
+def test_a_message_goes_at_once_to_each_channel(links: Links, outgoing: Outgoing) -> None:
+    one, two = connect(links, outgoing, b"a"), connect(links, outgoing, b"b")
+    assert publish(outgoing, Target([b"a", b"b"], None), "1", "2") == [True, True]
+    assert one.sent == ["a 1", "a 2"]
+    assert two.sent == ["b 1", "b 2"]
+    one.answer(1, 1)
+
+
+@pytest.mark.parametrize("target", [PLAIN, KEPT])
+def test_without_a_link_it_waits_and_keeps_its_order(links: Links, outgoing: Outgoing, target: Target) -> None:
+    assert publish(outgoing, target, "1", "2") == [True, True]
+    outgoing.on_changed()  # a try was in vain
+    link = connect(links, outgoing)
+    publish(outgoing, target, "3")
+    assert link.sent == ["a 1", "a 2", "a 3"]
+    outgoing.on_changed()
+    assert len(link.sent) == 3
+
+
+def test_what_waits_for_one_shard_does_not_hold_up_another(links: Links, outgoing: Outgoing) -> None:
+    link = connect(links, outgoing, b"b")
+    publish(outgoing, PLAIN, "1")
+    publish(outgoing, Target([b"b"], None), "2")
+    publish(outgoing, Target([b"a", b"b"], None), "3")
+    assert link.sent == ["b 2", "b 3"]
+    assert connect(links, outgoing, b"a").sent == ["a 1", "a 3"]
+
+
+def test_so_much_may_wait_and_no_more(links: Links, outgoing: Outgoing) -> None:
+    half = "x" * (MAX_WAITING_BYTES // 2 - ENTRY_BYTES)
+    assert publish(outgoing, PLAIN, half, half, "") == [True, True, False]
+    assert not outgoing.publish(Target([b"a", b"b"], None), text("x"))
+    link = connect(links, outgoing)
+    assert len(link.sent) == 2
+    assert publish(outgoing, PLAIN, *[half] * 3) == [True, True, True]  # what goes at once is not counted
+    lose(links, outgoing)
+    assert publish(outgoing, PLAIN, half, half, "") == [True, True, False]
+
+
+def test_a_message_to_several_channels_counts_for_each(links: Links, outgoing: Outgoing) -> None:
+    two = Target([b"a", b"b"], None)
+    third = "x" * (MAX_WAITING_BYTES // 3)
+    assert publish(outgoing, two, third, third) == [True, False]
+
+
+def test_what_is_kept_is_sent_again_with_the_same_key_when_its_answer_was_lost(
+    links: Links, outgoing: Outgoing
+) -> None:
+    link = connect(links, outgoing)
+    publish(outgoing, KEPT, "1", "2", "3")
+    link.answer(1)
+    lose(links, outgoing)
+    publish(outgoing, KEPT, "4")
+    again = connect(links, outgoing)
+    assert again.sent == ["a 2", "a 3", "a 4"]
+    assert again.keys[:2] == link.keys[1:]
+    assert len({*link.keys, *again.keys}) == 4
+    again.answer(0, 1, 1)
+    lose(links, outgoing)
+    assert connect(links, outgoing).sent == []
+
+
+def test_two_channels_and_two_workers_never_share_a_key(links: Links, outgoing: Outgoing) -> None:
+    link = connect(links, outgoing, b"a", b"b")
+    publish(outgoing, Target([b"a", b"b"], Keep(5, 60)), "1", "2")
+    publish(Outgoing(links), KEPT, "1")
+    assert len(set(link.keys)) == 5
+
+
+def test_what_is_not_kept_is_not_sent_again_but_logged(
+    links: Links, outgoing: Outgoing, caplog: pytest.LogCaptureFixture
+) -> None:
+    link = connect(links, outgoing)
+    publish(outgoing, PLAIN, "1", "2")
+    publish(outgoing, KEPT, "3")
+    lose(links, outgoing)
+    (record,) = caplog.records
+    assert "2 messages" in record.getMessage()
+    assert connect(links, outgoing).sent == ["a 3"]
+    assert link.sent == ["a 1", "a 2", "a 3"]
+
+
+@pytest.mark.parametrize("target", [PLAIN, KEPT])
+def test_what_belongs_elsewhere_goes_there_in_its_order(
+    links: Links, outgoing: Outgoing, target: Target, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Redis did not carry it out, so it is sent again in any case."""
+    old = connect(links, outgoing)
+    publish(outgoing, target, "1", "2", "3")
+    old.answer(*[ReplyError("MOVED 1 127.0.0.1:7001")] * 3)
+    assert old in links.was_moved
+    links.by_name.clear()
+    publish(outgoing, target, "4")
+    assert connect(links, outgoing).sent == ["a 1", "a 2", "a 3", "a 4"]
+    assert caplog.records == []
+
+
+def test_what_belongs_elsewhere_when_its_link_is_lost_keeps_its_order(links: Links, outgoing: Outgoing) -> None:
+    old = connect(links, outgoing)
+    publish(outgoing, KEPT, "1", "2", "3", "4")
+    old.answer(*[ReplyError("READONLY You can't write against a read only replica.")] * 2)
+    lose(links, outgoing)
+    assert connect(links, outgoing).sent == ["a 1", "a 2", "a 3", "a 4"]
+
+
+def test_what_redis_refuses_is_logged_and_not_sent_again(
+    links: Links, outgoing: Outgoing, caplog: pytest.LogCaptureFixture
+) -> None:
+    link = connect(links, outgoing)
+    publish(outgoing, KEPT, "the secret payload", "2")
+    link.answer(ReplyError("OOM command not allowed"), 1)
+    (record,) = caplog.records
+    assert "OOM" in record.getMessage()
+    assert "secret" not in record.getMessage()
+    lose(links, outgoing)
+    assert connect(links, outgoing).sent == []
+
+
+def test_in_a_cluster_it_goes_to_the_channels_shard_alone(links: Links, outgoing: Outgoing) -> None:
+    links.is_sharded = True
+    link = connect(links, outgoing)
+    publish(outgoing, PLAIN, "1")
+    publish(outgoing, KEPT, "2")
+    words = [command[0] if command[0] != "EVAL" else command[5] for command, _ in link.calls]
+    assert words == ["SPUBLISH", "SPUBLISH"]
+    assert link.sent == ["a 1", "a 2"]
