@@ -403,15 +403,12 @@ def main() -> None:
     columns = ["publishing", "messages/s", "ratio", "p50 / p99 ms", "Redis, µs\na message", "ratio"]
     print_table(title, columns, publishing, rst=options.rst)
     columns = [
-        "sockets that",
-        "missed\neach",
-        "open\nafter, s",
-        "whole\nafter, s",
-        "reads of\nstreams",
-        "Redis,\nms",
+        "sockets that", "missed\neach", "open\nafter, s", "whole\nafter, s", "reads of\nstreams", "Redis,\nms",
         "worker,\ns",
-    ]
+    ]  # fmt: skip
     print_table(f"{options.sockets:,} sockets", columns, resuming, rst=options.rst)
+    columns = ["workers that\nreceive it", "plain, µs\nof Redis", "kept, µs\nof Redis"]
+    print_table("What a message costs Redis", columns, listeners, rst=options.rst)
     columns = [
         "messages",
         "shards",

@@ -120,6 +120,6 @@ def read_entries(name: bytes, entries: Iterable[Any]) -> list[Message]:
     for id, fields in entries:
         try:  # redis-py makes a dict of the fields, but not of those in a script's reply
             messages.append(decode(fields[b"m"] if isinstance(fields, dict) else fields[1], id))
-        except ValueError as error:
+        except (ValueError, KeyError) as error:
             logger.error("What is stored on %s cannot be read and is left out: %s", name, error)
     return messages

@@ -203,6 +203,7 @@ def test_the_public_names_can_be_imported_without_settings_and_gevent() -> None:
         "embedded",
         "publisher",
         "reader",
+        "inspection",
         "handshake",
         "context_processors",
         "wsgi",
@@ -239,6 +240,7 @@ def test_a_module_says_what_its_job_is(path: Path) -> None:
 def test_what_the_package_needs_at_run_time_is_in_it() -> None:
     for name in (
         "publish.lua",
+        "inspect.lua",
         "read.lua",
         "py.typed",
         "static/django_wsredis/wsredis.js",

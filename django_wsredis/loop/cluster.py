@@ -53,6 +53,7 @@ class ClusterLinks:
         self._is_stopped = False
         self._read_is_due = False  # or under way
         self._is_stale = False  # the map that is being read: there is newer news
+        self._has_failed = False  # the last read
         self._attempts = 0
         self._read_at = -CALM_SECONDS
         self._told_by: Address | None = None  # the node that knows that something has changed
@@ -131,9 +132,12 @@ class ClusterLinks:
         if self._is_stopped:
             return
         if found is None:
-            logger.warning("The cluster's map cannot be read. %s", reason)
+            if not self._has_failed:  # once, however often it is tried
+                logger.warning("The cluster's map cannot be read. %s", reason)
+            self._has_failed = True
             self.has_tried.set()
         else:
+            self._has_failed = False
             if not found.is_same(self._map):
                 self._attempts = 0  # it was not in vain: more slots may follow soon
             self._map = found
