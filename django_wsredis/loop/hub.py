@@ -85,7 +85,7 @@ class Arrival:
     since: the position after which it wants them, None for the newest `count`.
     """
 
-    __slots__ = ("count", "join", "live", "since", "topic")
+    __slots__ = ("_live_bytes", "count", "join", "live", "since", "topic")
 
     def __init__(self, join: Join, topic: Topic, since: bytes | None, count: int) -> None:
         self.join = join
@@ -93,6 +93,20 @@ class Arrival:
         self.since = since
         self.count = count
         self.live: list[Message] = []  # what came meanwhile
+        self._live_bytes = 0
+
+    def hear(self, message: Message) -> None:
+        """Remember what came live; of a peer that takes its stored messages too slowly, no more than an outbox holds."""
+        self.live.append(message)
+        self._live_bytes += len(message.payload)
+        connection = self.join.connection
+        if self._live_bytes > connection.reactor.settings.max_outbox_bytes:
+            connection.reactor.call_soon(connection.close_slow)
+
+    def forget_kept(self) -> None:
+        """Forget what came live and is kept: it will be read."""
+        self.live = [message for message in self.live if message.id is None]
+        self._live_bytes = sum(len(message.payload) for message in self.live)
 
     @property
     def is_over(self) -> bool:
@@ -131,8 +145,7 @@ class Hub:
         self._send_gap(arrival, stored)
         for message in stored.messages:
             self._send_unless_own(arrival.join.connection, arrival.topic, message)
-        # what is kept will be read yet
-        arrival.live = [message for message in arrival.live if message.id is None]
+        arrival.forget_kept()
 
     def complete(self, arrival: Arrival, stored: Stored) -> None:
         """Send a connection what was stored and what came live meanwhile, each once; then it listens like all others.
@@ -220,7 +233,7 @@ class Hub:
         source = None if topic.slow == "close" else topic
         write_all(topic.connections, message.frames(self._compress_from), but=sender, source=source)
         for arrival in topic.joins:
-            arrival.live.append(message)
+            arrival.hear(message)
 
     def publish_everywhere(self, message: Message) -> None:
         """Deliver a message to its addresses' audiences on every facility, once to each connection."""
