@@ -238,6 +238,8 @@ class Client:
         if id is None:
             assert KEEPS[name] is None, "each channel with a history has a position"
             return
+        if KEEPS[name] is None and number_of(id) < (self.positions.get(name) or 0):
+            return  # its last message is gone: a worker that saw less than the client names what it saw
         assert (self.positions.get(name) or 0) <= number_of(id), "a position goes back"
         self.require_whole(name, number_of(id))
         self.positions[name] = number_of(id)
