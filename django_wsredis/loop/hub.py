@@ -96,7 +96,7 @@ class Arrival:
         self._live_bytes = 0
 
     def hear(self, message: Message) -> None:
-        """Remember what came live; of a peer that takes its stored messages too slowly, no more than an outbox holds."""
+        """Remember what came live: for a peer that takes what was stored too slowly, no more than an outbox holds."""
         self.live.append(message)
         self._live_bytes += len(message.payload)
         connection = self.join.connection

@@ -338,7 +338,9 @@ def test_slots_of_the_cluster_move(
     masters = cluster.masters()
     for name in names()[:MOVED]:
         place = masters.index(cluster.master_of(name))
-        cluster.move_slot(key_slot(name.encode()), masters[(place + 1) % len(masters)], lambda: time.sleep(0.05))
+        target = masters[(place + 1) % len(masters)]
+        cluster.move_slot(key_slot(name.encode()), target, lambda: time.sleep(0.05))
+        assert cluster.master_of(name) is target
     trial.flow()
     assert finish(trial).gaps == 0
 
