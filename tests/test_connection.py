@@ -17,23 +17,9 @@ from django_wsredis.loop.assembler import seconds_allowed
 from django_wsredis.loop.connection import Connection
 from django_wsredis.messages import V1, Message
 
+from .ears import Watcher
+
 MAX_MESSAGE_BYTES = 1024 * 1024
-
-
-class Watcher:
-    """What gevent gives for a socket or a timer; here the test says when it fires."""
-
-    def __init__(self) -> None:
-        self.fire: Callable[[], None] | None = None
-
-    def start(self, callback: Callable[[], None]) -> None:
-        self.fire = callback
-
-    def stop(self) -> None:
-        self.fire = None
-
-    def close(self) -> None:
-        pass
 
 
 class Clock:

@@ -202,6 +202,9 @@ class Hub:
         if topic.held is not None:
             topic.held.append(message)
             return
+        self._put(topic, message)
+
+    def _put(self, topic: Topic, message: Message) -> None:
         message.channel = topic.channel
         if message.id is not None:
             topic.position = message.id
@@ -257,9 +260,8 @@ class Hub:
         if topic.history and not stored.is_whole:
             self._tell_gap(topic, topic.position)
         for message in stored.messages:
-            message.channel = topic.channel
-            self.deliver(topic, message)
-            topic.position = message.id
+            self._put(topic, message)
+        self.flush()
         if topic.held is not None:  # what is kept will be read yet
             topic.held = [message for message in topic.held if message.id is None]
 
