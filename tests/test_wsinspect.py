@@ -391,7 +391,8 @@ def run_in_terminal(url: str, **env: str) -> str:
     return output.decode()
 
 
-def test_colours_are_for_terminals(kept: RedisServer) -> None:
+def test_colours_are_for_terminals(kept: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")  # a dumb one has none
     say(1)
     assert "\x1b" not in wsinspect()
     assert "\x1b[1;36m" in run_in_terminal(kept.url)

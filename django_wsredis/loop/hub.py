@@ -27,6 +27,7 @@ class Topic:
     """
 
     __slots__ = (
+        "caught_up_to",
         "channel",
         "connections",
         "era",
@@ -55,6 +56,8 @@ class Topic:
         self.is_subscribed = False  # whether Redis has confirmed it
         self.era = 0  # counts from one subscription to the next: what was asked before is answered in vain
         self.position: bytes | None = None  # everything up to it has been seen
+        # the end of the stream when it was last read again: what its old shard had sent before may come after that
+        self.caught_up_to: bytes | None = None
         self.held: list[Message] | None = None  # what came live while the stream is being read again
         self.reads: dict[Any, list[Arrival]] = {}  # those under way, and who waits for them
 
@@ -201,8 +204,8 @@ class Hub:
             return
         if topic.held is not None:
             topic.held.append(message)
-            return
-        self._put(topic, message)
+        elif not _is_seen(message, topic.caught_up_to):
+            self._put(topic, message)
 
     def _put(self, topic: Topic, message: Message) -> None:
         message.channel = topic.channel
@@ -267,16 +270,19 @@ class Hub:
 
     def release(self, topic: Topic, stored: Stored) -> None:
         """Deliver what was missed of a topic, then what came live meanwhile."""
-        held, topic.held = topic.held or [], None
+        held = [message for message in topic.held or () if not _is_seen(message, topic.position)]
+        topic.held = None
         came_live = {message.id for message in held}
         missed = [message for message in stored.messages if message.id not in came_live]
         if not topic.history:  # the last kept message: it may have been seen before the break
             missed = [message for message in missed if message.id != topic.position]
         was_whole = stored.is_whole
         self.catch_up(topic, stored._replace(messages=missed))
-        topic.position = stored.end or topic.position
+        topic.position = topic.caught_up_to = stored.end or topic.position
         for message in held:
-            self.publish(topic.name, message)
+            self._put(topic, message)
+        if held and _is_seen(held[-1], topic.caught_up_to):
+            topic.position = topic.caught_up_to
         if topic.history and not was_whole:
             self.flush()
             self._tell_position(topic)

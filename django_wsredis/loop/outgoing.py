@@ -52,7 +52,7 @@ class Outgoing:
         self._waiting: list[Entry] = []
         self._waiting_bytes = 0
         self._unanswered: dict[Entry, Link] = {}
-        self._key = os.urandom(8)
+        self._worker = os.urandom(8).hex()
         self._count = 0
 
     def publish(self, target: Target, message: Message) -> bool:
@@ -64,7 +64,7 @@ class Outgoing:
             return False
         for name in target.names:
             self._count += 1
-            key = None if target.keep is None else self._key + self._count.to_bytes(8, "big")
+            key = None if target.keep is None else f"{self._worker}-{self._count}".encode()
             self._wait(Entry(self._count, name, message, target.keep, key))
         if any(links):  # else nothing can go: what waits for others goes when their links come
             self._send_waiting()
