@@ -68,7 +68,8 @@ class Message:
     def frames(self, compress_from: int = 0) -> Frames:
         """Return the message's frames by framing; messages of less than `compress_from` bytes stay uncompressed."""
         if self._frames is None:
-            self._frames = Frames(self, len(self.payload) >= compress_from)
+            # not of the message itself: a cycle would keep it until the garbage collector comes
+            self._frames = Frames(self.payload, self.is_text, self.channel, self.id, len(self.payload) >= compress_from)
         return self._frames
 
 
@@ -79,8 +80,13 @@ class Frames(dict[int, bytes]):
     that agreed on its window, 9 to 15.
     """
 
-    def __init__(self, message: Message, is_worth_compressing: bool) -> None:
-        self._message = message
+    def __init__(
+        self, payload: bytes, is_text: bool, channel: bytes, id: bytes | None, is_worth_compressing: bool
+    ) -> None:
+        self._payload = payload
+        self._opcode = Opcode.TEXT if is_text else Opcode.BINARY
+        self._channel = channel
+        self._id = id
         self._is_worth_compressing = is_worth_compressing
 
     def __missing__(self, framing: int) -> bytes:
@@ -93,10 +99,8 @@ class Frames(dict[int, bytes]):
         return frame
 
     def _encode(self, v1: int, extensions: Sequence[PerMessageDeflate]) -> bytes:
-        message = self._message
-        data = message_header(message.channel, message.id) + message.payload if v1 else message.payload
-        opcode = Opcode.TEXT if message.is_text else Opcode.BINARY
-        return Frame(opcode, data).serialize(mask=False, extensions=extensions)
+        data = message_header(self._channel, self._id) + self._payload if v1 else self._payload
+        return Frame(self._opcode, data).serialize(mask=False, extensions=extensions)
 
 
 class JoinedFrames(dict[int, bytes]):
