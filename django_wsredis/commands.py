@@ -81,7 +81,12 @@ def key_name(name: bytes, key: bytes) -> bytes:
 
 
 def read_command(
-    name: bytes, history: Keep | None, *, since: bytes | None = None, count: int = PAGE_MESSAGES
+    name: bytes,
+    history: Keep | None,
+    *,
+    since: bytes | None = None,
+    count: int = PAGE_MESSAGES,
+    max_bytes: int = PAGE_BYTES,
 ) -> Command:
     """Return the command that reads up to `count` messages of a channel: those after `since`, or else the newest.
 
@@ -95,7 +100,7 @@ def read_command(
     begin_seconds = min(history.seconds, MAX_BEGIN_SECONDS) if history else 0
     if since is None:
         count = min(count, history.messages if history else 1)
-    return ("EVAL", READ_SCRIPT, 1, name, since or b"", count, max_age, begin_seconds, PAGE_BYTES)
+    return ("EVAL", READ_SCRIPT, 1, name, since or b"", count, max_age, begin_seconds, max_bytes, PAGE_MESSAGES)
 
 
 def newest_command(name: bytes, count: int, *, end: bytes = b"+") -> Command:

@@ -40,15 +40,24 @@ SLOW_POLICIES = ("close", "latest", "drop")
 
 
 class Keep(NamedTuple):
-    """How much of a channel is kept: so many of its newest messages, each for so many seconds."""
+    """How much of a channel is kept: so many of its newest messages, each for so many seconds.
+
+    is_history: whether a reader is told if it missed some.
+    """
 
     messages: int
     seconds: int
+    is_history: bool = True
 
     @property
     def entries(self) -> int:
-        """The length of the stream: one more than a reader can have missed, which is the one that it saw last."""
-        return self.messages if self.messages == 1 else self.messages + 1
+        """The length of the stream: a history has one more than a reader can have missed, the one that it saw last."""
+        return self.messages + 1 if self.is_history else self.messages
+
+
+def keep_last(seconds: int) -> Keep | None:
+    """Return how a channel's last message is kept for so many seconds, None for 0."""
+    return Keep(1, seconds, is_history=False) if seconds else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +76,7 @@ class Settings:
     max_message_bytes: int = 1024 * 1024
     max_outbox_bytes: int = 4 * 1024 * 1024
     max_sockets: int | None = None  # per worker; None: as many as it may open files
+    max_facilities: int = 100  # of one socket that speaks wsredis.v1
     drain_seconds: float = 5.0  # over which a worker that ends closes its sockets; 0 by default if DEBUG
     compression: int = 256  # bytes: smaller messages are not compressed; 0: none is
     subprotocols: tuple[str, ...] = ()
@@ -81,7 +91,7 @@ class Settings:
 
     def keep_of(self, facility: str) -> Keep | None:
         """Return what is kept of a facility's channels: their history, or else the last message for EXPIRE seconds."""
-        return self.history_of(facility) or (Keep(1, self.expire) if self.expire else None)
+        return self.history_of(facility) or keep_last(self.expire)
 
     def slow_policy(self, facility: str) -> str:
         """Return what is done for a socket that does not keep up with a facility: one of SLOW_POLICIES."""
@@ -161,6 +171,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "PING_TIMEOUT": (_is_positive, "a number of seconds above 0"),
     "MAX_MESSAGE_BYTES": (lambda v: _is_count(v) and v > 0, "a whole number of bytes above 0"),
     "MAX_OUTBOX_BYTES": (lambda v: _is_count(v) and v > 0, "a whole number of bytes above 0"),
+    "MAX_FACILITIES": (lambda v: _is_count(v) and v > 0, "a whole number above 0"),
     "MAX_SOCKETS": (lambda v: v is None or (_is_count(v) and v > 0), "a whole number above 0, or None"),
     "DRAIN_SECONDS": (is_seconds, "a number of seconds, or 0"),
     "COMPRESSION": (_is_count, "a whole number of bytes, 0 to turn it off"),

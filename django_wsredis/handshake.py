@@ -95,7 +95,10 @@ def decide_more(visitor: bytes, facility: str, query: str, settings: Settings) -
     """
     if not is_facility(facility):
         raise NotFound(f"{facility!r} is no facility: a path of 1 to 200 characters")
-    path = (settings.websocket_url + facility).encode().decode("latin-1")
+    try:  # PEP 3333: bytes in disguise
+        path, query = (text.encode().decode("latin-1") for text in (settings.websocket_url + facility, query))
+    except UnicodeEncodeError as error:
+        raise HandshakeError("the query is not UTF-8") from error
     environ = {**unpack(visitor), "PATH_INFO": path, "QUERY_STRING": query, "wsgi.input": io.BytesIO()}
     return _grant(environ, facility, settings)
 

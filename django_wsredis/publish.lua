@@ -26,7 +26,7 @@ if seconds > 0 then
     end
     local id = redis.call('XADD', name, 'MAXLEN', '=', entries, '*', unpack(fields))
     local milliseconds = tonumber(string.match(id, '^%d+'))
-    redis.call('XTRIM', name, 'MINID', '=', string.format('%.0f', milliseconds - seconds * 1000))
+    redis.call('XTRIM', name, 'MINID', '=', string.format('%.0f', math.max(0, milliseconds - seconds * 1000)))
     redis.call('EXPIRE', name, seconds)
     message = head_with_id .. string.char(#id) .. id .. tail
 end

@@ -15,7 +15,7 @@ from . import channels as names
 from . import recipients, redis
 from .channels import Channel
 from .commands import MIN_KEY_SECONDS, Command, publish_command
-from .conf import EXPIRE_TEXT, Keep, get_settings, is_expire
+from .conf import EXPIRE_TEXT, Keep, get_settings, is_expire, keep_last
 from .exceptions import BrokerUnavailable
 from .messages import Message, to_payload
 from .recipients import EVERYWHERE, Names, Special
@@ -177,7 +177,7 @@ def _keep(expire: int | None, facility: str | Special) -> Keep | None:
             )
         return history if expire is None else None
     seconds = settings.expire if expire is None else expire
-    return Keep(1, seconds) if seconds else None
+    return keep_last(seconds)
 
 
 def _send(commands: list[Command], retry_seconds: float) -> int:

@@ -3,16 +3,17 @@
 -- KEYS: the stream
 -- ARGV: the position after which to read, or '' for the newest; how many entries at most; the oldest time of the newest
 --       (milliseconds of age); for how many seconds to begin a stream that is not there (0: not at all); how many bytes
---       at most, though at least one entry
+--       and entries at most to return, though at least one entry
 -- Returns {1 if nothing after the position is missing, the stream's end, the entries from old to new}.
 local name, since, count = KEYS[1], ARGV[1], tonumber(ARGV[2])
-local max_age, begin_seconds, max_bytes = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local max_age, begin_seconds = tonumber(ARGV[3]), tonumber(ARGV[4])
+local max_bytes, max_entries = tonumber(ARGV[5]), tonumber(ARGV[6])
 
 local function cut(entries)
     local bytes = 0
     for i, entry in ipairs(entries) do
         bytes = bytes + #entry[2][2]
-        if bytes > max_bytes and i > 1 then
+        if (bytes > max_bytes and i > 1) or i > max_entries then
             local first = {}
             for j = 1, i - 1 do
                 first[j] = entries[j]
@@ -27,7 +28,7 @@ if redis.call('EXISTS', name) == 0 then
     if begin_seconds == 0 then
         return {since == '' and 1 or 0, '', {}}
     end
-    -- Empty, but with an end: a position from which nothing can be missed. It needs some 200 bytes.
+    -- Empty, but with an end: a position from which nothing can be missed. It needs some 300 bytes.
     local id = redis.call('XADD', name, '*', 'm', '')
     redis.call('XTRIM', name, 'MAXLEN', '=', 0)
     redis.call('EXPIRE', name, begin_seconds)
@@ -46,7 +47,7 @@ if since == '' then
     local oldest = '-'
     if max_age > 0 then
         local now = redis.call('TIME')
-        oldest = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000) - max_age)
+        oldest = string.format('%.0f', math.max(0, now[1] * 1000 + math.floor(now[2] / 1000) - max_age))
     end
     local newest = count > 0 and redis.call('XREVRANGE', name, '+', oldest, 'COUNT', count) or {}
     local entries = {}

@@ -64,4 +64,4 @@ def parse(data: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def _encode(found: dict[str, Any]) -> bytes:
-    return json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(found, separators=(",", ":")).encode()

@@ -215,7 +215,8 @@ def test_a_pattern_fits_the_whole_facility_in_its_own_case(nothing_set: None, fa
 
 
 def test_a_stream_holds_one_entry_more_than_a_reader_can_miss() -> None:
-    assert [Keep(messages, 60).entries for messages in (1, 2, 500)] == [1, 3, 501]
+    assert [Keep(messages, 60).entries for messages in (1, 2, 500)] == [2, 3, 501]
+    assert Keep(1, 60, is_history=False).entries == 1
 
 
 # ws4redis's names

@@ -12,10 +12,11 @@ import pytest
 
 from django_wsredis import subprotocol
 from django_wsredis.channels import Channel, Wish
+from django_wsredis.conf import Settings
 from django_wsredis.exceptions import ConnectionClosed, Unavailable
 from django_wsredis.handshake import Granted
 from django_wsredis.loop.connection import Connection
-from django_wsredis.loop.dialogue import MAX_FACILITIES, Dialogue
+from django_wsredis.loop.dialogue import MAX_WISHES, Dialogue
 from django_wsredis.loop.outgoing import Target
 
 from .ears import Ear
@@ -28,6 +29,9 @@ def granted(facility: str, *, publishes: bool = False) -> Granted:
     return Granted(facility, (channel,), (channel,) if publishes else (), Wish(("broadcast",), (), False))
 
 
+MAX_FACILITIES = 5
+
+
 class Desk:
     """Remembers what it is asked for; the test decides by `answers`, each of which can be called once."""
 
@@ -38,6 +42,7 @@ class Desk:
         self.joined: list[str] = []
         self.left: list[bytes] = []
         self.is_away = False
+        self.settings = Settings(websocket_url="/ws/", url="redis://", max_facilities=MAX_FACILITIES)
 
     def publish(self, connection: Connection, target: Target, payload: bytes, is_text: bool) -> None:
         self.published.append((target, payload, is_text))
@@ -201,7 +206,7 @@ def test_more_facilities_than_a_socket_may_have_are_refused_with_429(talk: Talk)
 
 
 def test_more_wishes_than_may_wait_are_closed_with_1008(talk: Talk) -> None:
-    for number in range(MAX_FACILITIES + 1):
+    for number in range(MAX_WISHES + 1):
         talk.says(type="subscribe", facility=f"f{number}", query="x")
     with pytest.raises(ConnectionClosed) as raised:
         talk.says(type="subscribe", facility="one more", query="x")

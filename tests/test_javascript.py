@@ -321,6 +321,254 @@ def test_each_message_comes_once_and_in_order_in_any_schedule() -> None:
     assert any(found["life"] == 1 for found in schedules)
 
 
+# Many channels
+
+
+MANY = """
+const channels = (count, id) => Object.fromEntries(
+    Array.from({ length: count }, (_, i) => [`group:${i}-of-many-groups:chat`, id]),
+);
+const many = async (position, oldest = "3-0") => {
+    const socket = open(CHAT);
+    last().accept();
+    ack({ ...channels(100, oldest), "broadcast:chat": position });
+    await cut();
+    last().accept();
+    socket.seen.length = 0;
+    return socket;
+};
+const gap = (since, channel = "broadcast:chat") => last().say({ type: "gap", channel, since });
+"""
+
+
+@pytest.mark.parametrize(("count", "is_named"), [(40, True), (100, False), (5000, False)])
+def test_many_channels_come_back_with_the_oldest_position_of_all(count: int, is_named: bool) -> None:
+    url, header, cursor = run(f"""{MANY}
+        const socket = open(CHAT);
+        socket.subscribe("news", "subscribe-group");
+        last().accept();
+        ack({{ ...channels({count}, "12-5"), "broadcast:chat": "9-7", "user:alice:chat": null }});
+        ack(Object.fromEntries(Object.keys(channels({count})).map((name) => [name.replace("chat", "news"), "8-1"])), "news");
+        await cut();
+        last().accept();
+        report([last().url, last().sent[0], socket.cursor]);
+    """)
+    assert max(len(url), len(header)) < 2200
+    if not is_named:
+        assert url == "ws://x/ws/chat?subscribe-broadcast&publish-broadcast&echo&since=9-7"
+        assert json.loads(header)["query"] == "subscribe-group&since=8-1"
+    assert cursor.count("=") == count + 1
+    assert "chat=9-7" in cursor
+
+
+def test_a_page_goes_on_from_a_cursor_of_many_channels() -> None:
+    query, seen = run(
+        MANY
+        + r"""
+        const cursor = Object.keys(channels(100)).map((name) => `${name}=7-0`).join(",");
+        const socket = open(`${CHAT}&history=5&since=${encodeURIComponent(`2-0,${cursor}`)}`);
+        last().accept().message("group:0-of-many-groups:chat", "6-0", "seen");
+        last().message("group:0-of-many-groups:chat", "8-0", "new");
+        report([last().query, socket.seen]);
+    """
+    )
+    assert query == "subscribe-broadcast&publish-broadcast&echo&history=5&since=2-0"
+    assert messages(seen) == ["new"]
+
+
+def test_a_gap_before_a_position_that_comes_again_is_none() -> None:
+    seen = run(
+        MANY
+        + r"""
+        const socket = await many("9-0");
+        gap("3-0");
+        for (const id of ["8-0", "9-0", "10-0"]) last().message("broadcast:chat", id, id);
+        ack({ "broadcast:chat": "10-0" });
+        last().message("broadcast:chat", "11-0", "11-0");
+        report(socket.seen);
+    """
+    )
+    assert messages(seen) == ["10-0", "11-0"]
+    assert [event["type"] for event in seen] == ["message", "subscribed", "message"]
+
+
+def test_a_gap_before_a_position_that_is_still_the_end_is_none() -> None:
+    seen = run(
+        MANY
+        + """
+        const socket = await many("9-0");
+        gap("3-0");
+        ack({ "broadcast:chat": "9-0" });
+        report(socket.seen);
+    """
+    )
+    assert [event["type"] for event in seen] == ["subscribed"]
+
+
+@pytest.mark.parametrize("first", ["10-0", "8-0"])
+def test_a_gap_before_a_position_that_is_gone_is_told_before_what_follows_it(first: str) -> None:
+    seen = run(
+        MANY
+        + f"""
+        const socket = await many("9-0");
+        gap("3-0");
+        gap("5-0"); // of the next page
+        last().message("broadcast:chat", "{first}", "{first}");
+        last().message("broadcast:chat", undefined, "not kept");
+        last().message("broadcast:chat", "11-0", "11-0");
+        ack({{ "broadcast:chat": "11-0" }});
+        report(socket.seen);
+    """
+    )
+    gap = {"type": "gap", "channel": "broadcast:chat", "facility": "chat", "since": "9-0", "missed": None}
+    assert [event for event in seen if event["type"] == "gap"] == [gap]
+    if first == "10-0":
+        assert seen[0] == gap
+        assert messages(seen) == ["10-0", "not kept", "11-0"]
+    else:  # seen before
+        assert seen[1] == gap
+        assert messages(seen) == ["not kept", "11-0"]
+
+
+@pytest.mark.parametrize("end", ["12-0", "8-0", None])
+def test_a_gap_before_a_position_of_which_nothing_comes_is_told_before_the_ack(end: str | None) -> None:
+    seen = run(
+        MANY
+        + f"""
+        const socket = await many("9-0");
+        gap("3-0");
+        ack({{ "broadcast:chat": {json.dumps(end)} }});
+        report(socket.seen);
+    """
+    )
+    assert [(event["type"], event.get("since")) for event in seen] == [("gap", "9-0"), ("subscribed", None)]
+
+
+def test_a_gap_that_was_not_told_yet_is_forgotten_with_its_connection() -> None:
+    seen = run(
+        MANY
+        + """
+        const socket = await many("9-0");
+        gap("3-0");
+        await cut();
+        last().accept().message("broadcast:chat", "10-0", "10-0");
+        report(socket.seen);
+    """
+    )
+    assert messages(seen) == ["10-0"]
+    assert "gap" not in {event["type"] for event in seen}
+
+
+def test_after_a_gap_on_an_earlier_connection_what_was_seen_is_not_delivered_twice() -> None:
+    seen = run(
+        MANY
+        + """
+        const socket = await many("9-0");
+        gap("9-0");
+        await cut();
+        last().accept();
+        for (const id of ["4-0", "9-0", "10-0"]) last().message("broadcast:chat", id, id);
+        report(socket.seen);
+    """
+    )
+    assert messages(seen) == ["10-0"]
+
+
+def test_who_closes_the_socket_at_a_gap_hears_no_more() -> None:
+    seen = run(
+        MANY
+        + """
+        const socket = await many("9-0");
+        socket.addEventListener("gap", () => socket.close());
+        gap("3-0");
+        last().message("broadcast:chat", "10-0", "10-0");
+        report(socket.seen);
+    """
+    )
+    assert [event["type"] for event in seen] == ["gap", "close"]
+
+
+def test_of_many_channels_each_message_comes_once_and_none_is_missed_without_a_gap_in_any_schedule() -> None:
+    schedules = run("""
+        const { play } = require("./model.js");
+        const found = [];
+        for (let seed = 1; seed <= 400; seed += 1) found.push(await play(seed, { hasMany: true }));
+        report(found);
+    """)
+    for seed, found in enumerate(schedules, 1):
+        published, received = found["published"], found["received"]
+        assert received == [payload for payload in published if payload in set(received)], seed  # no two, none swapped
+        place = 0  # in what was published
+        for payload, before in zip(found["order"], [None, *found["order"]], strict=False):
+            if payload is not None:
+                assert payload == published[place] or before is None, (seed, payload)
+                place = published.index(payload) + 1
+    assert sum(len(found["received"]) for found in schedules) > 10_000
+    assert any(found["gaps"] == 0 for found in schedules)
+    assert any(found["gaps"] > 0 and found["life"] == 1 for found in schedules)
+
+
+# Channels of other facilities, as a project's SUBSCRIBER may grant them
+
+
+def test_a_channel_of_another_facility_is_heard() -> None:
+    seen = run("""
+        const socket = open("ws://x/ws/room/1?subscribe-group");
+        last().accept().message("group:staff:news", "1-0", "stored");
+        ack({ "group:staff:news": "1-0", "group:staff:room/1": null }, "room/1");
+        last().message("group:staff:news", "2-0", "live");
+        last().say({ type: "gap", channel: "group:staff:news", since: "2-0" });
+        last().message("group:staff:news", "3-0", "after a gap");
+        ack({ "group:staff:news": "3-0" }, "news"); // of this channel alone
+        socket.send("x", { facility: "room/1" });
+        await cut();
+        report([socket.seen, last().query]);
+    """)
+    assert messages(seen[0]) == ["stored", "live", "after a gap"]
+    assert [event["type"] for event in seen[0]].count("gap") == 1
+    assert seen[1] == "subscribe-group&since=group:staff:news=3-0"
+
+
+def test_a_channel_of_another_facility_belongs_to_the_subscription_that_has_it() -> None:
+    found = run("""
+        const socket = open(CHAT);
+        last().accept();
+        ack({ "broadcast:chat": "5-0" });
+        socket.subscribe("room/1", "subscribe-group");
+        last().message("group:staff:news", "1-0", "stored");
+        ack({ "group:staff:news": "1-0" }, "room/1");
+        last().message("group:staff:news", "2-0", "live");
+        await cut();
+        last().accept();
+        const query = decodeURIComponent(last().headers[0].query);
+        ack({ "group:staff:news": "2-0" }, "room/1");
+        socket.unsubscribe("room/1");
+        last().message("group:staff:news", "3-0", "late");
+        last().say({ type: "unsubscribed", facility: "room/1" });
+        const cursor = socket.cursor;
+        socket.subscribe("room/2", "subscribe-group");
+        last().message("group:staff:news", "3-0", "of room/2");
+        report([socket.seen, query, cursor]);
+    """)
+    assert messages(found[0]) == ["stored", "live", "of room/2"]
+    assert found[1:] == ["subscribe-group&since=group:staff:news=2-0", "broadcast:chat=5-0"]
+
+
+def test_a_channel_of_two_subscriptions_stays_with_the_one_that_is_not_left() -> None:
+    found = run("""
+        const socket = open(CHAT);
+        last().accept();
+        ack({ "broadcast:chat": "5-0", "group:staff:news": "1-0" });
+        socket.subscribe("news", "subscribe-group");
+        ack({ "group:staff:news": "1-0" }, "news");
+        socket.unsubscribe("news");
+        last().message("group:staff:news", "2-0", "of the URL");
+        report([socket.seen, socket.cursor]);
+    """)
+    assert messages(found[0]) == ["of the URL"]
+    assert found[1] == "broadcast:chat=5-0,group:staff:news=2-0"
+
+
 # Further facilities
 
 

@@ -83,7 +83,9 @@ class ModelRedis:
         stream.entries = [*stream.entries, (stream.last, payload, after)][-entries:]
         return stream.last
 
-    def read(self, name: bytes, since: bytes, count: int, begin_seconds: int, max_bytes: int) -> list[Any]:
+    def read(
+        self, name: bytes, since: bytes, count: int, begin_seconds: int, max_bytes: int, max_entries: int
+    ) -> list[Any]:
         """Do what read.lua does."""
         if name not in self.streams:
             if not begin_seconds:
@@ -92,7 +94,11 @@ class ModelRedis:
             return [int(not since), id_bytes(self.streams[name].last), []]
         stream = self.streams[name]
         if not since:
-            return [1, id_bytes(stream.last), self.cut(stream.entries[-count:] if count else [], max_bytes)]
+            return [
+                1,
+                id_bytes(stream.last),
+                self.cut(stream.entries[-count:] if count else [], max_bytes, max_entries),
+            ]
         position = number_of(since)
         found = [entry for entry in stream.entries if entry[0] > position][:count]
         is_whole = (
@@ -100,15 +106,15 @@ class ModelRedis:
             or (found and found[0][2] == position)
             or any(number == position for number, _, _ in stream.entries)
         )
-        return [int(bool(is_whole)), id_bytes(stream.last), self.cut(found, max_bytes)]
+        return [int(bool(is_whole)), id_bytes(stream.last), self.cut(found, max_bytes, max_entries)]
 
     @staticmethod
-    def cut(entries: list[tuple[int, bytes, int | None]], max_bytes: int) -> list[Any]:
+    def cut(entries: list[tuple[int, bytes, int | None]], max_bytes: int, max_entries: int) -> list[Any]:
         found: list[Any] = []
         size = 0
         for number, payload, _ in entries:
             size += len(payload)
-            if size > max_bytes and found:
+            if (size > max_bytes and found) or len(found) == max_entries:
                 break
             found.append([id_bytes(number), [b"m", payload]])
         return found
@@ -170,7 +176,8 @@ def model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscriber_module, "make_links", ModelLinks)
     monkeypatch.setattr(commands, "PAGE_MESSAGES", PAGE_MESSAGES)
     monkeypatch.setattr(commands, "PAGE_BYTES", PAGE_BYTES)
-    monkeypatch.setitem(commands.read_command.__kwdefaults__, "count", PAGE_MESSAGES)  # type: ignore[arg-type]
+    for argument, value in (("count", PAGE_MESSAGES), ("max_bytes", PAGE_BYTES)):
+        monkeypatch.setitem(commands.read_command.__kwdefaults__, argument, value)  # type: ignore[arg-type]
 
 
 # Clients
@@ -268,7 +275,7 @@ class Delivery(RuleBasedStateMachine):
         super().__init__()
         self.redis = ModelRedis()
         self.hub = Hub()
-        reactor: Any = SimpleNamespace(settings=SimpleNamespace(prefix="p"))
+        reactor: Any = SimpleNamespace(settings=SimpleNamespace(prefix="p"), now=lambda: 0.0)
         self.subscriber = Subscriber(reactor, self.hub)
         self.links: Any = self.subscriber.links
         self.published = dict.fromkeys(NAMES, 0)
@@ -296,7 +303,7 @@ class Delivery(RuleBasedStateMachine):
         payload = f"{name.decode()} {self.published[name]}"
         message = text(payload)
         if is_kept:
-            number = self.redis.publish(name, message.payload, (KEEPS[name] or Keep(1, 60)).entries)
+            number = self.redis.publish(name, message.payload, (KEEPS[name] or Keep(1, 60, is_history=False)).entries)
             message.id = id_bytes(number)
             self.log[name].append((number, payload))
         data = encode(message)
@@ -334,13 +341,13 @@ class Delivery(RuleBasedStateMachine):
             link.subscribed.add(name)
             return [b"subscribe", name, 1]
         if word == "EVAL" and command[1] == READ_SCRIPT:
-            since, count, _, begin_seconds, max_bytes = command[4:]
-            return self.read(name, since, count, begin_seconds, max_bytes)
+            since, count, _, begin_seconds, max_bytes, max_entries = command[4:]
+            return self.read(name, since, count, begin_seconds, max_bytes, max_entries)
         raise AssertionError(f"the model does not know {command}")
 
-    def read(self, name: bytes, since: bytes, count: int, begin_seconds: int, max_bytes: int) -> Any:
+    def read(self, name: bytes, since: bytes, count: int, begin_seconds: int, max_bytes: int, max_entries: int) -> Any:
         keep = KEEPS[name]
-        reply = self.redis.read(name, since, count, begin_seconds, max_bytes)
+        reply = self.redis.read(name, since, count, begin_seconds, max_bytes, max_entries)
         is_whole, end, entries = reply
         if end and not entries:
             self.begun_positions[name].append(number_of(end))
@@ -675,7 +682,7 @@ operations = st.lists(
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(operations, st.sampled_from([Keep(1, 60), Keep(3, 60)]), st.booleans())
+@given(operations, st.sampled_from([Keep(1, 60, is_history=False), Keep(3, 60)]), st.booleans())
 def test_the_model_keeps_and_reads_as_redis_does(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, given_operations: Any, keep: Keep, has_history: bool
 ) -> None:
@@ -693,16 +700,13 @@ def test_the_model_keeps_and_reads_as_redis_does(
                 ours.append(id_bytes(model.publish(name, b"".join(envelope(message)), keep.entries)))
             elif word == "read":
                 back, count, page_bytes = arguments
-                monkeypatch.setattr(commands, "PAGE_BYTES", page_bytes)
+                options: dict[str, Any] = {"count": max(count, 1) if back else count, "max_bytes": page_bytes}
                 their_since = theirs[-back] if 0 < back <= len(theirs) else None
                 our_since = ours[-back] if 0 < back <= len(ours) else None
                 history = keep if has_history else None
-                count = max(count, 1) if our_since else count
-                reply = client.execute_command(*commands.read_command(name, history, since=their_since, count=count))
-                since, count, _, begin_seconds, max_bytes = commands.read_command(
-                    name, history, since=our_since, count=count
-                )[4:]
-                expected = model.read(name, since, count, begin_seconds, max_bytes)
+                reply = client.execute_command(*commands.read_command(name, history, since=their_since, **options))
+                since, count, _, *limits = commands.read_command(name, history, since=our_since, **options)[4:]
+                expected = model.read(name, since, count, *limits)
                 if reply[1] and reply[1] not in theirs:  # it was begun
                     theirs.append(reply[1])
                     ours.append(expected[1])

@@ -11,13 +11,14 @@ from hiredis import ReplyError
 
 from django_wsredis import commands
 from django_wsredis.conf import Keep
-from django_wsredis.loop.outgoing import ENTRY_BYTES, MAX_WAITING_BYTES, Outgoing, Target
+from django_wsredis.loop.outgoing import ENTRY_BYTES, MAX_HELD_BYTES, MAX_RESEND_SECONDS, Outgoing, Target
 from django_wsredis.messages import decode
 
 from .ears import text
 
 PLAIN = Target([b"a"], None)
 KEPT = Target([b"a"], Keep(5, 60))
+HALF = "x" * (MAX_HELD_BYTES // 2 - ENTRY_BYTES)  # of what may be held
 
 
 class Link:
@@ -71,14 +72,28 @@ class Links:
     def succeeded(self, link: Any) -> None: ...
 
 
+class Clock:
+    """The time, which the test sets."""
+
+    seconds = 1000.0
+
+    def now(self) -> float:
+        return self.seconds
+
+
 @pytest.fixture
 def links() -> Links:
     return Links()
 
 
 @pytest.fixture
-def outgoing(links: Links) -> Outgoing:
-    return Outgoing(links)
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def outgoing(links: Links, clock: Clock) -> Outgoing:
+    return Outgoing(links, clock.now)
 
 
 def publish(outgoing: Outgoing, target: Target, *payloads: str) -> list[bool]:
@@ -128,20 +143,67 @@ def test_what_waits_for_one_shard_does_not_hold_up_another(links: Links, outgoin
     assert connect(links, outgoing, b"a").sent == ["a 1", "a 3"]
 
 
+def test_a_full_shard_that_is_away_does_not_stop_another(links: Links, outgoing: Outgoing) -> None:
+    link = connect(links, outgoing, b"b")
+    assert publish(outgoing, PLAIN, HALF, HALF, "1") == [True, True, False]
+    assert publish(outgoing, Target([b"b"], None), "2", "3") == [True, True]
+    assert publish(outgoing, Target([b"a", b"b"], None), "4") == [False]
+    assert link.sent == ["b 2", "b 3"]
+
+
+def test_only_what_came_before_it_on_its_channel_holds_a_message_up(links: Links, outgoing: Outgoing) -> None:
+    link = connect(links, outgoing, b"a", b"b")
+    publish(outgoing, PLAIN, "1")
+    link.answer(ReplyError("TRYAGAIN Multiple keys request during rehashing of slot"))
+    publish(outgoing, PLAIN, "2")
+    publish(outgoing, Target([b"b"], None), "3")
+    assert link.sent == ["a 1", "b 3"]
+    outgoing.on_changed()
+    assert link.sent == ["a 1", "b 3", "a 1", "a 2"]
+
+
 def test_so_much_may_wait_and_no_more(links: Links, outgoing: Outgoing) -> None:
-    half = "x" * (MAX_WAITING_BYTES // 2 - ENTRY_BYTES)
-    assert publish(outgoing, PLAIN, half, half, "") == [True, True, False]
+    assert publish(outgoing, PLAIN, HALF, HALF, "") == [True, True, False]
     assert not outgoing.publish(Target([b"a", b"b"], None), text("x"))
     link = connect(links, outgoing)
     assert len(link.sent) == 2
-    assert publish(outgoing, PLAIN, *[half] * 3) == [True, True, True]  # what goes at once is not counted
+    link.answer(1, 1)
     lose(links, outgoing)
-    assert publish(outgoing, PLAIN, half, half, "") == [True, True, False]
+    assert publish(outgoing, PLAIN, HALF, HALF, "") == [True, True, False]
+
+
+def test_so_much_may_be_unanswered_and_no_more(links: Links, outgoing: Outgoing) -> None:
+    """As when Redis hangs, until its silence is noticed."""
+    silent, other = connect(links, outgoing, b"a"), connect(links, outgoing, b"b")
+    assert publish(outgoing, PLAIN, HALF, HALF, "") == [True, True, False]
+    assert publish(outgoing, Target([b"b"], None), HALF, HALF) == [True, True]
+    silent.answer(1)
+    assert publish(outgoing, PLAIN, HALF, "") == [True, False]
+    lose(links, outgoing)  # what was unanswered and is plain is over
+    assert publish(outgoing, PLAIN, HALF, HALF, "") == [True, True, False]
+    other.answer(1, ReplyError("OOM command not allowed"))
+    assert publish(outgoing, Target([b"b"], None), HALF, HALF, "") == [True, True, False]
+
+
+def test_what_comes_back_from_a_lost_link_counts_again(links: Links, outgoing: Outgoing) -> None:
+    connect(links, outgoing)
+    assert publish(outgoing, KEPT, HALF, HALF) == [True, True]
+    lose(links, outgoing)
+    assert publish(outgoing, KEPT, "") == [False]
+    connect(links, outgoing).answer(1, 1)
+    assert publish(outgoing, KEPT, "") == [True]
+
+
+@pytest.mark.parametrize("is_connected", [False, True])
+def test_one_message_may_be_as_large_as_it_likes(links: Links, outgoing: Outgoing, is_connected: bool) -> None:
+    if is_connected:
+        connect(links, outgoing)
+    assert publish(outgoing, PLAIN, HALF * 3, "") == [True, False]
 
 
 def test_a_message_to_several_channels_counts_for_each(links: Links, outgoing: Outgoing) -> None:
     two = Target([b"a", b"b"], None)
-    third = "x" * (MAX_WAITING_BYTES // 3)
+    third = "x" * (MAX_HELD_BYTES // 3)
     assert publish(outgoing, two, third, third) == [True, False]
 
 
@@ -165,7 +227,7 @@ def test_what_is_kept_is_sent_again_with_the_same_key_when_its_answer_was_lost(
 def test_two_channels_and_two_workers_never_share_a_key(links: Links, outgoing: Outgoing) -> None:
     link = connect(links, outgoing, b"a", b"b")
     publish(outgoing, Target([b"a", b"b"], Keep(5, 60)), "1", "2")
-    publish(Outgoing(links), KEPT, "1")
+    publish(Outgoing(links, Clock().now), KEPT, "1")
     assert len(set(link.keys)) == 5
 
 
@@ -180,6 +242,55 @@ def test_what_is_not_kept_is_not_sent_again_but_logged(
     assert "2 messages" in record.getMessage()
     assert connect(links, outgoing).sent == ["a 3"]
     assert link.sent == ["a 1", "a 2", "a 3"]
+
+
+def test_what_is_kept_is_not_sent_again_when_redis_may_have_forgotten_its_key(
+    links: Links, outgoing: Outgoing, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    connect(links, outgoing)
+    publish(outgoing, KEPT, "1")
+    clock.seconds += 1
+    publish(outgoing, KEPT, "2")
+    lose(links, outgoing)
+    publish(outgoing, KEPT, "3")  # it was never sent
+    clock.seconds += MAX_RESEND_SECONDS
+    again = connect(links, outgoing)
+    assert again.sent == ["a 2", "a 3"]
+    (record,) = caplog.records
+    assert "1 messages" in record.getMessage()
+    clock.seconds += 1
+    lose(links, outgoing)  # the first time that it was sent counts
+    assert connect(links, outgoing).sent == ["a 3"]
+
+
+def test_what_waits_too_long_makes_room(links: Links, outgoing: Outgoing, clock: Clock) -> None:
+    connect(links, outgoing)
+    publish(outgoing, KEPT, HALF, HALF)
+    lose(links, outgoing)
+    clock.seconds += MAX_RESEND_SECONDS + 1
+    outgoing.on_changed()  # a try was in vain
+    assert publish(outgoing, KEPT, HALF, HALF, "") == [True, True, False]
+
+
+def test_what_redis_did_not_carry_out_may_be_sent_however_late(
+    links: Links, outgoing: Outgoing, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    link = connect(links, outgoing)
+    publish(outgoing, KEPT, "1")
+    link.answer(ReplyError("CLUSTERDOWN The cluster is down"))
+    clock.seconds += MAX_RESEND_SECONDS + 1
+    outgoing.on_changed()
+    assert link.sent == ["a 1", "a 1"]
+    assert caplog.records == []
+
+
+def test_a_late_refusal_does_not_tell_of_the_first_try(links: Links, outgoing: Outgoing, clock: Clock) -> None:
+    connect(links, outgoing)
+    publish(outgoing, KEPT, "1")
+    lose(links, outgoing)
+    connect(links, outgoing).answer(ReplyError("LOADING Redis is loading the dataset in memory"))
+    clock.seconds += MAX_RESEND_SECONDS + 1
+    assert connect(links, outgoing).sent == []
 
 
 @pytest.mark.parametrize("target", [PLAIN, KEPT])

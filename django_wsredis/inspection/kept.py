@@ -51,7 +51,7 @@ def read_kept(channels: Sequence[Channel]) -> Iterator[tuple[Kept, int]]:
         names = [redis_name(settings.prefix, channel) for channel in step]
         replies = redis.execute([("EVAL", INSPECT_SCRIPT, 1, name) for name in names])
         for channel, (count, oldest, newest, to_live, now) in zip(step, replies, strict=True):
-            keep = settings.keep_of(channel.facility) or Keep(1, 0)  # expire= keeps the last one
+            keep = settings.keep_of(channel.facility) or Keep(1, 0, is_history=False)  # expire= keeps the last one
             if count:
                 kept = Kept(
                     channel=channel_name(channel),

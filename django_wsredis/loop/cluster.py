@@ -18,7 +18,7 @@ from ..exceptions import BrokerUnavailable
 from ..redis_url import Address, shown_address
 from .link import Link
 from .reactor import Reactor
-from .redial import Redial, next_delay
+from .redial import CLIENT_NAME, Redial, next_delay
 
 FIRST_DELAY_SECONDS = 0.02
 LONGEST_DELAY_SECONDS = 1.0  # a cluster soon knows who replaces a master
@@ -112,7 +112,10 @@ class ClusterLinks:
         up.sort(key=lambda address: address != self._told_by)
         down = [address for address, redial in self._redials.items() if redial.link is None]
         self._told_by = None
-        _thread.start_new_thread(self._ask, (up, down))  # as in redial.py
+        try:  # as in redial.py
+            _thread.start_new_thread(self._ask, (up, down))
+        except RuntimeError as error:
+            self._reactor.run(self._on_map, None, str(error))
 
     def _ask(self, up: list[Address], down: list[Address]) -> None:
         """Read the map from those that are up, or else from those of the URL, or else from those that are down."""
@@ -158,7 +161,7 @@ class ClusterLinks:
         return Redial(
             self._reactor,
             place=f"{redis.shown_url(self._url)}, {shown_address(address)}",
-            connect=partial(redis.connect_node, self._url, address, client_name="django_wsredis"),
+            connect=partial(redis.connect_node, self._url, address, client_name=CLIENT_NAME),
             on_message=self._on_message,
             on_read=self._on_read,
             on_unsubscribed=self._on_unsubscribed,

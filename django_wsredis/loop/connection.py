@@ -122,9 +122,10 @@ class Connection(Writer):
 
     def close_slow(self) -> None:
         """Close a peer that does not keep up (1013): what waits for it, but the rest of a begun frame, is dropped."""
-        if self.outbox is not None and self.is_open:
-            logger.info("A socket is closed (1013): it is too slow, and %d bytes wait for it.", self.outbox.bytes)
-            self.outbox.drop()
+        if self.is_open:
+            if self.outbox is not None:
+                self.outbox.drop()
+            logger.info("A socket is closed (1013): it is too slow.")
             self.close(1013, "too slow")
 
     def fail(self, code: int, reason: str = "") -> None:

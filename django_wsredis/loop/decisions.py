@@ -36,25 +36,35 @@ class Decisions:
 
     def _start_next(self) -> None:
         if self._queue and self._threads < MAX_THREADS:
+            visitor, facility, query, on_decided = self._queue.popleft()
             self._threads += 1
-            # not threading.Thread: where the host has patched it, its start() waits
-            _thread.start_new_thread(self._run, self._queue.popleft())
+            try:
+                # not threading.Thread: where the host has patched it, its start() waits
+                _thread.start_new_thread(self._run, (visitor, facility, query, on_decided))
+            except RuntimeError as error:  # a limit of threads; there may be room later
+                logger.error("503 subscribe %r: %s", facility, error)
+                self._reactor.run(self._decided, on_decided, 503)
 
     def _run(self, visitor: bytes, facility: str, query: str, on_decided: Callable[[Granted | int], None]) -> None:
+        granted: Granted | int = 403
+        try:
+            granted = self._decision(visitor, facility, query)
+        finally:  # whatever was raised: the socket waits for it, and so may others
+            self._reactor.run(self._decided, on_decided, granted)
+
+    def _decision(self, visitor: bytes, facility: str, query: str) -> Granted | int:
         from ..handshake import decide_more  # has models: not before Django is set up
 
-        granted: Granted | int
         try:
-            granted = decide_more(visitor, facility, query, self._reactor.settings)
+            return decide_more(visitor, facility, query, self._reactor.settings)
         except HandshakeError as error:
-            logger.warning("%d subscribe %s: %s", error.status, facility, error)
-            granted = int(error.status)
+            logger.warning("%d subscribe %r: %s", error.status, facility, error)
+            return int(error.status)
         except Exception:
             logger.exception("A subscription could not be decided, so it is refused.")
-            granted = 403
+            return 403
         finally:
             connections.close_all()  # this thread ends, and would take them with it
-        self._reactor.run(self._decided, on_decided, granted)
 
     def _decided(self, on_decided: Callable[[Granted | int], None], granted: Granted | int) -> None:
         self._threads -= 1

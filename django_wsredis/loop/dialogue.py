@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from .. import subprotocol
+from ..conf import Settings
 from ..exceptions import ConnectionClosed
 from ..messages import text_frame
 from .connection import Connection
@@ -21,11 +22,13 @@ from .outgoing import Target
 if TYPE_CHECKING:
     from ..handshake import Granted
 
-MAX_FACILITIES = 100  # on one socket, and as many wishes that wait
+MAX_WISHES = 1000  # that wait
 
 
 class Desk(Protocol):
     """Who serves a dialogue: the loop."""
+
+    settings: Settings
 
     def publish(self, connection: Connection, target: Target, payload: bytes, is_text: bool) -> None:
         """Publish a browser's message."""
@@ -117,7 +120,7 @@ class Dialogue:
 
     def _wish(self, facility: str, query: str | None) -> None:
         """Subscribe, or without a query unsubscribe, when all wishes before it are done."""
-        if len(self._wishes) >= MAX_FACILITIES:
+        if len(self._wishes) >= MAX_WISHES:
             raise ConnectionClosed(1008, "too many subscriptions at once")
         self._wishes.append((facility, query))
         self._do_wishes()
@@ -129,7 +132,7 @@ class Dialogue:
                 self._unsubscribe(facility)
             elif facility in self._facilities:
                 self._refuse(facility, 409)
-            elif len(self._facilities) >= MAX_FACILITIES:
+            elif len(self._facilities) >= self._desk.settings.max_facilities:
                 self._refuse(facility, 429)
             else:
                 self._is_deciding = True

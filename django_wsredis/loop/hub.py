@@ -5,12 +5,12 @@ Knows no Redis: the subscriber tells it what was published, and what was stored 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 from ..channels import Channel, channel_name
-from ..commands import Stored
+from ..commands import PAGE_BYTES, Stored
 from ..conf import Keep
 from ..messages import JoinedFrames, Message, id_key
 from .connection import Connection
@@ -86,15 +86,17 @@ class Arrival:
     """A connection on its way in to one channel: subscribed already, while its stored messages are fetched.
 
     since: the position after which it wants them, None for the newest `count`.
+    max_bytes: of one read, so that those of all its channels together are no more than a page.
     """
 
-    __slots__ = ("_live_bytes", "count", "join", "live", "since", "topic")
+    __slots__ = ("_live_bytes", "count", "join", "live", "max_bytes", "since", "topic")
 
     def __init__(self, join: Join, topic: Topic, since: bytes | None, count: int) -> None:
         self.join = join
         self.topic = topic
         self.since = since
         self.count = count
+        self.max_bytes = PAGE_BYTES
         self.live: list[Message] = []  # what came meanwhile
         self._live_bytes = 0
 
@@ -158,15 +160,13 @@ class Hub:
         """
         self.flush()
         topic, connection = arrival.topic, arrival.join.connection
-        # what it has seen may come late, if another worker was faster than this one
-        live = [message for message in arrival.live if not _is_seen(message, arrival.since)]
-        came_live = {message.id for message in live}
         self._send_gap(arrival, stored)
-        for message in [message for message in stored.messages if message.id not in came_live] + live:
+        # what it has seen may come late, if another worker was faster than this one
+        for message in in_order(stored.messages, arrival.live, arrival.since):
             self._send_unless_own(connection, topic, message)
         topic.joins.pop(arrival)
         topic.connections[connection] = None
-        topic.position = stored.end or topic.position
+        topic.position = topic.caught_up_to = stored.end or topic.position
 
     def remove(self, connection: Connection, names: Iterable[bytes]) -> list[Topic]:
         """Let a connection listen no more to some channels; returns the topics to which nobody listens any more."""
@@ -245,7 +245,7 @@ class Hub:
         """Deliver a message to its addresses' audiences on every facility, once to each connection."""
         self.flush()
         addresses = tuple(message.addresses)
-        topics = [t for name, t in self.topics.items() if t.is_subscribed and name.startswith(addresses)]
+        topics = [topic for name, topic in self.topics.items() if name.startswith(addresses)]
         connections = {connection for topic in topics for connection in topic.connections}
         for connection in connections | {arrival.join.connection for topic in topics for arrival in topic.joins}:
             connection.send(message)
@@ -270,21 +270,16 @@ class Hub:
 
     def release(self, topic: Topic, stored: Stored) -> None:
         """Deliver what was missed of a topic, then what came live meanwhile."""
-        held = [message for message in topic.held or () if not _is_seen(message, topic.position)]
-        topic.held = None
-        came_live = {message.id for message in held}
-        missed = [message for message in stored.messages if message.id not in came_live]
+        held, topic.held = topic.held or [], None
+        missed = stored.messages
         if not topic.history:  # the last kept message: it may have been seen before the break
             missed = [message for message in missed if message.id != topic.position]
-        was_whole = stored.is_whole
-        self.catch_up(topic, stored._replace(messages=missed))
-        topic.position = topic.caught_up_to = stored.end or topic.position
-        for message in held:
-            self._put(topic, message)
-        if held and _is_seen(held[-1], topic.caught_up_to):
-            topic.position = topic.caught_up_to
-        if topic.history and not was_whole:
-            self.flush()
+        messages = in_order(missed, held, topic.position)
+        self.catch_up(topic, stored._replace(messages=messages))
+        seen = [message.id for message in messages if message.id is not None]
+        topic.position = max([stored.end, *seen] if stored.end else seen, key=id_key, default=topic.position)
+        topic.caught_up_to = stored.end or topic.position
+        if topic.history and not stored.is_whole:
             self._tell_position(topic)
 
     def _tell_gap(self, topic: Topic, since: bytes | None) -> None:
@@ -306,6 +301,28 @@ class Hub:
         message.channel = topic.channel
         if message.sender is None or self._senders.get(message.sender) is not connection:
             connection.send(message)
+
+
+def in_order(stored: Sequence[Message], live: Sequence[Message], since: bytes | None) -> list[Message]:
+    """Return what was stored and what came live meanwhile: each once, and what is kept in the order of its ids.
+
+    Mostly all that was not heard live is older than what was. But what an old shard had sent before its channel moved
+    comes late: before the stream's newest, or out of all order, and then only what the stream still has of it counts.
+    """
+    heard, newest = [], since
+    for message in live:
+        if message.id is None:
+            heard.append(message)
+        elif not _is_seen(message, newest):
+            heard.append(message)
+            newest = message.id
+    came_live = {message.id for message in heard}
+    missed = [message for message in stored if message.id not in came_live]
+    late = [message for message in heard if missed and _is_seen(message, missed[-1].id)]
+    if not late:
+        return missed + heard
+    others = [message for message in heard if message not in late]
+    return sorted(missed + late, key=lambda message: id_key(message.id or b"0")) + others
 
 
 def _is_seen(message: Message, since: bytes | None) -> bool:

@@ -11,9 +11,8 @@ from .. import redis
 from .cluster import ClusterLinks
 from .link import Link
 from .reactor import Reactor
-from .redial import LONGEST_DELAY_SECONDS, Redial
+from .redial import CLIENT_NAME, LONGEST_DELAY_SECONDS, Redial
 
-CLIENT_NAME = "django_wsredis"
 SENTINEL_DELAY_SECONDS = 1.0  # at most: the sentinels soon know a new master
 
 

@@ -1,15 +1,19 @@
 """What browsers send, on its way to Redis: it waits while there is none, and is not lost with a link.
 
 A message that is kept has a key, so that it may be sent again when it is not known whether Redis had it: with the same
-key it is stored and published once. A plain one is not sent again, as it would come twice.
+key it is stored and published once, as long as Redis remembers the key. A plain one is not sent again, as it would
+come twice.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -21,8 +25,11 @@ from ..messages import Message
 from .link import Link
 from .links import Links
 
-MAX_WAITING_BYTES = 8 * 1024 * 1024
+MAX_HELD_BYTES = 8 * 1024 * 1024  # that each link has not answered; and as much may wait for a link
 ENTRY_BYTES = 500  # that a message takes besides its payload
+
+# Shorter than Redis remembers a key, so that a message that comes late still meets the key of its first try.
+MAX_RESEND_SECONDS = commands.MIN_KEY_SECONDS - 60
 
 logger = logging.getLogger("django_wsredis.redis")
 
@@ -34,80 +41,114 @@ class Target(NamedTuple):
     keep: Keep | None
 
 
-class Entry(NamedTuple):
-    """A message to one channel. number: its place in the order of this worker's."""
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A message to one channel.
+
+    number: its place in the order of this worker's.
+    unsure_since: when it was first sent in a try of which it is not known whether Redis carried it out.
+    """
 
     number: int
     name: bytes
     message: Message
     keep: Keep | None
     key: bytes | None
+    unsure_since: float | None = None
 
 
 class Outgoing:
-    """The messages of a worker's browsers that Redis has not answered yet."""
+    """The messages of a worker's browsers that Redis has not answered yet.
 
-    def __init__(self, links: Links) -> None:
+    now: returns the time in seconds, of a monotonic clock.
+    """
+
+    def __init__(self, links: Links, now: Callable[[], float]) -> None:
         self._links = links
-        self._waiting: list[Entry] = []
-        self._waiting_bytes = 0
+        self._now = now
+        self._waiting: dict[bytes, list[Entry]] = {}  # by channel: a message waits only for older ones of its own
         self._unanswered: dict[Entry, Link] = {}
+        self._held_bytes: Counter[Link | None] = Counter()  # by link; None: of what waits for one
         self._worker = os.urandom(8).hex()
         self._count = 0
 
     def publish(self, target: Target, message: Message) -> bool:
         """Publish a message. While Redis is away it waits, and False says that there is no more room."""
-        size = (len(message.payload) + ENTRY_BYTES) * len(target.names)
-        links = [self._links.link(name) for name in target.names]
-        must_wait = bool(self._waiting) or None in links
-        if must_wait and self._waiting_bytes + size > MAX_WAITING_BYTES:
-            return False
-        for name in target.names:
+        links = [None if name in self._waiting else self._links.link(name) for name in target.names]
+        for link, count in Counter(links).items():
+            held_bytes = self._held_bytes[link]
+            if held_bytes and held_bytes + count * _bytes_of(message) > MAX_HELD_BYTES:  # one may always, however large
+                return False
+        for name, link in zip(target.names, links, strict=True):
             self._count += 1
             key = None if target.keep is None else f"{self._worker}-{self._count}".encode()
-            self._wait(Entry(self._count, name, message, target.keep, key))
-        if any(links):  # else nothing can go: what waits for others goes when their links come
-            self._send_waiting()
+            entry = Entry(self._count, name, message, target.keep, key)
+            if link is None:
+                self._wait(entry)
+            else:
+                self._send(entry, link)
         return True
 
     def on_changed(self) -> None:
         """Send what waits; links came or went."""
-        lost = [entry for entry, link in self._unanswered.items() if link.is_closed]
-        for entry in lost:
-            del self._unanswered[entry]
-        again = [entry for entry in lost if entry.key is not None]
-        if len(again) < len(lost):
+        for entry in [entry for entry, link in self._unanswered.items() if link.is_closed]:
+            self._forget(entry)
+            self._wait(entry)
+        entries = sorted(chain.from_iterable(self._waiting.values()), key=attrgetter("number"))  # some came back
+        self._waiting.clear()
+        del self._held_bytes[None]
+        dropped = 0
+        for entry in entries:
+            if self._might_come_twice(entry):
+                dropped += 1
+            elif link := self._links.link(entry.name):
+                self._send(entry, link)
+            else:
+                self._wait(entry)
+        if dropped:
             logger.error(
                 "Redis did not answer %d messages of browsers. They are not sent again: they may have been published.",
-                len(lost) - len(again),
+                dropped,
             )
-        for entry in again:
-            self._wait(entry)
-        self._send_waiting()
+
+    def _might_come_twice(self, entry: Entry) -> bool:
+        """Return whether Redis may have carried it out already, and would not know it again."""
+        if entry.unsure_since is None:
+            return False
+        return entry.key is None or self._now() - entry.unsure_since > MAX_RESEND_SECONDS
 
     def _wait(self, entry: Entry) -> None:
-        self._waiting_bytes += len(entry.message.payload) + ENTRY_BYTES
-        self._waiting.append(entry)
+        self._held_bytes[None] += _bytes_of(entry.message)
+        self._waiting.setdefault(entry.name, []).append(entry)
 
-    def _send_waiting(self) -> None:
-        entries, self._waiting, self._waiting_bytes = self._waiting, [], 0
-        for entry in sorted(entries, key=attrgetter("number")):  # some may have come back
-            link = self._links.link(entry.name)
-            if link is None:
-                self._wait(entry)
-                continue
-            self._unanswered[entry] = link
-            command = commands.publish_command(
-                entry.name, entry.message, entry.keep, key=entry.key, is_sharded=self._links.is_sharded
-            )
-            link.call(*command, on_reply=partial(self._on_reply, entry, link))
+    def _send(self, entry: Entry, link: Link) -> None:
+        self._held_bytes[link] += _bytes_of(entry.message)
+        self._unanswered[entry] = link
+        unsure_before = entry.unsure_since
+        if unsure_before is None:
+            entry.unsure_since = self._now()
+        command = commands.publish_command(
+            entry.name, entry.message, entry.keep, key=entry.key, is_sharded=self._links.is_sharded
+        )
+        link.call(*command, on_reply=partial(self._on_reply, entry, link, unsure_before))
 
-    def _on_reply(self, entry: Entry, link: Link, reply: Any) -> None:
-        self._unanswered.pop(entry, None)
+    def _forget(self, entry: Entry) -> None:
+        link = self._unanswered.pop(entry)
+        self._held_bytes[link] -= _bytes_of(entry.message)
+        if not self._held_bytes[link]:
+            del self._held_bytes[link]  # links come and go
+
+    def _on_reply(self, entry: Entry, link: Link, unsure_before: float | None, reply: Any) -> None:
+        self._forget(entry)
         if not isinstance(reply, ReplyError):
             return
-        if redis.is_elsewhere(reply):  # it was not carried out
+        if redis.is_elsewhere(reply):
+            entry.unsure_since = unsure_before  # this try was not carried out
             self._wait(entry)
             self._links.moved(link)
         else:
             logger.error("Redis refused a browser's message to %s: %s", entry.name, reply)
+
+
+def _bytes_of(message: Message) -> int:
+    return len(message.payload) + ENTRY_BYTES

@@ -19,6 +19,7 @@ from ..exceptions import BrokerUnavailable
 from .link import Link
 from .reactor import Reactor
 
+CLIENT_NAME = "django_wsredis"  # of each link, for CLIENT LIST
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 5.0
 
@@ -76,7 +77,10 @@ class Redial:
     def start(self) -> None:
         """Connect, in a native thread: what redis-py does there blocks."""
         # not threading.Thread: where the host has patched it, its start() waits, which no callback of the loop may do
-        _thread.start_new_thread(self._connect, ())
+        try:
+            _thread.start_new_thread(self._connect, ())
+        except RuntimeError as error:  # a limit of threads; there may be room later
+            self._reactor.run(self._retry, str(error))
 
     def stop(self) -> None:
         """Disconnect for good."""

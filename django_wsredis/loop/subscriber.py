@@ -42,7 +42,7 @@ class Subscriber:
         )
         self._subscribe_word = "SSUBSCRIBE" if self.links.is_sharded else "SUBSCRIBE"
         self._unsubscribe_word = "SUNSUBSCRIBE" if self.links.is_sharded else "UNSUBSCRIBE"
-        self.outgoing = Outgoing(self.links)
+        self.outgoing = Outgoing(self.links, reactor.now)
         self.has_tried = self.links.has_tried  # to connect to Redis, once, with or without success
 
     def start(self) -> None:
@@ -79,6 +79,7 @@ class Subscriber:
         join.arrivals = list(arrivals)
         join.unconfirmed, join.under_way = set(arrivals), set(arrivals)
         for arrival in arrivals:
+            arrival.max_bytes = commands.PAGE_BYTES // len(arrivals)
             is_new = arrival.topic.name not in self._hub.topics
             self._hub.begin(arrival)
             if is_new:
@@ -127,12 +128,13 @@ class Subscriber:
 
         That is sound: what they heard before this one came is older than the read, so it is in its reply.
         """
-        topic, key = arrival.topic, (arrival.since, arrival.count)
+        topic, key = arrival.topic, (arrival.since, arrival.count, arrival.max_bytes)
         if key in topic.reads:
             topic.reads[key].append(arrival)
             return
         topic.reads[key] = [arrival]
-        command = commands.read_command(topic.name, topic.history, since=arrival.since, count=arrival.count)
+        since, count, max_bytes = key
+        command = commands.read_command(topic.name, topic.history, since=since, count=count, max_bytes=max_bytes)
         topic.link.call(*command, on_reply=partial(self._on_stored, topic, topic.era, key))
 
     def _on_stored(self, topic: Topic, era: int, key: Any, reply: Any) -> None:

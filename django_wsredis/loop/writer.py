@@ -24,13 +24,14 @@ class Writer(ABC):
 
     # A class of its own has these at the beginning of each object, in one line of the processor's cache. For fan-out
     # to a thousand sockets that matters: everything of a socket has left the cache when its turn comes again.
-    __slots__ = ("_watcher", "framing", "outbox", "reactor", "sock")
+    __slots__ = ("_has_overflowed", "_watcher", "framing", "outbox", "reactor", "sock")
 
     def __init__(self, reactor: Reactor, framing: int) -> None:
         self.reactor = reactor
         self.framing = framing
         self.sock: Any = None  # a _socket.socket while there is one
         self.outbox: Outbox | None = Outbox(reactor.now())  # None: the kernel took all there was
+        self._has_overflowed = False  # a frame found no room: none may follow it, and the peer is about to be closed
         self._watcher: Any = None
 
     # For whoever is derived
@@ -75,10 +76,13 @@ class Writer(ABC):
         if self.outbox is None:
             self.outbox = Outbox(self.reactor.now())
             self._wait_until_writable()
+        elif self._has_overflowed and self.is_open:
+            return
         elif source is not None and source.slow == "latest" and self.outbox.replace(data, source):
             self.reactor.dropped += 1
             return
         elif self.is_open and not self._has_room(len(data), source):
+            self._has_overflowed = True
             self.reactor.call_soon(self.close_slow)
             return
         self.outbox.add(data, sent, source)
@@ -103,6 +107,11 @@ class Writer(ABC):
             return
         except OSError:
             self.abort()
+            return
+        if self._has_overflowed and self.is_open:
+            self._has_overflowed = False
+            self.close_slow()  # before the next message could be written
+            self.flush()
             return
         self.outbox = None
         self.stop_waiting()

@@ -118,7 +118,7 @@ class ModelRedis:
             case ("UNSUBSCRIBE", name):
                 link.subscribed.discard(name)
                 reply = [b"unsubscribe", name, 0]
-            case ("EVAL", commands.READ_SCRIPT, 1, name, since, count, _, begin_seconds, _):
+            case ("EVAL", commands.READ_SCRIPT, 1, name, since, count, _, begin_seconds, *_):
                 assert begin_seconds > 0
                 reply = self._read(name, since, count)
             case ("PING",):

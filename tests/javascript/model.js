@@ -2,12 +2,17 @@
  *
  * What it keeps is all that was published in this life of its one stream. A loss of data begins a new life with lower
  * ids, and is told as a gap.
+ *
+ * A page with many other channels names the oldest position of all. It is played to by a server whose stream is trimmed,
+ * and whose clock goes on: ids are higher in a new life.
  */
 "use strict";
 
 const { open, until, sockets } = require("./fake.js");
 
 const CHANNEL = "broadcast:chat";
+const OLDEST = "0-0";
+const TRIMMED_TO = 8;
 
 // A generator of random numbers that can be repeated: mulberry32.
 function randomFrom(seed) {
@@ -20,8 +25,10 @@ function randomFrom(seed) {
 }
 
 class Model {
-  constructor(seed) {
+  constructor(seed, isTrimmed) {
     this.random = randomFrom(seed);
+    this.isTrimmed = isTrimmed;
+    this.end = 0;
     this.published = []; // every payload, in order, over all lives
     this.life = 1;
     this.begin();
@@ -29,7 +36,7 @@ class Model {
 
   begin() {
     this.entries = []; // [number of its id, payload]
-    this.end = Math.floor(this.random() * 20); // of the last id
+    this.end = (this.isTrimmed ? this.end + 1 : 0) + Math.floor(this.random() * 20); // of the last id
     this.beginning = this.id; // a position, too: nothing can be missed from there
   }
 
@@ -42,6 +49,7 @@ class Model {
     const payload = `${this.life}.${this.published.length}`;
     this.published.push(payload);
     this.entries.push([this.id, payload]);
+    if (this.isTrimmed) this.entries = this.entries.slice(-TRIMMED_TO);
     return [this.id, payload];
   }
 
@@ -74,10 +82,13 @@ class Model {
   }
 }
 
+// Of 100 channels, too long for a query.
+const MANY = `&since=${Array.from({ length: 100 }, (_, i) => `group:${i}-of-many-groups:chat=${OLDEST}`).join(",")}`;
+
 /** Run one schedule; return what was published and what the page saw of it. */
-async function play(seed, steps = 60) {
-  const model = new Model(seed);
-  const socket = open("ws://x/ws/chat?subscribe-broadcast&history=1000");
+async function play(seed, { hasMany = false, steps = 60 } = {}) {
+  const model = new Model(seed, hasMany);
+  const socket = open(`ws://x/ws/chat?subscribe-broadcast&history=1000${hasMany ? MANY : ""}`);
   let ws = null;
   const connect = async () => {
     await until(() => sockets.at(-1).readyState === 0);
@@ -106,8 +117,9 @@ async function play(seed, steps = 60) {
   while (!ws) await connect();
   const gaps = socket.seen.filter(({ type }) => type === "gap").length;
   const received = socket.seen.filter(({ type }) => type === "message").map(({ data }) => data);
+  const order = socket.seen.filter(({ type }) => type === "message" || type === "gap").map(({ data }) => data ?? null);
   socket.close();
-  return { published: model.published, received, gaps, life: model.life };
+  return { published: model.published, received, gaps, order, life: model.life };
 }
 
 module.exports = { play };

@@ -55,6 +55,8 @@
 
   // A position in a channel: the id of a message in a Redis stream, two numbers of up to 64 bits.
   const POSITION = /^\d{1,20}-\d{1,20}$/;
+  // Of the positions in a query, encoded. Servers and proxies refuse a request line of more than 4 or 8 KiB.
+  const MAX_SINCE = 2000;
 
   const encoder = new TextEncoder();
   const decoder = new TextDecoder();
@@ -184,9 +186,11 @@
       this._attempt = 0;
       this._hasBeenOpen = false;
       this._isV1 = false;
-      this._positions = new Map(); // channel → { id, ws: who told it, isLoose: after a gap }
+      // channel → { id, ws: who told it, looseOn: who told of a gap after it, doubtedOn: who told of one before it }
+      this._positions = new Map();
       this._wishes = new Map(); // further facilities → what is asked for
-      this._wish = this._asWish(new URL(this.url).search.slice(1)); // the URL's
+      this._wish = this._asWish(null, new URL(this.url).search.slice(1)); // the URL's; its ack names the facility
+      this._left = []; // the wishes that were given up on this connection, until the server says so, too
       this._page = new AbortController();
       for (const type of EVENTS) {
         const callback = this._options[`on${type}`];
@@ -217,14 +221,16 @@
       const former = this._wishes.get(facility);
       if (former?.query === query) return;
       if (former) throw new Error(`WSRedis: "${facility}" is subscribed with another query; unsubscribe() it first`);
-      this._wishes.set(facility, this._asWish(query));
+      this._wishes.set(facility, this._asWish(facility, query));
       this._ask(facility);
     }
 
     /** Leave a facility that was subscribed with subscribe(). */
     unsubscribe(facility) {
-      if (!this._wishes.has(facility)) return;
-      this._forget(facility);
+      const wish = this._wishes.get(facility);
+      if (!wish) return;
+      this._left.push(wish);
+      this._forget(wish);
       this._tell({ type: "unsubscribe", facility });
     }
 
@@ -278,6 +284,7 @@
       this._hasBeenOpen = true;
       this._state = "open";
       this._isV1 = this._ws.protocol === V1;
+      this._left = [];
       this._heardAt = performance.now();
       this._stableTimer = setTimeout(() => { this._attempt = 0; }, this._options.stableAfter);
       this._watch();
@@ -299,19 +306,22 @@
         console.warn(`WSRedis: left out a message whose header cannot be read: ${error.message}`);
         return;
       }
-      // "unsubscribed" and "pong" need no answer; nor do types that later servers may know.
+      this._settleDoubts(header);
+      if (!this._ws) return; // closed by who heard of a gap
+      // "pong" needs no answer; nor do types that later servers may know.
       if (header.type === undefined) this._onMessage(header, payload);
       else if (header.type === "ack") this._onAck(header);
       else if (header.type === "gap") this._onGap(header);
       else if (header.type === "error") this._onError(header);
+      else if (header.type === "unsubscribed") this._onUnsubscribed(header);
     }
 
     _onMessage(header, payload) {
       const { channel, facility, id } = header;
-      if (!this._isWanted(facility)) return;
+      if (!this._isWanted(facility, channel)) return;
       if (id) {
         const known = this._positions.get(channel);
-        if (known && !known.isLoose && !isAfter(id, known.id)) return; // seen before
+        if (known && known.looseOn !== this._ws && !isAfter(id, known.id)) return; // seen before
         this._positions.set(channel, { id, ws: this._ws });
       }
       this._deliver(header, payload);
@@ -319,14 +329,15 @@
 
     _onAck({ facility, channels = {} }) {
       if (!this._isWanted(facility)) return;
-      const wish = this._wishOf(facility);
-      if (wish === this._wish) wish.facility = facility;
+      const wish = this._wishes.get(facility) ?? this._wish;
+      wish.facility ??= facility;
       wish.isLive = true;
       for (const [channel, id] of Object.entries(channels)) {
+        wish.channels.add(channel);
         if (id !== null) wish.history = wish.since = ""; // from now on it is known what was seen
         const known = this._positions.get(channel);
         // What came live meanwhile may be after what the server read.
-        const isNewer = known?.ws === this._ws && !known.isLoose && (id === null || isAfter(known.id, id));
+        const isNewer = known?.ws === this._ws && known.looseOn !== this._ws && (id === null || isAfter(known.id, id));
         if (isNewer) continue;
         if (id === null) this._positions.delete(channel);
         else this._positions.set(channel, { id, ws: this._ws });
@@ -335,11 +346,36 @@
     }
 
     _onGap({ channel, facility, since = null, missed = null }) {
-      if (!this._isWanted(facility)) return;
-      // The stream may have begun anew, with lower ids. Until it is heard of, its old position is the best one known.
+      if (!this._isWanted(facility, channel)) return;
       const known = this._positions.get(channel);
-      if (known) known.isLoose = true;
+      if (known && known.ws !== this._ws && since !== null && isAfter(known.id, since)) {
+        known.doubtedOn = this._ws; // the oldest position of all channels was asked for, see _query()
+        return;
+      }
+      // The stream may have begun anew, with lower ids. Until it is heard of, its old position is the best one known.
+      if (known) known.looseOn = this._ws;
       this._emit("gap", { channel, facility, since, missed });
+    }
+
+    // A gap from before a channel's position concerns us if it reaches beyond: unless the position itself comes again.
+    _settleDoubts({ type, channel, id, channels = {} }) {
+      if (type === undefined && id) this._settleDoubt(channel, id, false);
+      if (type !== "ack") return;
+      for (const [name, end] of Object.entries(channels)) this._settleDoubt(name, end, true);
+    }
+
+    _settleDoubt(channel, id, isAck) {
+      const known = this._positions.get(channel);
+      if (known?.doubtedOn !== this._ws) return;
+      const isThere = id === known.id;
+      if (!isThere && !isAck && !isAfter(id, known.id)) return; // it may come yet
+      known.doubtedOn = null;
+      if (!isThere) this._emit("gap", { channel, facility: facilityOf(channel), since: known.id, missed: null });
+    }
+
+    _onUnsubscribed({ facility }) {
+      const at = this._left.findIndex((wish) => wish.facility === facility);
+      if (at >= 0) this._left.splice(at, 1);
     }
 
     _onError({ facility, status }) {
@@ -347,7 +383,7 @@
       if (!wish) return;
       const final = status !== UNAVAILABLE;
       if (status === CONFLICT) this._wishes.delete(facility); // the positions are of that which is subscribed
-      else if (final) this._forget(facility);
+      else if (final) this._forget(wish);
       else wish.timer = setTimeout(() => this._ask(facility), Math.random() * this._options.retryCap);
       this._emit("refused", { facility, status, final });
     }
@@ -356,38 +392,55 @@
       this.dispatchEvent(new SocketMessage("message", { channel, facility, id, data }));
     }
 
-    // What else comes was sent before the server had read our unsubscribe.
-    _isWanted(facility) {
-      const own = this._wish.facility; // unknown until its ack, which is the first one
-      return facility === null || own === null || facility === own || this._wishes.has(facility);
+    // What is not wanted was sent before the server had read our unsubscribe.
+    _isWanted(facility, channel) {
+      const isOf = (wish) => wish.facility === facility || wish.channels.has(channel);
+      return !this._left.some(isOf) || this._allWishes.some(isOf);
     }
 
     _isLive(facility) {
       return this._isV1 && (facility === this._wish.facility || Boolean(this._wishes.get(facility)?.isLive));
     }
 
-    _wishOf(facility) {
-      return this._wishes.get(facility) ?? this._wish;
+    get _allWishes() {
+      return [this._wish, ...this._wishes.values()];
     }
 
-    _asWish(query) {
-      const wish = { ...readQuery(query), facility: null, isLive: false, timer: null };
+    // Those whose ack named it, for a project may grant channels of other facilities; or else that of its facility.
+    _wishesOf(channel) {
+      const found = this._allWishes.filter((wish) => wish.channels.has(channel));
+      return found.length > 0 ? found : [this._wishes.get(facilityOf(channel)) ?? this._wish];
+    }
+
+    _asWish(facility, query) {
+      const wish = { ...readQuery(query), facility, channels: new Set(), isLive: false, timer: null };
       for (const [channel, id] of wish.positions) {
         facilityOf(channel); // throws on a name that cannot be one
+        wish.channels.add(channel);
         this._positions.set(channel, { id, ws: null });
       }
       return wish;
     }
 
+    _positionsOf(wish) {
+      return [...this._positions].filter(([channel]) => this._wishesOf(channel).includes(wish));
+    }
+
     _cursor(wish) {
-      const positions = [...this._positions].filter(([channel]) => this._wishOf(facilityOf(channel)) === wish);
-      return [wish.since, ...positions.map(([channel, { id }]) => `${channel}=${id}`)].filter(Boolean).join(",");
+      const named = this._positionsOf(wish).map(([channel, { id }]) => `${channel}=${id}`);
+      return [wish.since, ...named].filter(Boolean).join(",");
     }
 
     _query(wish) {
-      const cursor = this._cursor(wish);
-      const since = cursor && `since=${encodeURIComponent(cursor)}`;
-      return [...wish.parts, wish.history, since].filter(Boolean).join("&");
+      let since = encodeURIComponent(this._cursor(wish));
+      // The oldest position is good for every channel: what has been seen and comes again is left out here.
+      if (since.length > MAX_SINCE) since = this._oldest(wish);
+      return [...wish.parts, wish.history, since && `since=${since}`].filter(Boolean).join("&");
+    }
+
+    _oldest(wish) {
+      const ids = [wish.since, ...this._positionsOf(wish).map(([, { id }]) => id)].filter(Boolean);
+      return ids.reduce((oldest, id) => (isAfter(oldest, id) ? id : oldest));
     }
 
     _ask(facility) {
@@ -398,12 +451,12 @@
       if (this._isV1 && this._ws?.readyState === 1) this._ws.send(JSON.stringify(header));
     }
 
-    _forget(facility) {
-      clearTimeout(this._wishes.get(facility).timer);
-      this._wishes.delete(facility);
+    _forget(wish) {
+      clearTimeout(wish.timer);
       for (const channel of [...this._positions.keys()]) {
-        if (facilityOf(channel) === facility) this._positions.delete(channel);
+        if (this._wishesOf(channel).every((other) => other === wish)) this._positions.delete(channel);
       }
+      this._wishes.delete(wish.facility);
     }
 
     get _heartbeat() {
