@@ -1,4 +1,4 @@
-"""The only place that builds Redis clients, words commands, and translates redis-py's errors."""
+"""The only place that builds Redis clients, and translates redis-py's errors."""
 
 from __future__ import annotations
 

@@ -128,6 +128,7 @@ VALUES: list[tuple[str, list[Any], list[Any]]] = [
     ("PING_TIMEOUT", [0.1, 20, 1.5], [0, -1, None, "20", False]),
     ("MAX_MESSAGE_BYTES", [1, 2**30], [0, -1, None, 1.5, True]),
     ("MAX_OUTBOX_BYTES", [1, 2**30], [0, -1, None, 1.5, True]),
+    ("MAX_FACILITIES", [1, 100], [0, -1, None, 1.5, True]),
     ("MAX_SOCKETS", [None, 1, 10_000], [0, -1, 1.5, True]),
     ("DRAIN_SECONDS", [0, 0.5, 30], [-1, None, True, False, "5"]),
     ("COMPRESSION", [0, 1, 1000], [-1, None, True, False, "on"]),

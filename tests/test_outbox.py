@@ -241,7 +241,7 @@ class Slow(Writer):
         raise AssertionError("the peer is here")
 
     def close_slow(self) -> None:
-        raise AssertionError("it is closed soon, but not at once")
+        self.is_open = False
 
     def on_blocked(self) -> None:
         pass
@@ -297,7 +297,18 @@ def test_what_may_not_be_missed_closes_a_slow_socket() -> None:
     writer = Slow(4)
     writer.get((b"x" * 60, None), (b"l" * 30, LOG), (b"y" * 60, None))
     assert writer.clock.soon == [writer.close_slow]
+    assert writer.is_open  # as whoever writes to many may be amid them
+    writer.get((b"z", None))  # for which there is room
     assert writer.all() == b"x" * 60 + b"l" * 30
+
+
+def test_nothing_follows_a_frame_that_found_no_room_when_the_kernel_takes_more_again() -> None:
+    writer = Slow(4)
+    writer.get((b"x" * 60, None), (b"y" * 60, None))
+    writer.kernel.room = 1000
+    writer.flush()
+    assert not writer.is_open
+    assert writer.kernel.taken == b"x" * 60
 
 
 def test_a_frame_for_which_all_that_may_be_dropped_makes_no_room_closes_the_socket() -> None:

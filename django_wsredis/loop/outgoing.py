@@ -75,9 +75,10 @@ class Outgoing:
     def publish(self, target: Target, message: Message) -> bool:
         """Publish a message. While Redis is away it waits, and False says that there is no more room."""
         links = [None if name in self._waiting else self._links.link(name) for name in target.names]
-        for link, count in Counter(links).items():
+        size = _bytes_of(message) * len(target.names)
+        for link in set(links):
             held_bytes = self._held_bytes[link]
-            if held_bytes and held_bytes + count * _bytes_of(message) > MAX_HELD_BYTES:  # one may always, however large
+            if held_bytes and held_bytes + size > MAX_HELD_BYTES:  # one may always go, however large
                 return False
         for name, link in zip(target.names, links, strict=True):
             self._count += 1

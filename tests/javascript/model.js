@@ -75,8 +75,9 @@ class Model {
       if (this.random() < 0.05) return false;
       ws.message(CHANNEL, id, payload);
     }
-    // an id that is behind what came live meanwhile
-    const behind = this.random() < 0.3 && missed.length > 0 ? missed[first && first - 1][0] : this.id;
+    // an id that is behind what came live meanwhile; never behind what was seen before, which "missed" is not where trimmed
+    const isBehind = this.random() < 0.3 && missed.length > 0 && !this.isTrimmed;
+    const behind = isBehind ? missed[first && first - 1][0] : this.id;
     ws.say({ type: "ack", facility: "chat", channels: { [CHANNEL]: behind } });
     return true;
   }
