@@ -38,6 +38,7 @@ def test_the_defaults_are_those_of_the_documentation(nothing_set: None) -> None:
         "max_message_bytes": 1024 * 1024,
         "max_outbox_bytes": 4 * 1024 * 1024,
         "max_sockets": None,
+        "max_facilities": 100,
         "drain_seconds": 5.0,
         "compression": 256,
         "subprotocols": (),
