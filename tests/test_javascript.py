@@ -474,6 +474,28 @@ def test_after_a_gap_on_an_earlier_connection_what_was_seen_is_not_delivered_twi
     assert messages(seen) == ["10-0"]
 
 
+def test_a_channel_that_is_new_among_many_has_no_gap() -> None:
+    seen = run(
+        MANY
+        + """
+        const socket = await many("9-0");
+        gap("3-0", "group:new:chat");
+        last().message("group:new:chat", "10-0", "10-0");
+        report(socket.seen);
+    """
+    )
+    assert [event["type"] for event in seen] == ["message"]
+
+
+def test_who_asks_for_one_position_of_all_channels_is_told_of_each_gap() -> None:
+    seen = run("""
+        const socket = open(CHAT + "&since=5-0");
+        last().accept().say({ type: "gap", channel: "broadcast:chat", since: "5-0" });
+        report(socket.seen.slice(1));
+    """)
+    assert [(event["type"], event["since"]) for event in seen] == [("gap", "5-0")]
+
+
 def test_who_closes_the_socket_at_a_gap_hears_no_more() -> None:
     seen = run(
         MANY
@@ -503,6 +525,7 @@ def test_of_many_channels_each_message_comes_once_and_none_is_missed_without_a_g
             if payload is not None:
                 assert payload == published[place] or before is None, (seed, payload)
                 place = published.index(payload) + 1
+        assert place == len(published) or found["order"][-1] is None, seed
     assert sum(len(found["received"]) for found in schedules) > 10_000
     assert any(found["gaps"] == 0 for found in schedules)
     assert any(found["gaps"] > 0 and found["life"] == 1 for found in schedules)

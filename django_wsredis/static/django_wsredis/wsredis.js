@@ -348,10 +348,12 @@
     _onGap({ channel, facility, since = null, missed = null }) {
       if (!this._isWanted(facility, channel)) return;
       const known = this._positions.get(channel);
+      // The oldest position of all channels was asked for, see _query(): this one's own is after it, or there is none.
       if (known && known.ws !== this._ws && since !== null && isAfter(known.id, since)) {
-        known.doubtedOn = this._ws; // the oldest position of all channels was asked for, see _query()
+        known.doubtedOn = this._ws;
         return;
       }
+      if (!known && since !== null && this._wishesOf(channel).every((wish) => !wish.since)) return;
       // The stream may have begun anew, with lower ids. Until it is heard of, its old position is the best one known.
       if (known) known.looseOn = this._ws;
       this._emit("gap", { channel, facility, since, missed });
