@@ -126,7 +126,8 @@ def refuse(error: HandshakeError, environ: WSGIEnvironment, start_response: Star
     if isinstance(error, CannotDetach):
         log_once(str(error))
     else:
-        logger.warning("%d %s: %s", error.status, environ.get("PATH_INFO", ""), error)
+        path = environ.get("PATH_INFO", "").encode("unicode_escape").decode()  # a newline in it would forge a line
+        logger.warning("%d %s: %s", error.status, path, error)
     body = f"{error.status.value} {error.status.phrase}\n".encode()
     headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
     start_response(f"{error.status.value} {error.status.phrase}", headers + list(error.headers))
