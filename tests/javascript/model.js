@@ -3,8 +3,8 @@
  * What it keeps is all that was published in this life of its one stream. A loss of data begins a new life with lower
  * ids, and is told as a gap.
  *
- * A page with many other channels names the oldest position of all. It is played to by a server whose stream is trimmed,
- * and whose clock goes on: ids are higher in a new life.
+ * A page with many other channels names the oldest position of all. Its server's stream is trimmed, and the ids of a
+ * new life are higher.
  */
 "use strict";
 
@@ -75,7 +75,7 @@ class Model {
       if (this.random() < 0.05) return false;
       ws.message(CHANNEL, id, payload);
     }
-    // an id that is behind what came live meanwhile; never behind what was seen before, which "missed" is not where trimmed
+    // an id that is behind what came live meanwhile; not where more than was missed is sent: it is never before that
     const isBehind = this.random() < 0.3 && missed.length > 0 && !this.isTrimmed;
     const behind = isBehind ? missed[first && first - 1][0] : this.id;
     ws.say({ type: "ack", facility: "chat", channels: { [CHANNEL]: behind } });
