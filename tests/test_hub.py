@@ -12,7 +12,8 @@ import pytest
 from django_wsredis.channels import Channel, address, redis_name
 from django_wsredis.commands import Stored
 from django_wsredis.conf import Keep
-from django_wsredis.loop.hub import Arrival, Hub, Join, Topic
+from django_wsredis.loop.hub import Hub
+from django_wsredis.loop.topic import Arrival, Join, Topic
 from django_wsredis.messages import Message
 
 from .ears import Ear, text

@@ -28,8 +28,9 @@ from django_wsredis.commands import READ_SCRIPT
 from django_wsredis.conf import Keep
 from django_wsredis.exceptions import Unavailable
 from django_wsredis.loop import subscriber as subscriber_module
-from django_wsredis.loop.hub import Arrival, Hub, Join, Topic
+from django_wsredis.loop.hub import Hub
 from django_wsredis.loop.subscriber import Subscriber
+from django_wsredis.loop.topic import Arrival, Join, Topic
 from django_wsredis.messages import Message, decode, encode, envelope
 
 from .ears import Ear, text

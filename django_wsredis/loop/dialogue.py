@@ -15,9 +15,9 @@ from ..conf import Settings
 from ..exceptions import ConnectionClosed
 from ..messages import text_frame
 from .connection import Connection
-from .hub import Join, Topic
 from .outbox import Source
 from .outgoing import Target
+from .topic import Join, Topic
 
 if TYPE_CHECKING:
     from ..handshake import Granted

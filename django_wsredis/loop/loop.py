@@ -26,11 +26,12 @@ from ..messages import V1, Message
 from .connection import Connection
 from .decisions import Decisions
 from .dialogue import Dialogue
-from .hub import Arrival, Hub, Join, Topic
+from .hub import Hub
 from .keepalive import Keepalive
 from .outgoing import Target
 from .reactor import Reactor
 from .subscriber import Subscriber
+from .topic import Arrival, Join, Topic
 
 if TYPE_CHECKING:
     from ..handshake import Accepted, Granted

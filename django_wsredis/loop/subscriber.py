@@ -15,11 +15,12 @@ from ..commands import Stored
 from ..exceptions import Unavailable
 from ..messages import decode
 from .connection import Connection
-from .hub import Arrival, Hub, Join, Topic
+from .hub import Hub
 from .link import Link
 from .links import Links, make_links
 from .outgoing import Outgoing
 from .reactor import Reactor
+from .topic import Arrival, Join, Topic
 
 logger = logging.getLogger("django_wsredis.redis")
 

@@ -26,8 +26,9 @@ from django_wsredis.exceptions import Unavailable
 from django_wsredis.loop import subscriber as subscriber_module
 from django_wsredis.loop.connection import Connection
 from django_wsredis.loop.dialogue import Dialogue
-from django_wsredis.loop.hub import Arrival, Hub, Join, Topic
+from django_wsredis.loop.hub import Hub
 from django_wsredis.loop.subscriber import Subscriber
+from django_wsredis.loop.topic import Arrival, Join, Topic
 from django_wsredis.messages import V1, Message, decode
 
 from .plan import Event, Sent, channel_of, id_key
