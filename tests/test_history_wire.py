@@ -338,7 +338,7 @@ def test_a_replay_while_messages_are_published_misses_and_doubles_nothing(site: 
     publisher = threading.Thread(target=go_on)
     publisher.start()
     try:
-        peers = [connect("long?subscribe-broadcast&history=20000") for _ in range(3)]
+        peers = [connect("long?subscribe-broadcast&history=10000") for _ in range(3)]
         before = [peer.until("ack")[0] for peer in peers]
     finally:
         stop.set()
