@@ -440,7 +440,7 @@ def test_the_session_key_never_appears_in_redis(
         publish("hello", facility=facility, sessions=[alice], expire=60)
         assert one.recv(15) == "hello"
         names = [name.decode() for name in client.pubsub_channels() + client.keys()]
-        assert len([name for name in names if facility in name]) == 2
+        assert len([name for name in names if name.endswith(f":{facility}")]) == 2
         assert alice not in "".join(names)
 
 
