@@ -230,8 +230,7 @@ def test_peers_that_vanish_leave_nothing_behind(layout: Layout, facility: str) -
         wait_until(lambda: layout.descriptors() <= descriptors, 20, f"{descriptors} open files again")
         publish("still here", facility=facility, broadcast=True)
         assert witness.recv(15) == "still here"
-    # a proxy may keep an idle connection to its worker for a minute
-    wait_until(lambda: layout.descriptors() <= at_rest, 75, f"{at_rest} open files again")
+    wait_until(lambda: layout.descriptors() <= at_rest, 20, f"{at_rest} open files again")
     news = [line for line in Counter(layout.lines) - before if re.search("WARNING|ERROR|Traceback|Exception", line)]
     assert [line for line in news if "426 /ws/" not in line] == []
 
