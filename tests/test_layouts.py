@@ -202,6 +202,12 @@ def test_a_thousand_sockets_get_a_message(layout: Layout, facility: str) -> None
 
 
 def test_any_worker_serves_any_reconnect(layout: Layout, facility: str, alice: str) -> None:
+    reach_every_worker(layout, facility, alice)
+
+
+def reach_every_worker(layout: Layout, facility: str, alice: str) -> None:
+    """Open sockets until each worker has one."""
+
     def is_heard_by_all() -> bool:
         stack.enter_context(layout.connect(f"{facility}?subscribe-user", cookie=alice))
         return publish("hello", facility=facility, users=["alice"]) == layout.workers
@@ -210,7 +216,8 @@ def test_any_worker_serves_any_reconnect(layout: Layout, facility: str, alice: s
         wait_until(is_heard_by_all, 20, f"a socket in each of {layout.workers} workers")
 
 
-def test_peers_that_vanish_leave_nothing_behind(layout: Layout, facility: str) -> None:
+def test_peers_that_vanish_leave_nothing_behind(layout: Layout, facility: str, alice: str) -> None:
+    reach_every_worker(layout, facility, alice)  # as each opens its Redis with its first socket
     settle(layout)
     # counted, as the lines of several processes stand one process after the other
     before, at_rest = Counter(layout.lines), layout.descriptors()
@@ -240,10 +247,7 @@ def test_peers_that_vanish_leave_nothing_behind(layout: Layout, facility: str) -
 
 
 def settle(layout: Layout) -> None:
-    """Have each worker open what it keeps open, and wait until the sockets of the tests before have gone."""
-    with ExitStack() as stack:
-        for _ in range(20):
-            stack.enter_context(layout.raw("layout" + LISTEN))
+    """Have the proxies open what they keep open, and wait until the sockets of the tests before have gone."""
     for _ in range(20):
         layout.get()
     seen: list[int] = []
