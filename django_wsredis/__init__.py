@@ -10,12 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .exceptions import BrokerUnavailable
+    from .live import connections, count, disconnect, is_online
     from .publisher import Publisher, publish
     from .reader import cursor, fetch_message, history
     from .recipients import EVERYWHERE, SELF
 
 __version__ = "0.1.0"
-__all__ = ["EVERYWHERE", "SELF", "BrokerUnavailable", "Publisher", "cursor", "fetch_message", "history", "publish"]
+__all__ = [
+    "EVERYWHERE",
+    "SELF",
+    "BrokerUnavailable",
+    "Publisher",
+    "connections",
+    "count",
+    "cursor",
+    "disconnect",
+    "fetch_message",
+    "history",
+    "is_online",
+    "publish",
+]
 
 _MODULES = {
     "EVERYWHERE": "recipients",
@@ -23,9 +37,13 @@ _MODULES = {
     "BrokerUnavailable": "exceptions",
     "Publisher": "publisher",
     "publish": "publisher",
+    "connections": "live",
+    "count": "live",
     "cursor": "reader",
+    "disconnect": "live",
     "fetch_message": "reader",
     "history": "reader",
+    "is_online": "live",
 }
 
 

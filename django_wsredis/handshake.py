@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,6 +29,7 @@ from .channels import Channel, Wish, is_facility, parse_wish
 from .conf import Settings, resolve
 from .exceptions import HandshakeError, NotAuthorized, NotFound, OriginNotAllowed, Unavailable
 from .packing import pack, unpack
+from .peer import Peer, peer_of
 from .upgrade import Upgrade, negotiate
 from .visitor import own_names
 
@@ -48,12 +50,19 @@ class Granted:
 class Accepted:
     """A granted handshake: the upgrade's answer, and what was granted.
 
-    visitor: of a socket that speaks wsredis.v1, what `decide_more()` needs to grant it further facilities.
+    visitor: what `decide_more()`, `decide_again()` and `user_now()` need, where the socket has a user or a session, or
+    may ask for more, as it speaks wsredis.v1.
     """
 
     upgrade: Upgrade
     granted: Granted
+    peer: Peer
     visitor: bytes = b""
+
+    @property
+    def speaks_v1(self) -> bool:
+        """Whether both sides agreed on wsredis.v1."""
+        return self.upgrade.subprotocol == subprotocol.NAME
 
 
 class Subscriber:
@@ -84,8 +93,9 @@ def decide(environ: dict[str, Any], settings: Settings) -> Accepted:
     upgrade = negotiate(
         environ, subprotocols=(subprotocol.NAME, *settings.subprotocols), compress=settings.compression > 0
     )
-    granted = _grant(environ, facility, settings)
-    return Accepted(upgrade, granted, pack(environ) if upgrade.subprotocol == subprotocol.NAME else b"")
+    granted, peer = _grant(environ, facility, settings)
+    is_kept = upgrade.subprotocol == subprotocol.NAME or peer.user or peer.session
+    return Accepted(upgrade, granted, peer, pack(environ) if is_kept else b"")
 
 
 def decide_more(visitor: bytes, facility: str, query: str, settings: Settings) -> Granted:
@@ -99,18 +109,47 @@ def decide_more(visitor: bytes, facility: str, query: str, settings: Settings) -
         path, query = (text.encode().decode("latin-1") for text in (settings.websocket_url + facility, query))
     except UnicodeEncodeError as error:
         raise HandshakeError("the query is not UTF-8") from error
-    environ = {**unpack(visitor), "PATH_INFO": path, "QUERY_STRING": query, "wsgi.input": io.BytesIO()}
-    return _grant(environ, facility, settings)
+    return _grant({**_environ(visitor), "PATH_INFO": path, "QUERY_STRING": query}, facility, settings)[0]
 
 
-def _grant(environ: dict[str, Any], facility: str, settings: Settings) -> Granted:
+def decide_again(visitor: bytes, settings: Settings) -> Granted:
+    """Decide again on the facility with which a socket began, as if its handshake came now. As `decide_more()`."""
+    environ = _environ(visitor)
+    return _grant(environ, facility_of(environ, settings.websocket_url), settings)[0]
+
+
+def user_now(visitor: bytes, settings: Settings) -> tuple[str, str]:
+    """Return the user's name and the session's digest that an open socket's handshake would have now; "" for none.
+
+    Blocks as `decide()`; raises HandshakeError.
+    """
+    request = _request(_environ(visitor))
+    with _database():
+        authenticate(request, settings.process_request)
+        peer = peer_of(request, "")
+    return peer.user, peer.session
+
+
+def _environ(visitor: bytes) -> dict[str, Any]:
+    return {**unpack(visitor), "wsgi.input": io.BytesIO()}
+
+
+def _grant(environ: dict[str, Any], facility: str, settings: Settings) -> tuple[Granted, Peer]:
+    wish = parse_wish(environ.get("QUERY_STRING", ""))
+    request = _request(environ)
+    check_origin(request, required=settings.require_origin)
+    with _database():
+        authenticate(request, settings.process_request)
+        granted = grant(request, wish, settings.allowed_channels)
+        return _grant_channels(request, facility, granted, settings), peer_of(request, facility)
+
+
+@contextmanager
+def _database() -> Iterator[None]:
+    """Leave no connection to the database open, and say what it means that it failed."""
     close_old_connections()
     try:
-        wish = parse_wish(environ.get("QUERY_STRING", ""))
-        request = _request(environ)
-        check_origin(request, required=settings.require_origin)
-        authenticate(request, settings.process_request)
-        return _grant_channels(request, facility, grant(request, wish, settings.allowed_channels), settings)
+        yield
     except DatabaseError as error:
         logger.exception("The database failed during a handshake.")
         raise Unavailable("the database failed") from error

@@ -3,9 +3,10 @@
 In Redis a text is just itself, so `redis-cli PUBLISH` and publishers in any language work. Where there is
 more to say it travels in an envelope, whose first byte can begin no UTF-8 text:
 
-    0xFF 'W' flags [length id] [length sender] [length addresses] payload
+    0xFF 'W' flags [length id] [length sender] [length addresses] [length reply] payload
 
-Lengths are one byte, of addresses four (big-endian): they may be those of many users.
+Lengths are one byte, of addresses four (big-endian): they may be those of many users. The payload of a request is for
+the workers themselves; see control.py.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from websockets.frames import Frame, Opcode
 from .subprotocol import message_header
 
 MAGIC = b"\xffW"
-BINARY, HAS_ID, HAS_SENDER, HAS_ADDRESSES = 1, 2, 4, 8
+BINARY, HAS_ID, HAS_SENDER, HAS_ADDRESSES, IS_REQUEST, HAS_REPLY = 1, 2, 4, 8, 16, 32
 
 # How a socket's frames are made, as one number: the LZ77 window of those that are compressed, or UNCOMPRESSED; and V1
 # for sockets that speak wsredis.v1, whose messages have a header.
@@ -37,11 +38,12 @@ class Message:
     """What is delivered to sockets.
 
     `id` is the message's id in its stream (b"1700000000000-0"), None if it is not kept. `sender` is the key of
-    the connection that it came from, None if that wants it back or it came from Django. `channel` is the name that
-    clients know its channel by; the hub sets it.
+    the connection that it came from, None if that wants it back or it came from Django. `reply` names the list in
+    Redis where each worker says how many sockets got it, None if nobody asks. `channel` is the name that clients know
+    its channel by; the hub sets it.
     """
 
-    __slots__ = ("_frames", "addresses", "channel", "id", "is_text", "payload", "sender")
+    __slots__ = ("_frames", "addresses", "channel", "id", "is_request", "is_text", "payload", "reply", "sender")
 
     def __init__(
         self,
@@ -51,12 +53,16 @@ class Message:
         id: bytes | None = None,
         sender: bytes | None = None,
         addresses: Sequence[bytes] = (),
+        reply: bytes | None = None,
+        is_request: bool = False,
     ) -> None:
         self.payload = payload
         self.is_text = is_text
         self.id = id
         self.sender = sender
         self.addresses = addresses
+        self.reply = reply
+        self.is_request = is_request
         self.channel = EVERYWHERE_CHANNEL
         self._frames: Frames | None = None
 
@@ -153,9 +159,9 @@ def to_payload(message: Any) -> tuple[bytes, bool]:
 
 def encode(message: Message) -> bytes:
     """Return what is published to Redis: the bare text where that is all, else an envelope."""
-    if message.is_text and message.id is None and message.sender is None and not message.addresses:
-        return message.payload
     head, tail = envelope(message)
+    if message.id is None and head[-1] == 0:
+        return message.payload
     if message.id is None:
         return head + tail
     return MAGIC + bytes([head[-1] | HAS_ID, len(message.id)]) + message.id + tail
@@ -173,6 +179,11 @@ def envelope(message: Message) -> tuple[bytes, bytes]:
         flags |= HAS_ADDRESSES
         addresses = b"\n".join(message.addresses)
         tail += len(addresses).to_bytes(4, "big") + addresses
+    if message.reply is not None:
+        flags |= HAS_REPLY
+        tail += bytes([len(message.reply)]) + message.reply
+    if message.is_request:
+        flags |= IS_REQUEST
     return MAGIC + bytes([flags]), tail + message.payload
 
 
@@ -181,9 +192,9 @@ def decode(data: bytes, id: bytes | None = None) -> Message:
     if not data.startswith(MAGIC):
         return Message(data, _is_utf8(data), id=id)
     flags, position = data[2] if len(data) > 2 else 255, 3
-    if flags > 15:
+    if flags > 63:
         raise ValueError("an envelope of an unknown kind")
-    sender = None
+    sender = reply = None
     addresses: Sequence[bytes] = ()
     if flags & HAS_ID:
         id, position = _read(data, position, 1)
@@ -192,7 +203,17 @@ def decode(data: bytes, id: bytes | None = None) -> Message:
     if flags & HAS_ADDRESSES:
         joined, position = _read(data, position, 4)
         addresses = joined.split(b"\n")
-    return Message(data[position:], not flags & BINARY, id=id, sender=sender, addresses=addresses)
+    if flags & HAS_REPLY:
+        reply, position = _read(data, position, 1)
+    return Message(
+        data[position:],
+        not flags & BINARY,
+        id=id,
+        sender=sender,
+        addresses=addresses,
+        reply=reply,
+        is_request=bool(flags & IS_REQUEST),
+    )
 
 
 def _read(data: bytes, position: int, length_bytes: int) -> tuple[bytes, int]:

@@ -72,6 +72,7 @@ def adapt(application: WSGIApplication, environ: WSGIEnvironment) -> WSGIApplica
         atexit.register(loop.stop)
         return application
     log_to_stderr()
+    host.introduce(environ)
     if host.is_gevent:
         loop.adopt_hub()
     if host.needs_threads:

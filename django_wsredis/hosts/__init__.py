@@ -17,6 +17,9 @@ class Host(Protocol):
     is_gevent: bool  # whether its requests are greenlets of the main thread's hub
     needs_threads: bool  # whether blocking code would stop that hub: it would not where the project has it patched
 
+    def introduce(self, environ: WSGIEnvironment) -> None:
+        """Say what this process is a worker of; see `introduction`. To be called where the server called us."""
+
     def offer(self, environ: WSGIEnvironment) -> detach.Offer:
         """Return how to take this request's socket, or why that cannot be. To be called where the server called us."""
 

@@ -10,12 +10,14 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent import monkey
 
+from ..introduction import introduce
 from . import detach
 
 if TYPE_CHECKING:
@@ -29,6 +31,10 @@ class Gunicorn:
         self.is_gevent = monkey.is_module_patched("socket")
         self.needs_threads = False
         self._loop = gevent.get_hub().loop if self.is_gevent else None
+
+    def introduce(self, environ: WSGIEnvironment) -> None:
+        """Say what this process is a worker of."""
+        introduce(f"gunicorn {version('gunicorn')}", _socket_of(environ).getsockname(), master=os.getppid())
 
     def offer(self, environ: WSGIEnvironment) -> detach.Offer:
         """Return how to take this request's socket, or why that cannot be."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.core.servers.basehttp import WSGIRequestHandler, WSGIServer
 
+from ..introduction import introduce
 from . import detach
 
 
@@ -20,6 +21,7 @@ class DetachingServer(WSGIServer):
             address, DetachingRequestHandler, **options
         )  # django.core.servers.basehttp.run() names its own
         self.detached: set[socket.socket] = set()
+        introduce("runserver", self.socket.getsockname())
 
     def get_app(self) -> Any:
         application: Any = super().get_app()

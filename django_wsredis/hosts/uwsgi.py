@@ -10,6 +10,7 @@ import ctypes
 import functools
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent import monkey
 
+from ..introduction import introduce
 from . import detach
 
 if TYPE_CHECKING:
@@ -44,6 +46,14 @@ class UWSGI:
         self.is_gevent = "gevent" in self._options
         self.needs_threads = self.is_gevent and not monkey.is_module_patched("socket")
         self._loop = gevent.get_hub().loop if self.is_gevent else None
+
+    def introduce(self, environ: WSGIEnvironment) -> None:
+        """Say what this process is a worker of."""
+        with socket.socket(fileno=os.dup(self._api.connection_fd())) as sock:
+            address = sock.getsockname()
+        version = self._api.version
+        version = version.decode() if isinstance(version, bytes) else version
+        introduce(f"uWSGI {version}", address, master=self._api.masterpid())
 
     def offer(self, environ: WSGIEnvironment) -> detach.Offer:
         """Return how to take this request's socket, or why that cannot be. To be called where uWSGI called us."""

@@ -16,6 +16,7 @@ from websockets.protocol import OPEN, SEND_EOF
 
 from ..exceptions import ConnectionClosed
 from ..messages import UNCOMPRESSED
+from ..peer import NOBODY, Peer
 from .assembler import Assembler, seconds_allowed, text_or_binary
 from .outbox import Source
 from .protocol import ServerProtocol
@@ -34,6 +35,9 @@ class Owner(Protocol):
     def on_message(self, connection: Connection, payload: bytes, is_text: bool) -> None:
         """The peer sent a message."""
 
+    def on_pong(self, connection: Connection) -> None:
+        """The peer answered a ping."""
+
     def on_waiting(self, connection: Connection) -> None:
         """Something waits for the peer: `check()` is to be called from time to time, until it returns False."""
 
@@ -48,6 +52,8 @@ class Connection(Writer):
     """A websocket whose handshake is accepted.
 
     It begins without its socket: what is written until `attach()` waits in the outbox.
+
+    peer: who is at the other end. visitor: of its `Accepted`, what is needed to decide again what it may.
     """
 
     __slots__ = (
@@ -63,9 +69,13 @@ class Connection(Writer):
         "last_received",
         "message_began_at",
         "owner",
+        "peer",
         "protocol",
         "publish_to",
+        "received",
+        "round_trip",
         "slot",
+        "visitor",
         "when_flushed",
     )
 
@@ -78,9 +88,13 @@ class Connection(Writer):
         framing: int = UNCOMPRESSED,
         echo: bool = False,
         publish_to: Any = None,
+        peer: Peer = NOBODY,
+        visitor: bytes = b"",
     ) -> None:
         super().__init__(reactor, framing)
         self.owner = owner
+        self.peer = peer
+        self.visitor = visitor
         self.echo = echo
         self.publish_to = publish_to
         self.key: bytes | None = None
@@ -89,6 +103,8 @@ class Connection(Writer):
         self.protocol = ServerProtocol(reactor.settings.max_message_bytes, extensions)
         self.assembler: Assembler | None = None
         self.last_received = reactor.now()
+        self.received = 0  # messages
+        self.round_trip: float | None = None  # in seconds, of the last ping and its pong
         self.message_began_at: float | None = None
         self.dialogue: Any = None  # of a socket that speaks wsredis.v1: what it says and is told beside messages
         self.when_flushed: Callable[[], None] | None = None  # called when nothing waits any more
@@ -148,6 +164,7 @@ class Connection(Writer):
         if self.sock is not None:
             self.sock.close()
             self.sock = None
+            self.reactor.closes[self.protocol.first_close_code] += 1
         self.outbox = self.assembler = self.when_flushed = self.dialogue = None
         self.owner.on_gone(self)
 
@@ -215,6 +232,8 @@ class Connection(Writer):
                 return
             self.assembler = Assembler(frame, self.reactor.settings.max_message_bytes)
         else:  # the protocol answers control frames
+            if opcode is Opcode.PONG:
+                self.owner.on_pong(self)
             return
         if frame.fin:
             whole, self.assembler = self.assembler, None

@@ -59,16 +59,20 @@ class Facility(NamedTuple):
 class Dialogue:
     """Of one connection."""
 
-    __slots__ = ("_connection", "_desk", "_facilities", "_is_deciding", "_own", "_visitor", "_wishes")
+    __slots__ = ("_connection", "_desk", "_facilities", "_is_deciding", "_own", "_wishes")
 
-    def __init__(self, desk: Desk, connection: Connection, visitor: bytes, granted: Granted) -> None:
+    def __init__(self, desk: Desk, connection: Connection, granted: Granted) -> None:
         self._desk = desk
         self._connection = connection
-        self._visitor = visitor
         self._own = granted.facility
         self._facilities = {granted.facility: self._facility(granted)}
         self._wishes: list[tuple[str, str | None]] = []  # a deque takes 600 bytes, and mostly there are none
         self._is_deciding = False
+
+    @property
+    def facilities(self) -> Sequence[str]:
+        """The facilities that it has."""
+        return tuple(self._facilities)
 
     # What it is told
 
@@ -136,7 +140,7 @@ class Dialogue:
                 self._refuse(facility, 429)
             else:
                 self._is_deciding = True
-                self._desk.decide(self._visitor, facility, query, partial(self._on_decided, facility))
+                self._desk.decide(self._connection.visitor, facility, query, partial(self._on_decided, facility))
 
     def _unsubscribe(self, name: str) -> None:
         if facility := self._facilities.pop(name, None):

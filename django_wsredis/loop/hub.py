@@ -25,6 +25,7 @@ class Hub:
         self._batch_bytes = 0
         self._batch_topic: Topic | None = None
         self.topics: dict[bytes, Topic] = {}
+        self.delivered = 0  # messages to sockets, one for each; what waits in an outbox counts, too
         self._senders: dict[bytes, Connection] = {}  # those that do not want their own messages back
 
     def add_sender(self, connection: Connection) -> None:
@@ -62,7 +63,7 @@ class Hub:
         for message in in_order(stored.messages, arrival.live, arrival.since):
             self._send_unless_own(connection, topic, message)
         topic.joins.pop(arrival)
-        topic.connections[connection] = None
+        topic.connections[connection] = topic.delivered
         topic.position = topic.caught_up_to = stored.end or topic.position
 
     def remove(self, connection: Connection, names: Iterable[bytes]) -> list[Topic]:
@@ -73,7 +74,8 @@ class Hub:
             topic = self.topics.get(name)
             if topic is None:
                 continue
-            topic.connections.pop(connection, None)
+            if connection in topic.connections:
+                connection.sent_apart += topic.delivered - topic.connections.pop(connection)
             topic.joins = {arrival: None for arrival in topic.joins if arrival.join.connection is not connection}
             if topic.is_idle:
                 del self.topics[name]
@@ -128,12 +130,19 @@ class Hub:
             self.deliver(topic, batch[0])
             return
         frames = JoinedFrames([message.frames(self._compress_from) for message in batch])
+        topic.delivered += len(batch)
+        self.delivered += len(batch) * len(topic.connections)
         write_all(topic.connections, frames)
 
     def deliver(self, topic: Topic, message: Message) -> None:
         """Send a message to every connection of a topic, but not back to its sender. The hot path."""
         sender = self._senders.get(message.sender) if message.sender is not None else None
         source = None if topic.slow == "close" else topic
+        topic.delivered += 1
+        self.delivered += len(topic.connections)
+        if sender in topic.connections:
+            sender.sent_apart -= 1
+            self.delivered -= 1
         write_all(topic.connections, message.frames(self._compress_from), but=sender, source=source)
         for arrival in topic.joins:
             arrival.hear(message)
@@ -141,11 +150,29 @@ class Hub:
     def publish_everywhere(self, message: Message) -> None:
         """Deliver a message to its addresses' audiences on every facility, once to each connection."""
         self.flush()
-        addresses = tuple(message.addresses)
-        topics = [topic for name, topic in self.topics.items() if name.startswith(addresses)]
-        connections = {connection for topic in topics for connection in topic.connections}
-        for connection in connections | {arrival.join.connection for topic in topics for arrival in topic.joins}:
-            connection.send(message)
+        for connection in self.sockets_of(message, b""):
+            self._send(connection, message)
+
+    # Who gets what
+
+    def sockets_of(self, message: Message, name: bytes) -> set[Connection]:
+        """Return the connections that a message on a channel, or to its addresses, goes to."""
+        names = tuple(message.addresses)
+        topics = [topic for other, topic in self.topics.items() if other.startswith(names)] if names else []
+        if not names and (topic := self.topics.get(name)):
+            topics = [topic]
+        found = {connection for topic in topics for connection in topic.connections}
+        found |= {arrival.join.connection for topic in topics for arrival in topic.joins}
+        return found - {self._senders.get(message.sender or b"")}
+
+    def sent_to(self, connection: Connection) -> int:
+        """Return how many messages a connection was sent, or will be as soon as it takes them."""
+        count = connection.sent_apart
+        for name in connection.channels:
+            topic = self.topics.get(name)
+            if topic is not None and connection in topic.connections:
+                count += topic.delivered - topic.connections[connection]
+        return count
 
     # When Redis was away
 
@@ -197,7 +224,12 @@ class Hub:
     def _send_unless_own(self, connection: Connection, topic: Topic, message: Message) -> None:
         message.channel = topic.channel
         if message.sender is None or self._senders.get(message.sender) is not connection:
-            connection.send(message)
+            self._send(connection, message)
+
+    def _send(self, connection: Connection, message: Message) -> None:
+        connection.send(message)
+        connection.sent_apart += 1
+        self.delivered += 1
 
 
 def in_order(stored: Sequence[Message], live: Sequence[Message], since: bytes | None) -> list[Message]:

@@ -33,6 +33,7 @@ class Keepalive:
         self.tick_seconds = interval / slots
         self._slots: list[set[Connection]] = [set() for _ in range(slots)]
         self._next_to_fill = self._next_to_ping = 0
+        self._pinged_at = [0.0] * slots
         self._pinged: deque[tuple[float, int]] = deque()  # when, and which slot
 
     def add(self, connection: Connection) -> None:
@@ -45,6 +46,10 @@ class Keepalive:
         """Forget a connection."""
         self._slots[connection.slot].discard(connection)
 
+    def round_trip(self, connection: Connection, now: float) -> float:
+        """Return for how long a connection, whose pong has come, took to answer its last ping; in seconds."""
+        return now - self._pinged_at[connection.slot]
+
     def tick(self, now: float) -> None:
         """End those that did not answer in time, then ping the next slot."""
         while self._pinged and self._pinged[0][0] + self.timeout <= now:
@@ -52,6 +57,7 @@ class Keepalive:
         for connection in self._slots[self._next_to_ping]:
             if connection.is_open:
                 connection.write(PING if connection.dialogue is not None else PING + self.heartbeat)
+        self._pinged_at[self._next_to_ping] = now
         self._pinged.append((now, self._next_to_ping))
         self._next_to_ping = (self._next_to_ping + 1) % len(self._slots)
 

@@ -87,6 +87,11 @@ class Link:
         """Whether the connection is over: what was not answered never will be."""
         return self._on_lost is None
 
+    def finish(self) -> None:
+        """Send what was called just now, as much as goes at once, and close."""
+        self._flush()
+        self.close()
+
     def close(self) -> None:
         """End the connection; nothing is called back any more."""
         self._on_lost = None

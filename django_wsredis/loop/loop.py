@@ -8,7 +8,6 @@ import os
 import resource
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -23,13 +22,18 @@ from ..channels import Channel
 from ..conf import Settings
 from ..exceptions import Unavailable
 from ..messages import V1, Message
+from .announcer import Announcer
 from .connection import Connection
+from .control import Control
 from .decisions import Decisions
 from .dialogue import Dialogue
+from .drain import drain
+from .gauges import Gauges, last_error
 from .hub import Hub
 from .keepalive import Keepalive
 from .outgoing import Target
 from .reactor import Reactor
+from .registry import Registry
 from .subscriber import Subscriber
 from .topic import Arrival, Join, Topic
 
@@ -37,7 +41,6 @@ if TYPE_CHECKING:
     from ..handshake import Accepted, Granted
 
 JOIN_SECONDS = 5.0  # for Redis to confirm a subscription, and for the loop to connect at its start
-DRAIN_TICK_SECONDS = 0.02
 RESERVED_FILES = 64  # descriptors that are left for Redis, the database and what Django opens
 
 logger = logging.getLogger("django_wsredis.loop")
@@ -50,10 +53,10 @@ class Loop:
         self.reactor = Reactor(hub, settings)
         self.settings = settings
         self._thread = threading.get_ident()
-        self.connections: set[Connection] = set()
+        self.connections = Registry()
         self.hub = Hub(settings.compression)
         self.ended = gevent.event.Event()
-        self._is_draining = False
+        self.is_draining = False
         self._waiting: set[Connection] = set()
         self._heartbeat = None if settings.heartbeat is None else settings.heartbeat.encode()
         self._worker_key = os.urandom(8)
@@ -64,8 +67,20 @@ class Loop:
         )
         self._tick_timer = self.reactor.timer(self.keepalive.tick_seconds, self.keepalive.tick_seconds)
         self._tick_timer.start(self._tick)
-        self.subscriber = Subscriber(self.reactor, self.hub)
         self.decide = Decisions(self.reactor).decide
+        self.gauges = Gauges(self.reactor, self.hub)
+        self.last_error = last_error()
+        self.subscriber = Subscriber(
+            self.reactor,
+            self.hub,
+            on_request=lambda payload: self._control.on_request(payload),
+            on_receipt=lambda name, message: self._control.on_receipt(name, message),
+            on_listening=lambda: self._announcer.announce(),
+        )
+        self.links = self.subscriber.links
+        self._announcer = Announcer(self.reactor, self.links)
+        self.announcement = self._announcer.announcement
+        self._control = Control(self)
 
     def start(self) -> None:
         """Connect to Redis."""
@@ -106,7 +121,7 @@ class Loop:
             return False
         self.subscriber.has_tried.wait(JOIN_SECONDS)
         answer: Future[bool] = Future()
-        self.reactor.run(lambda: answer.set_result(self.subscriber.is_ready and not self._is_draining))
+        self.reactor.run(lambda: answer.set_result(self.subscriber.is_ready and not self.is_draining))
         try:
             return answer.result(JOIN_SECONDS)
         except FutureTimeoutError:
@@ -123,7 +138,7 @@ class Loop:
             return
         self.reactor.run(self._begin_drain, code, reason)
         self._wait_until(
-            lambda: self.ended.is_set() or (self._is_draining and not self.connections),
+            lambda: self.ended.is_set() or (self.is_draining and not self.connections),
             self.settings.drain_seconds + wait_seconds,
         )
         if not self.ended.is_set():
@@ -140,6 +155,8 @@ class Loop:
 
     def on_message(self, connection: Connection, payload: bytes, is_text: bool) -> None:
         """Publish what a browser sent; answer its heartbeat."""
+        connection.received += 1
+        self.gauges.received += 1
         if connection.dialogue is not None:
             connection.dialogue.on_message(payload, is_text)
         elif is_text and payload == self._heartbeat:
@@ -149,6 +166,10 @@ class Loop:
             connection.close(1003, "this socket only listens: it has no publish-… in its URL")
         else:
             self.publish(connection, connection.publish_to, payload, is_text)
+
+    def on_pong(self, connection: Connection) -> None:
+        """Take the time that the ping took."""
+        connection.round_trip = self.keepalive.round_trip(connection, self.reactor.now())
 
     def on_leave(self, connection: Connection) -> None:
         """Deliver nothing more to a connection."""
@@ -193,24 +214,31 @@ class Loop:
         found = tuple(names.redis_name(self.settings.prefix, channel) for channel in granted.publish)
         return Target(found, self.settings.keep_of(granted.facility))
 
+    # For operators
+
+    def outbox_bytes(self) -> int:
+        """Return how much waits for all sockets together."""
+        return sum(connection.outbox.bytes for connection in self._waiting if connection.outbox is not None)
+
     # Inside
 
     def _new_connection(self, accepted: Accepted) -> Connection:
-        speaks_v1 = bool(accepted.visitor)
         connection = Connection(
             self.reactor,
             self,
             extensions=accepted.upgrade.extensions,
-            framing=accepted.upgrade.window_bits | (V1 if speaks_v1 else 0),
+            framing=accepted.upgrade.window_bits | (V1 if accepted.speaks_v1 else 0),
             echo=accepted.granted.wish.echo,
             publish_to=self.target(accepted.granted),
+            peer=accepted.peer,
+            visitor=accepted.visitor,
         )
-        if speaks_v1:
-            connection.dialogue = Dialogue(self, connection, accepted.visitor, accepted.granted)
+        if accepted.speaks_v1:
+            connection.dialogue = Dialogue(self, connection, accepted.granted)
         return connection
 
     def _begin(self, join: Join, granted: Granted) -> None:
-        if self._is_draining:
+        if self.is_draining:
             join.done.set_exception(Unavailable("the server stops"))
         elif len(self.connections) >= self._max_sockets:
             join.done.set_exception(Unavailable(f"the worker is full: it has {self._max_sockets} sockets"))
@@ -252,29 +280,15 @@ class Loop:
         self._waiting = {connection for connection in self._waiting.copy() if connection.check(now)}
 
     def _begin_drain(self, code: int, reason: str) -> None:
-        if self._is_draining:
-            return
-        self._is_draining = True
-        seconds = self.settings.drain_seconds
-        # those for whom something still waits come last: it is to be sent before the close
-        waiting = deque(sorted(self.connections, key=lambda connection: connection.outbox is not None))
-        total = len(waiting)
-        sockets = "1 socket" if total == 1 else f"{total} sockets"
-        logger.info("Draining (%d, %s): %s to close over %g s.", code, reason, sockets, seconds)
-        began_at = self.reactor.now()
-
-        def close_due() -> None:
-            due = total if seconds == 0 else total * (self.reactor.now() - began_at) / seconds
-            while waiting and total - len(waiting) <= due:
-                waiting.popleft().close(code, reason)
-            if waiting:
-                self.reactor.call_later(DRAIN_TICK_SECONDS, close_due)
-
-        close_due()
+        if not self.is_draining:
+            self.is_draining = True
+            drain(self.reactor, self.connections, code, reason, seconds=self.settings.drain_seconds)
 
     def _stop(self) -> None:
         for connection in list(self.connections):
             connection.abort()
+        self._announcer.stop()
+        self.gauges.stop()
         self.subscriber.stop()
         self._tick_timer.stop()
         self.ended.set()

@@ -23,6 +23,13 @@ class ServerProtocol(Protocol):
         super().__init__(SERVER, max_size=max_message_bytes, logger=logger)
         self.extensions = list(extensions)
 
+    @property
+    def first_close_code(self) -> int:
+        """The close code of who began to close (RFC 6455, 7.1.5), 1006 if nobody did."""
+        ours, theirs = self.close_sent, self.close_rcvd
+        first = theirs if ours is None or self.close_rcvd_then_sent else ours
+        return 1006 if first is None else int(first.code)
+
     def recv_frame(self, frame: Frame) -> None:
         if frame.opcode is Opcode.CLOSE:
             self.current_size = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,9 @@ class Reactor:
     def __init__(self, hub: Any, settings: Settings) -> None:
         self._loop = hub.loop
         self.settings = settings
-        self.dropped = 0  # messages that slow sockets missed, as WSREDIS["SLOW"] allows
+        # what is counted of all sockets
+        self.dropped = 0  # messages that slow ones missed, as WSREDIS["SLOW"] allows
+        self.closes = Counter[int]()  # by close code (RFC 6455, 7.1.5)
 
     def now(self) -> float:
         """Return the time in seconds, of a monotonic clock."""

@@ -88,7 +88,7 @@ class Redial:
         self._ping_timer.stop()
         self._ping_timer.close()
         if self.link is not None:
-            self.link.close()
+            self.link.finish()
             self.link = None
 
     def drop(self, reason: str) -> None:

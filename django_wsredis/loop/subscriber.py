@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from .. import commands, redis
 from ..channels import everywhere_name
 from ..commands import Stored
 from ..exceptions import Unavailable
-from ..messages import decode
+from ..messages import Message, decode
 from .connection import Connection
 from .hub import Hub
 from .link import Link
@@ -26,10 +26,26 @@ logger = logging.getLogger("django_wsredis.redis")
 
 
 class Subscriber:
-    """Keeps the hub's topics subscribed, each on the link that serves it, and publishes what browsers send."""
+    """Keeps the hub's topics subscribed, each on the link that serves it, and publishes what browsers send.
 
-    def __init__(self, reactor: Reactor, hub: Hub) -> None:
+    on_request(payload): an operator asks for something.
+    on_receipt(channel, message): who published a message asks how many sockets it goes to; it has not gone out yet.
+    on_listening(): requests are heard from now on.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        hub: Hub,
+        *,
+        on_request: Callable[[bytes], None],
+        on_receipt: Callable[[bytes, Message], None],
+        on_listening: Callable[[], None],
+    ) -> None:
         self._hub = hub
+        self._on_request = on_request
+        self._on_receipt = on_receipt
+        self._on_listening = on_listening
         self._joining: set[Join] = set()
         self._catching_up: set[Topic] = set()
         self._everywhere = everywhere_name(reactor.settings.prefix)
@@ -278,6 +294,8 @@ class Subscriber:
                 self._on_unsubscribed(self._everywhere)
             else:
                 logger.error("Redis refused a command: %s", reply)
+        else:
+            self._on_listening()
 
     def _on_message(self, name: bytes, data: bytes) -> None:
         try:
@@ -285,6 +303,11 @@ class Subscriber:
         except ValueError as error:
             logger.error("A message on %s cannot be read and is dropped: %s", name, error)
             return
+        if message.is_request:
+            self._on_request(message.payload)
+            return
+        if message.reply is not None:
+            self._on_receipt(name, message)
         if message.addresses:
             self._hub.publish_everywhere(message)
         else:

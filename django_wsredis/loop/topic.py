@@ -23,6 +23,7 @@ class Topic:
         "caught_up_to",
         "channel",
         "connections",
+        "delivered",
         "era",
         "facility",
         "held",
@@ -43,7 +44,8 @@ class Topic:
         self.history = history
         self.slow = slow
         # a dict has the order in which they came, and mostly stand in memory: caches like that better than a set's
-        self.connections: dict[Connection, None] = {}
+        self.connections: dict[Connection, int] = {}  # what `delivered` was when each of them came
+        self.delivered = 0  # messages, to all who listened
         self.joins: dict[Arrival, None] = {}
         self.link: Any = None  # the connection to Redis on which it is subscribed
         self.is_subscribed = False  # whether Redis has confirmed it

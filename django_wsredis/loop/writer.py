@@ -24,7 +24,7 @@ class Writer(ABC):
 
     # A class of its own has these at the beginning of each object, in one line of the processor's cache. For fan-out
     # to a thousand sockets that matters: everything of a socket has left the cache when its turn comes again.
-    __slots__ = ("_has_overflowed", "_watcher", "framing", "outbox", "reactor", "sock")
+    __slots__ = ("_has_overflowed", "_watcher", "framing", "outbox", "reactor", "sent_apart", "sock")
 
     def __init__(self, reactor: Reactor, framing: int) -> None:
         self.reactor = reactor
@@ -33,6 +33,7 @@ class Writer(ABC):
         self.outbox: Outbox | None = Outbox(reactor.now())  # None: the kernel took all there was
         self._has_overflowed = False  # a frame found no room: none may follow it, and the peer is about to be closed
         self._watcher: Any = None
+        self.sent_apart = 0  # messages that were not sent to all of a channel, less those that this one missed
 
     # For whoever is derived
 
@@ -79,7 +80,7 @@ class Writer(ABC):
         elif self._has_overflowed and self.is_open:
             return
         elif source is not None and source.slow == "latest" and self.outbox.replace(data, source):
-            self.reactor.dropped += 1
+            self._missed(1)
             return
         elif self.is_open and not self._has_room(len(data), source):
             self._has_overflowed = True
@@ -93,8 +94,12 @@ class Writer(ABC):
         limit = self.reactor.settings.max_outbox_bytes
         if source is not None and source.slow == "drop" and self.outbox.bytes + size > limit:
             # down to the half, so that not every frame needs a walk over all of them
-            self.reactor.dropped += self.outbox.drop_oldest(limit // 2, self.missed)
+            self._missed(self.outbox.drop_oldest(limit // 2, self.missed))
         return not self.outbox.bytes or self.outbox.bytes + size <= limit
+
+    def _missed(self, count: int) -> None:
+        self.sent_apart -= count
+        self.reactor.dropped += count
 
     def flush(self) -> None:
         """Send what the outbox holds, as much as the kernel takes."""

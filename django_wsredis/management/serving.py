@@ -17,8 +17,9 @@ from django.core.management.base import CommandError
 from django.core.servers.basehttp import get_internal_wsgi_application
 from django.urls import get_resolver
 
-from django_wsredis import pidfile, systemd
+from django_wsredis import __version__, pidfile, systemd
 from django_wsredis.conf import Settings, get_settings
+from django_wsredis.introduction import introduce
 from django_wsredis.listening import listen_tcp, listen_unix, removed_at_the_end
 from django_wsredis.wsgi import WebSocketApplication
 
@@ -93,8 +94,11 @@ def reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
 
 
-def make_server(listener: socket.socket, options: dict[str, Any]) -> Server:
-    """Return what serves in this process. Raises CommandError for a certificate that is none."""
+def make_server(listener: socket.socket, options: dict[str, Any], *, master: int = 0) -> Server:
+    """Return what serves in this process. Raises CommandError for a certificate that is none.
+
+    master: the process id of its supervisor, if it has one.
+    """
     # gevent: only in a process that serves
     from django_wsredis.hosts.tls import load_certificate
     from django_wsredis.server import Server, not_found_but_health
@@ -107,6 +111,7 @@ def make_server(listener: socket.socket, options: dict[str, Any]) -> Server:
         files = " and ".join(lacking or [str(file) for file in (certfile, keyfile) if file])
         hint = "" if lacking else " A certificate and its key are wanted, both in PEM."
         raise CommandError(f"Cannot speak TLS with {files}: {error.strerror or error}.{hint}") from error
+    introduce(f"runwsserver {__version__}", listener.getsockname(), master=master)
     application = WebSocketApplication(not_found_but_health if options["ws_only"] else pages())
     return Server(listener, application, settings_for(options), tls=tls, is_shared=options["workers"] > 1)
 

@@ -131,7 +131,7 @@ class Command(BaseCommand):
         with closing(parent):
             if parent.checks:
                 self.check_project()
-            make_server(parent.listener, options).serve(parent)
+            make_server(parent.listener, options, master=os.getppid()).serve(parent)
 
     # Their steps
 

@@ -1,0 +1,351 @@
+"""Who is connected now: the public, synchronous API to ask the workers, and to close sockets. Knows no gevent."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+
+from . import control, redis
+from .channels import everywhere_name, session_digest
+from .commands import publish_command
+from .conf import get_settings
+from .control import Announcement, Filter, Request
+from .messages import Message
+from .recipients import Names, read
+
+if TYPE_CHECKING:
+    from django.contrib.auth.base_user import AbstractBaseUser
+
+ANSWER_SECONDS = 1.0  # that are waited for workers; one that is dead is not waited for
+NOT_AUTHORIZED = 4403  # close code: after it wsredis.js does not come back
+MAX_REASON_BYTES = 123  # RFC 6455, 5.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Socket:
+    """A live socket. `user` is "" of a visitor who is not logged in; `address` is the browser's.
+
+    channels: by the names that clients know; that of a session is told without it. received, sent: messages, so far;
+    what waits in its outbox is among those sent. round_trip_ms: None before its first pong.
+    """
+
+    user: str
+    address: str
+    facilities: list[str]
+    channels: list[str]
+    age_seconds: float
+    round_trip_ms: float | None
+    outbox_bytes: int
+    received: int
+    sent: int
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """How many sockets: of how many users who are logged in, on how many workers.
+
+    silent: the ids of workers that did not answer in time; what they have is not counted. seconds: that it took.
+    """
+
+    sockets: int
+    users: int
+    workers: int
+    silent: list[str]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connections:
+    """Live sockets, at most as many as were asked for, and how many there are; `silent` as of `Count`."""
+
+    sockets: list[Socket]
+    total: int
+    silent: list[str]
+
+
+def connections(
+    *,
+    groups: Names = (),
+    users: Names = (),
+    sessions: Names = (),
+    facility: str = "",
+    channel: str = "",
+    worker: str = "",
+    sort: str = "sent",
+    limit: int = 100,
+) -> Connections:
+    """Return the sockets of some users, members of groups, or sessions; of everybody if none is named.
+
+    users, groups, sessions: as of `publish()`, together: a socket is meant that belongs to one of them. Members of a
+    group are those that the database knows now.
+    facility, channel: patterns (`chat/*`), of a facility that the socket has, or a channel that it hears, by the name
+    that clients know (`group:staff:*`). worker: the beginning of a worker's id.
+    sort: what comes first: most "sent", "received", "outbox", "rtt", or "age", of which the newest.
+
+    Raises BrokerUnavailable, and TypeError for arguments of the wrong kind.
+    """
+    which = meant(groups=groups, users=users, sessions=sessions, facility=facility, channel=channel, worker=worker)
+    asked = ask(Request(verb="sockets", which=which, limit=limit, sort=sort))
+    rows = [Socket(worker=answer["worker"], **row) for answer in asked.answers for row in answer["rows"]]
+    rows.sort(key=SORTS[sort], reverse=sort != "age")
+    return Connections(
+        sockets=rows[:limit], total=sum(answer["sockets"] for answer in asked.answers), silent=asked.silent
+    )
+
+
+# The order of `loop.control.SORTS`, by which each worker chose its first ones.
+SORTS: dict[str, Any] = {
+    "sent": lambda socket: socket.sent,
+    "received": lambda socket: socket.received,
+    "outbox": lambda socket: socket.outbox_bytes,
+    "rtt": lambda socket: socket.round_trip_ms or 0.0,
+    "age": lambda socket: socket.age_seconds,
+}
+
+
+def count(
+    *,
+    groups: Names = (),
+    users: Names = (),
+    sessions: Names = (),
+    facility: str = "",
+    channel: str = "",
+    worker: str = "",
+) -> Count:
+    """Return how many sockets there are; the arguments are those of `connections()`."""
+    which = meant(groups=groups, users=users, sessions=sessions, facility=facility, channel=channel, worker=worker)
+    return counted(ask(Request(verb="count", which=which)))
+
+
+def is_online(user: str | AbstractBaseUser) -> bool:
+    """Tell whether a user has a socket, by the user's name or object. A worker that does not answer has none of it.
+
+    Raises BrokerUnavailable, and TypeError for what is no user.
+    """
+    return count(users=[user]).sockets > 0
+
+
+def disconnect(
+    *,
+    broadcast: bool = False,
+    groups: Names = (),
+    users: Names = (),
+    sessions: Names = (),
+    facility: str = "",
+    channel: str = "",
+    worker: str = "",
+    code: int = NOT_AUTHORIZED,
+    reason: str = "",
+) -> Count:
+    """Close sockets; return how many.
+
+    The arguments are those of `connections()`, and one must be given: `broadcast=True` is everybody.
+    code: of the closing handshake: 1000, 1001, 1008, 1012, 1013, or 3000 to 4999. After 4403, which it is by default,
+    1003, 1008 and 4401 wsredis.js does not come back. reason: a text of up to 123 bytes.
+    """
+    if not (broadcast or facility or channel or worker) and groups == users == sessions == ():
+        raise TypeError("say whom to disconnect; broadcast=True is everybody")
+    if not is_close_code(code):
+        raise TypeError(f"code is {code!r}; it is 1000, 1001, 1008, 1012, 1013, or 3000 to 4999")
+    if not isinstance(reason, str) or len(reason.encode()) > MAX_REASON_BYTES:
+        raise TypeError(f"reason is {reason!r}; it is a text of up to {MAX_REASON_BYTES} bytes")
+    which = meant(groups=groups, users=users, sessions=sessions, facility=facility, channel=channel, worker=worker)
+    return counted(ask(Request(verb="close", which=which, code=code, reason=reason)))
+
+
+def is_close_code(value: Any) -> bool:
+    """Tell whether a server may close a socket with a code (RFC 6455, 7.4)."""
+    return isinstance(value, int) and (value in (1000, 1001, 1008, 1012, 1013) or 3000 <= value < 5000)
+
+
+# Who is meant
+
+
+def meant(*, groups: Names, users: Names, sessions: Names, facility: str, channel: str, worker: str) -> Filter:
+    """Return the filter for the arguments of `connections()`. Raises TypeError."""
+    for name, value in (("facility", facility), ("channel", channel), ("worker", worker)):
+        if not isinstance(value, str):
+            raise TypeError(f"{name} is {value!r}; it is a text")
+    names = set(read("users", users, None))
+    if groups != ():
+        names |= members(read("groups", groups, None))
+    digests = tuple(session_digest(key) for key in read("sessions", sessions, None))
+    is_somebody = bool(names or digests)
+    return Filter(
+        users=tuple(sorted(names)),
+        sessions=digests,
+        facility=facility,
+        channel=channel,
+        worker=worker,
+        is_nobody=not is_somebody and not (groups == users == sessions == ()),
+    )
+
+
+def members(groups: Iterable[str]) -> set[str]:
+    """Return the names of the users who are in one of the groups now, as the database knows."""
+    if not apps.is_installed("django.contrib.auth"):
+        return set()
+    from django.contrib.auth import get_user_model
+
+    model = get_user_model()
+    if not hasattr(model, "groups"):
+        return set()
+    found: Any = model._default_manager.filter(groups__name__in=list(groups))
+    return set(found.values_list(model.USERNAME_FIELD, flat=True))
+
+
+# Asking
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What workers answered; `workers` are those that live, `silent` the ids of those that did not answer in time."""
+
+    answers: list[dict[str, Any]]
+    workers: list[Announcement]
+    silent: list[str]
+    seconds: float
+
+
+def ask(request: Request, *, seconds: float = ANSWER_SECONDS) -> Asked:
+    """Ask all workers that share this Redis and PREFIX; wait for the answers of those that heard it, for so long.
+
+    Raises BrokerUnavailable.
+    """
+    began_at = time.monotonic()
+    prefix = get_settings().prefix
+    reply = control.reply_name(prefix, secrets.token_hex(8))
+    payload = Request(**{**_fields(request), "reply": reply}).encode()
+    announced, heard_by = redis.execute(
+        [
+            control.workers_command(prefix),
+            publish_command(
+                everywhere_name(prefix), Message(payload, True, is_request=True), None, is_sharded=redis.is_cluster()
+            ),
+        ]
+    )
+    answers = collect(reply, heard_by, until=began_at + seconds)
+    answered = {answer["worker"] for answer in answers}
+    workers = [worker for worker in control.read_workers(announced) if worker.id.startswith(request.which.worker)]
+    return Asked(
+        answers=[answer for answer in answers if not answer.get("is_other")],
+        workers=workers,
+        silent=[worker.id for worker in workers if worker.id not in answered],
+        seconds=time.monotonic() - began_at,
+    )
+
+
+def tell(request: Request) -> None:
+    """Tell all workers something that needs no answer. Raises BrokerUnavailable."""
+    message = Message(request.encode(), True, is_request=True)
+    name = everywhere_name(get_settings().prefix)
+    redis.execute([publish_command(name, message, None, is_sharded=redis.is_cluster())])
+
+
+def collect(reply: str, expected: int, *, until: float) -> list[dict[str, Any]]:
+    """Return what is pushed to a list of answers: so many, or what is there at a time of the monotonic clock."""
+    answers: list[dict[str, Any]] = []
+    while len(answers) < expected and (left := until - time.monotonic()) > 0:
+        (popped,) = redis.execute([("BLPOP", reply, f"{max(left, 0.01):.3f}")])
+        if popped is None:
+            break
+        answers.append(json.loads(popped[1]))
+    return answers
+
+
+def counted(asked: Asked) -> Count:
+    """Return the sum of answers that tell of sockets and users."""
+    return Count(
+        sockets=sum(answer["sockets"] for answer in asked.answers),
+        users=len({user for answer in asked.answers for user in answer["users"]}),
+        workers=len({answer["worker"] for answer in asked.answers if answer["sockets"]}),
+        silent=asked.silent,
+        seconds=asked.seconds,
+    )
+
+
+def _fields(request: Request) -> dict[str, Any]:
+    return {name: getattr(request, name) for name in Request.__dataclass_fields__}
+
+
+# How workers do
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerState:
+    """How a worker does; `docs/inspect.rst` says what each field is. Without an answer all after `address` is None."""
+
+    id: str
+    host: str
+    pid: int
+    server: str
+    group: str
+    address: str
+    sockets: int | None = None
+    channels: int | None = None
+    received: int | None = None
+    delivered: int | None = None
+    dropped: int | None = None
+    received_per_second: float | None = None
+    delivered_per_second: float | None = None
+    outbox_bytes: int | None = None
+    lag_p99_ms: float | None = None
+    memory_bytes: int | None = None
+    uptime_seconds: float | None = None
+    is_draining: bool | None = None
+    closes: dict[str, int] | None = None
+    last_error: str | None = None
+    last_error_age_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveChannel:
+    """A channel that sockets hear, by the name that clients know; those of all sessions are told of together."""
+
+    channel: str
+    sockets: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """How the workers do, and the busiest channels; `channels_total` is at least how many there are."""
+
+    workers: list[WorkerState]
+    channels: list[LiveChannel]
+    channels_total: int
+    silent: list[str]
+    seconds: float
+
+
+def report(which: Filter, *, limit: int) -> Report:
+    """Ask the workers how they do, and for the channels that are meant to which most sockets listen.
+
+    Raises BrokerUnavailable.
+    """
+    asked = ask(Request(verb="report", which=which, limit=limit))
+    answers = {answer["worker"]: answer for answer in asked.answers}
+    sockets: dict[str, int] = {}
+    for answer in asked.answers:
+        for name, number in answer["busiest"]:
+            sockets[name] = sockets.get(name, 0) + number
+    most = sorted(sockets.items(), key=lambda item: (-item[1], item[0]))
+    return Report(
+        workers=[_state(worker, answers.get(worker.id)) for worker in asked.workers],
+        channels=[LiveChannel(channel=name, sockets=number) for name, number in most[:limit]],
+        channels_total=max([len(most), *(answer["channels_meant"] for answer in asked.answers)]),
+        silent=asked.silent,
+        seconds=asked.seconds,
+    )
+
+
+def _state(worker: Announcement, answer: dict[str, Any] | None) -> WorkerState:
+    known = {name: value for name, value in asdict(worker).items() if name in WorkerState.__dataclass_fields__}
+    told = {name: value for name, value in (answer or {}).items() if name in WorkerState.__dataclass_fields__}
+    return WorkerState(**{**told, **known})

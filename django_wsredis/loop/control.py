@@ -1,0 +1,263 @@
+"""What a worker tells operators, and does for them; `..control` has the requests as they travel.
+
+A walk over all sockets goes step by step, between which the loop serves them: 50,000 of them feel nothing of it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Any, Protocol
+
+from ..control import ANSWER_SECONDS, Announcement, Filter, Request, decode_request, fits
+from ..messages import Message
+from .connection import Connection
+from .gauges import Gauges, LastError, memory_bytes, uptime_seconds
+from .hub import Hub
+from .links import Links
+from .reactor import Reactor
+from .registry import Registry
+from .topic import Topic
+
+STEP = 500  # sockets, or channels, that are looked at in one turn of the loop
+RECEIPT_SECONDS = 5.0  # in which all messages of one publication come: each socket is counted once
+MORE_CHANNELS = 10  # times as many as are asked for: of the others' few, too, the sum is to be right
+
+logger = logging.getLogger("django_wsredis.loop")
+
+# By what the sockets come first that are told of; see `_row()`.
+SORTS: dict[str, Callable[[Connection], float]] = {
+    "age": lambda connection: -connection.peer.since,
+    "outbox": lambda connection: 0 if connection.outbox is None else connection.outbox.bytes,
+    "rtt": lambda connection: connection.round_trip or 0.0,
+    "received": lambda connection: connection.received,
+}
+
+
+class Worker(Protocol):
+    """What there is of a worker: its loop."""
+
+    reactor: Reactor
+    connections: Registry
+    hub: Hub
+    links: Links
+    gauges: Gauges
+    last_error: LastError
+    announcement: Announcement
+    is_draining: bool
+
+    def outbox_bytes(self) -> int:
+        """Return how much waits for all sockets together."""
+
+
+class Control:
+    """Answers requests."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._reactor = worker.reactor
+        self._receipts: dict[bytes, set[Connection]] = {}
+        self._verbs: dict[str, Callable[[Request], None]] = {
+            "report": self._report,
+            "sockets": self._sockets,
+            "count": self._count,
+            "close": self._close,
+        }
+
+    def on_request(self, payload: bytes) -> None:
+        """Do what is asked for, if it concerns this worker."""
+        try:
+            request = decode_request(payload)
+        except ValueError as error:
+            logger.error("A request cannot be read and is ignored: %s", error)
+            return
+        if (verb := self._verbs.get(request.verb)) is None:
+            logger.warning("A request for %r is ignored: a newer version must have sent it.", request.verb)
+        elif self._worker.announcement.id.startswith(request.which.worker):
+            verb(request)
+        else:
+            self._answer(request.reply, {"is_other": True})  # whoever asked counts answers
+
+    def on_receipt(self, name: bytes, message: Message) -> None:
+        """Tell to how many sockets a message goes that came on a channel, and whose they are."""
+        assert message.reply is not None
+        if message.reply not in self._receipts:
+            self._receipts[message.reply] = set()
+            self._reactor.call_later(RECEIPT_SECONDS, lambda: self._receipts.pop(message.reply, None))  # type: ignore[arg-type]
+        fresh = self._worker.hub.sockets_of(message, name) - self._receipts[message.reply]
+        self._receipts[message.reply] |= fresh
+        users = {connection.peer.user for connection in fresh} - {""}
+        self._answer(message.reply.decode(), {"sockets": len(fresh), "users": sorted(users)})
+
+    # Verbs
+
+    def _report(self, request: Request) -> None:
+        """Tell how this worker does, and its busiest channels among those that are meant."""
+        which, channels = request.which, Counter[str]()
+
+        def see(topic: Topic) -> None:
+            # the sessions' channels have one name for clients, and so are told of together
+            if which.fits(topic.facility, topic.channel.decode()):
+                channels[topic.channel.decode()] += len(topic.connections) + len(topic.joins)
+
+        def tell() -> None:
+            busiest = channels.most_common(request.limit * MORE_CHANNELS)
+            self._answer(request.reply, {**self.statistics(), "busiest": busiest, "channels_meant": len(channels)})
+
+        self._walk(list(self._worker.hub.topics.values()), see, tell)
+
+    def statistics(self) -> dict[str, Any]:
+        """Return how this worker does; the keys are those of `live.WorkerState`."""
+        worker, rates, error = self._worker, self._worker.gauges.rates(), self._worker.last_error
+        return {
+            "sockets": len(worker.connections),
+            "channels": len(worker.hub.topics),
+            "received": worker.gauges.received,
+            "delivered": worker.hub.delivered,
+            "dropped": self._reactor.dropped,
+            "received_per_second": round(rates.received, 1),
+            "delivered_per_second": round(rates.delivered, 1),
+            "outbox_bytes": worker.outbox_bytes(),
+            "lag_p99_ms": round(worker.gauges.lag() * 1000, 2),
+            "memory_bytes": memory_bytes(),
+            "uptime_seconds": round(uptime_seconds(worker.announcement.started_at), 1),
+            "is_draining": worker.is_draining,
+            "closes": dict(self._reactor.closes),
+            "last_error": None if error.at is None else error.text,
+            "last_error_age_seconds": None if error.at is None else round(uptime_seconds(error.at), 1),
+        }
+
+    def _sockets(self, request: Request) -> None:
+        """Tell of the first sockets that are meant, in an order, and how many there are."""
+        found: list[Connection] = []
+        sort = SORTS.get(request.sort) or self._worker.hub.sent_to
+
+        def tell() -> None:
+            first = heapq.nlargest(request.limit, found, key=sort)
+            self._answer(
+                request.reply, {"sockets": len(found), "rows": [self._row(connection) for connection in first]}
+            )
+
+        self._walk(self._candidates(request.which), self._if(request.which, found.append), tell)
+
+    def _count(self, request: Request) -> None:
+        """Tell how many sockets are meant, and whose they are."""
+        found = Counter[str]()
+
+        def see(connection: Connection) -> None:
+            found[connection.peer.user] += 1
+
+        def tell() -> None:
+            self._answer(request.reply, {"sockets": found.total(), "users": sorted(filter(None, found))})
+
+        self._walk(self._candidates(request.which), self._if(request.which, see), tell)
+
+    def _close(self, request: Request) -> None:
+        """Close the sockets that are meant; tell how many."""
+        closed = Counter[str]()
+
+        def close(connection: Connection) -> None:
+            if connection.is_open:
+                closed[connection.peer.user] += 1
+                connection.close(request.code, request.reason)
+
+        def tell() -> None:
+            self._answer(request.reply, {"sockets": closed.total(), "users": sorted(filter(None, closed))})
+
+        self._walk(self._candidates(request.which), self._if(request.which, close), tell)
+
+    # Which sockets
+
+    def _candidates(self, which: Filter) -> list[Connection]:
+        """Return the connections among which those are that are meant: few, where an index knows them."""
+        if which.is_nobody:
+            return []
+        if which.users or which.sessions:
+            return list(self._worker.connections.of(which.users, which.sessions))
+        if which.hears:
+            found: dict[Connection, None] = {}
+            for topic in self._heard(which.hears):
+                found.update(dict.fromkeys(topic.connections))
+                found.update(dict.fromkeys(arrival.join.connection for arrival in topic.joins))
+            return list(found)
+        return list(self._worker.connections)
+
+    def _heard(self, hears: Iterable[str]) -> Iterable[Topic]:
+        topics = self._worker.hub.topics
+        names = [name.encode() for name in hears]
+        if prefixes := tuple(name for name in names if name.endswith(b":")):
+            yield from (topic for name, topic in topics.items() if name.startswith(prefixes))
+        yield from (topics[name] for name in names if name in topics)
+
+    def _if(self, which: Filter, visit: Callable[[Connection], object]) -> Callable[[Connection], None]:
+        """Return a visit to those that are meant, which still are there."""
+        heard = {topic.name for topic in self._heard(which.hears)}
+
+        def visit_meant(connection: Connection) -> None:
+            if connection not in self._worker.connections:
+                return
+            if which.facility and not any(fits(name, which.facility) for name in facilities(connection)):
+                return
+            if which.channel and not any(fits(name, which.channel) for name in self._channels(connection)):
+                return
+            if which.hears and heard.isdisjoint(connection.channels):
+                return
+            visit(connection)
+
+        return visit_meant
+
+    def _channels(self, connection: Connection) -> list[str]:
+        topics = self._worker.hub.topics
+        return [topics[name].channel.decode() for name in connection.channels if name in topics]
+
+    def _row(self, connection: Connection) -> dict[str, Any]:
+        round_trip = connection.round_trip
+        return {
+            "user": connection.peer.user,
+            "address": connection.peer.address,
+            "facilities": facilities(connection),
+            "channels": self._channels(connection),
+            "age_seconds": round(uptime_seconds(connection.peer.since)),
+            "round_trip_ms": None if round_trip is None else round(round_trip * 1000, 2),
+            "outbox_bytes": 0 if connection.outbox is None else connection.outbox.bytes,
+            "received": connection.received,
+            "sent": self._worker.hub.sent_to(connection),
+        }
+
+    # Inside
+
+    def _walk(self, items: Iterable[Any], visit: Callable[[Any], object], done: Callable[[], None]) -> None:
+        """Visit all, some in each turn of the loop; then call `done`."""
+        iterator = iter(items)
+
+        def step() -> None:
+            seen = 0
+            for item in islice(iterator, STEP):
+                visit(item)
+                seen += 1
+            if seen < STEP:
+                done()
+            else:
+                self._reactor.call_later(0, step)
+
+        step()
+
+    def _answer(self, reply: str, answer: dict[str, Any]) -> None:
+        link = self._worker.links.link(reply.encode()) if reply else None
+        if link is not None:
+            data = json.dumps({"worker": self._worker.announcement.id, **answer}, separators=(",", ":"))
+            link.call("RPUSH", reply, data.encode(), on_reply=_ignore)
+            link.call("EXPIRE", reply, ANSWER_SECONDS, on_reply=_ignore)
+
+
+def facilities(connection: Connection) -> list[str]:
+    """Return the facilities that a connection has: one, unless it speaks wsredis.v1."""
+    return [connection.peer.facility] if connection.dialogue is None else list(connection.dialogue.facilities)
+
+
+def _ignore(reply: Any) -> None:
+    pass
