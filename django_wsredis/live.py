@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
 
 ANSWER_SECONDS = 1.0  # that are waited for workers; one that is dead is not waited for
+STRAY_SECONDS = 0.05  # that are waited for others that heard a request, after all workers that are known have answered
 NOT_AUTHORIZED = 4403  # close code: after it wsredis.js does not come back
 MAX_REASON_BYTES = 123  # RFC 6455, 5.5
 
@@ -92,6 +93,11 @@ def connections(
     Raises BrokerUnavailable, and TypeError for arguments of the wrong kind.
     """
     which = meant(groups=groups, users=users, sessions=sessions, facility=facility, channel=channel, worker=worker)
+    return sockets(which, sort=sort, limit=limit)
+
+
+def sockets(which: Filter, *, sort: str, limit: int) -> Connections:
+    """Return the sockets that are meant, as `connections()` does."""
     asked = ask(Request(verb="sockets", which=which, limit=limit, sort=sort))
     rows = [Socket(worker=answer["worker"], **row) for answer in asked.answers for row in answer["rows"]]
     rows.sort(key=SORTS[sort], reverse=sort != "age")
@@ -206,11 +212,18 @@ def members(groups: Iterable[str]) -> set[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What workers answered; `workers` are those that live, `silent` the ids of those that did not answer in time."""
+    """What workers answered; `workers` are those that live, `silent` the ids of those that did not answer in time.
+
+    unannounced: the ids of those that answered and of which Redis has no announcement.
+    announced, listening: how many workers live, also those that are not meant, and how many heard the request.
+    """
 
     answers: list[dict[str, Any]]
     workers: list[Announcement]
     silent: list[str]
+    unannounced: list[str]
+    announced: int
+    listening: int
     seconds: float
 
 
@@ -231,13 +244,18 @@ def ask(request: Request, *, seconds: float = ANSWER_SECONDS) -> Asked:
             ),
         ]
     )
-    answers = collect(reply, heard_by, until=began_at + seconds)
+    known = control.read_workers(announced)
+    answers = collect(reply, heard_by, until=began_at + seconds, known={worker.id for worker in known})
     answered = {answer["worker"] for answer in answers}
-    workers = [worker for worker in control.read_workers(announced) if worker.id.startswith(request.which.worker)]
+    workers = [worker for worker in known if worker.id.startswith(request.which.worker)]
+    answers = [answer for answer in answers if not answer.get("is_other")]
     return Asked(
-        answers=[answer for answer in answers if not answer.get("is_other")],
+        answers=answers,
         workers=workers,
         silent=[worker.id for worker in workers if worker.id not in answered],
+        unannounced=sorted({answer["worker"] for answer in answers} - {worker.id for worker in workers}),
+        announced=len(known),
+        listening=heard_by,
         seconds=time.monotonic() - began_at,
     )
 
@@ -249,14 +267,21 @@ def tell(request: Request) -> None:
     redis.execute([publish_command(name, message, None, is_sharded=redis.is_cluster())])
 
 
-def collect(reply: str, expected: int, *, until: float) -> list[dict[str, Any]]:
-    """Return what is pushed to a list of answers: so many, or what is there at a time of the monotonic clock."""
+def collect(reply: str, expected: int, *, until: float, known: Set[str] = frozenset()) -> list[dict[str, Any]]:
+    """Return what is pushed to a list of answers: so many, or what is there at a time of the monotonic clock.
+
+    known: who is sure to answer. After them others are hardly waited for: they may be no workers, and never answer.
+    """
     answers: list[dict[str, Any]] = []
+    missing = set(known)
     while len(answers) < expected and (left := until - time.monotonic()) > 0:
         (popped,) = redis.execute([("BLPOP", reply, f"{max(left, 0.01):.3f}")])
         if popped is None:
             break
         answers.append(json.loads(popped[1]))
+        missing.discard(answers[-1]["worker"])
+        if known and not missing:
+            until = min(until, time.monotonic() + STRAY_SECONDS)
     return answers
 
 
@@ -289,6 +314,7 @@ class WorkerState:
     group: str
     address: str
     sockets: int | None = None
+    sockets_meant: int | None = None
     channels: int | None = None
     received: int | None = None
     delivered: int | None = None
@@ -315,21 +341,34 @@ class LiveChannel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """How the workers do, and the busiest channels; `channels_total` is at least how many there are."""
+    """How the workers do, and the busiest channels; `channels_total` is at least how many there are.
+
+    silent, unannounced, announced, listening: as of `Asked`.
+    """
 
     workers: list[WorkerState]
     channels: list[LiveChannel]
     channels_total: int
     silent: list[str]
+    unannounced: list[str]
+    announced: int
+    listening: int
     seconds: float
 
 
-def report(which: Filter, *, limit: int) -> Report:
+NO_REPORT = Report(
+    workers=[], channels=[], channels_total=0, silent=[], unannounced=[], announced=0, listening=0, seconds=0.0
+)
+
+
+def report(which: Filter, *, limit: int, also: Sequence[str] = ()) -> Report:
     """Ask the workers how they do, and for the channels that are meant to which most sockets listen.
+
+    also: channels that are told of beside those, if somebody listens, by the names that clients know.
 
     Raises BrokerUnavailable.
     """
-    asked = ask(Request(verb="report", which=which, limit=limit))
+    asked = ask(Request(verb="report", which=which, limit=limit, also=tuple(also)))
     answers = {answer["worker"]: answer for answer in asked.answers}
     sockets: dict[str, int] = {}
     for answer in asked.answers:
@@ -338,9 +377,16 @@ def report(which: Filter, *, limit: int) -> Report:
     most = sorted(sockets.items(), key=lambda item: (-item[1], item[0]))
     return Report(
         workers=[_state(worker, answers.get(worker.id)) for worker in asked.workers],
-        channels=[LiveChannel(channel=name, sockets=number) for name, number in most[:limit]],
+        channels=[
+            LiveChannel(channel=name, sockets=number)
+            for place, (name, number) in enumerate(most)
+            if place < limit or name in also
+        ],
         channels_total=max([len(most), *(answer["channels_meant"] for answer in asked.answers)]),
         silent=asked.silent,
+        unannounced=asked.unannounced,
+        announced=asked.announced,
+        listening=asked.listening,
         seconds=asked.seconds,
     )
 
