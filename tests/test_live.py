@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +10,7 @@ from websockets.exceptions import ConnectionClosed
 from django_wsredis import live, publish
 from django_wsredis.control import Filter
 
-from .servers import RedisServer, Site, wait_until
+from .servers import RedisServer, Site
 
 
 @pytest.fixture
