@@ -35,6 +35,7 @@ FLOORS = {
     "templatetags": 5,
     "loop": 4,
     "live": 4,
+    "asking": 3,
     "publisher": 4,
     "reader": 4,
     "inspection": 4,
