@@ -86,6 +86,10 @@ def connections(
 
     Raises BrokerUnavailable, and TypeError for arguments of the wrong kind.
     """
+    if sort not in SORTS:
+        raise TypeError(f"sort is {sort!r}; it is one of {', '.join(SORTS)}")
+    if not isinstance(limit, int) or limit < 1:
+        raise TypeError(f"limit is {limit!r}; it is a whole number above 0")
     which = meant(groups=groups, users=users, sessions=sessions, facility=facility, channel=channel, worker=worker)
     asked = ask(Request(verb="sockets", which=which, limit=limit, sort=sort))
     rows = [Socket(worker=answer["worker"], **row) for answer in asked.answers for row in answer["rows"]]
@@ -157,7 +161,7 @@ def disconnect(
 
 def is_close_code(value: Any) -> bool:
     """Tell whether a server may close a socket with a code (RFC 6455, 7.4)."""
-    return isinstance(value, int) and (value in (1000, 1001, 1008, 1012, 1013) or 3000 <= value < 5000)
+    return type(value) is int and (value in (1000, 1001, 1008, 1012, 1013) or 3000 <= value < 5000)
 
 
 def hearers(publisher: Publisher) -> Count:
