@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -50,7 +51,12 @@ class Ear(Connection):
         settings = SimpleNamespace(max_message_bytes=1024, compression=0, max_outbox_bytes=10**9)
         self.writable: list[Watcher] = []
         reactor: Any = SimpleNamespace(
-            settings=settings, now=lambda: 0.0, io=self._io, timer=lambda seconds: Watcher(), dropped=0
+            settings=settings,
+            now=lambda: 0.0,
+            io=self._io,
+            timer=lambda seconds: Watcher(),
+            dropped=0,
+            closes=Counter(),
         )
         owner: Any = SimpleNamespace(on_leave=self._on_leave, on_waiting=lambda connection: None)
         super().__init__(reactor, owner, framing=V1 if v1 else UNCOMPRESSED, echo=echo)
@@ -67,7 +73,7 @@ class Ear(Connection):
         if v1:
             desk: Any = SimpleNamespace(names=lambda granted: (), target=lambda granted: None)
             granted = Granted("chat", (), (), Wish((), (), echo))
-            self.dialogue = Dialogue(desk, self, b"", granted)
+            self.dialogue = Dialogue(desk, self, granted)
 
     def be_attached(self) -> None:
         """Get the socket, whose handshake is answered."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _socket
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +32,7 @@ class Clock:
             max_message_bytes=MAX_MESSAGE_BYTES, max_outbox_bytes=1000, ping_timeout=20.0, compression=0
         )
         self.soon: list[Callable[[], None]] = []
+        self.closes: Counter[int] = Counter()
 
     def now(self) -> float:
         return self.time

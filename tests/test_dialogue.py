@@ -78,7 +78,8 @@ class Talk:
 
     def __init__(self, *, publishes: bool = False) -> None:
         self.desk, self.ear = Desk(), Ear(v1=True)
-        self.dialogue = Dialogue(self.desk, self.ear, VISITOR, granted("chat", publishes=publishes))
+        self.ear.visitor = VISITOR
+        self.dialogue = Dialogue(self.desk, self.ear, granted("chat", publishes=publishes))
         self.ear.dialogue = self.dialogue
 
     def says(self, payload: bytes = b"", *, is_text: bool = True, **header: str) -> None:

@@ -43,6 +43,10 @@ NAMES = tuple(KEEPS)
 EVERYWHERE = b"p:everywhere"
 
 
+def nothing(*_: object) -> None:
+    pass
+
+
 def id_bytes(number: int) -> bytes:
     return b"%d-0" % number
 
@@ -277,7 +281,7 @@ class Delivery(RuleBasedStateMachine):
         self.redis = ModelRedis()
         self.hub = Hub()
         reactor: Any = SimpleNamespace(settings=SimpleNamespace(prefix="p"), now=lambda: 0.0)
-        self.subscriber = Subscriber(reactor, self.hub)
+        self.subscriber = Subscriber(reactor, self.hub, on_request=nothing, on_receipt=nothing, on_listening=nothing)
         self.links: Any = self.subscriber.links
         self.published = dict.fromkeys(NAMES, 0)
         self.log: dict[bytes, list[tuple[int, str]]] = {name: [] for name in NAMES}

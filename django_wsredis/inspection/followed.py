@@ -7,7 +7,8 @@ from collections.abc import Iterator, Set
 from threading import Event, Thread
 from typing import Any
 
-from .. import live, redis
+from .. import redis
+from ..asking import ask
 from ..conf import get_settings
 from ..control import Filter, Request
 from ..exceptions import BrokerUnavailable
@@ -168,7 +169,7 @@ class LiveNames(Thread):
         self._stopped.set()
 
     def _ask(self) -> None:
-        answers = live.ask(Request(verb="names", which=self._which, limit=MOST_CHANNELS)).answers
+        answers = ask(Request(verb="names", which=self._which, limit=MOST_CHANNELS)).answers
         names = sorted({name.encode() for answer in answers for name in answer["names"]})
         self.left_out = max([len(names), *(answer["channels_meant"] for answer in answers)]) - MOST_CHANNELS
         self.names = frozenset(names[:MOST_CHANNELS])

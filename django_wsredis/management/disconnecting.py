@@ -10,6 +10,7 @@ from dataclasses import asdict
 from django.core.management.base import CommandError
 
 from django_wsredis import live
+from django_wsredis.asking import ask
 from django_wsredis.control import Filter, Request
 
 from .display.words import of_them
@@ -22,13 +23,13 @@ def disconnect(
     if not is_sure:
         if not sys.stdin.isatty():
             raise CommandError("Standard input is no terminal, so nobody can be asked: --yes closes without asking.")
-        there = live.counted(live.ask(Request(verb="count", which=which)))
+        there = live.counted(ask(Request(verb="count", which=which)))
         if not there.sockets:
             say(json.dumps(asdict(there)) if as_json else "There is no such socket.")
             return there
         if not is_agreed(f"Close {counted(there)} with {code}? [y/N] "):
             raise CommandError("Nothing was closed.")
-    closed = live.counted(live.ask(Request(verb="close", which=which, code=code, reason=reason)))
+    closed = live.counted(ask(Request(verb="close", which=which, code=code, reason=reason)))
     if as_json:
         say(json.dumps(asdict(closed)))
     elif not closed.sockets:

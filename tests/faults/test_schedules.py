@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -224,13 +224,16 @@ class Reactor:
 
     io = timer
     call_later = call_soon = nothing
+    closes: Counter[int] = Counter()
 
 
 class Worker:
     def __init__(self) -> None:
         self.reactor: Any = Reactor()
         self.hub = Hub()
-        self.subscriber = Subscriber(self.reactor, self.hub)
+        self.subscriber = Subscriber(
+            self.reactor, self.hub, on_request=nothing, on_receipt=nothing, on_listening=nothing
+        )
         self.links: Any = self.subscriber.links
 
     def join(self, facility: str, since: bytes | None, history: int) -> Join:
@@ -239,7 +242,7 @@ class Worker:
         connection = Connection(self.reactor, owner, framing=V1)
         desk: Any = SimpleNamespace(names=nothing, target=nothing)
         granted: Any = SimpleNamespace(facility=facility)
-        connection.dialogue = Dialogue(desk, connection, b"", granted)
+        connection.dialogue = Dialogue(desk, connection, granted)
         join = Join(connection, facility)
         name = name_of(facility)
         topic = self.hub.topics.get(name) or Topic(name, Channel("broadcast", "", facility), history=KEEP, slow="close")

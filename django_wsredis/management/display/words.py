@@ -39,14 +39,11 @@ def rate(per_second: float | None) -> str:
 
 
 def _short(amount: float, units: Sequence[str], step: int) -> str:
-    *smaller, largest = units
-    for unit in smaller:
-        if amount < 999.5:
-            break
+    power = 0
+    while amount >= 999.5 and power < len(units) - 1:
         amount /= step
-    else:
-        unit = largest
-    return f"{amount:.1f}".removesuffix(".0") + unit if amount < 9.95 else f"{amount:.0f}{unit}"
+        power += 1
+    return f"{amount:.1f}".removesuffix(".0") + units[power] if amount < 9.95 else f"{amount:.0f}{units[power]}"
 
 
 def number(count: int | None) -> str:
