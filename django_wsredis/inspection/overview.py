@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
-from .. import live, redis
+from .. import live
 from ..channels import Channel, read_channel_name
 from ..conf import get_settings
 from ..control import ANNOUNCED_SECONDS, Filter
@@ -42,13 +42,14 @@ class Inspector:
             if not self._which.worker:  # what is kept is no worker's
                 self._ranking.refresh(nodes)
         most = self._ranking.first(self._limit)
-        report, problems = self._ask(most)
+        report, workers_problem = self._ask(most)
         sockets = {one.channel: one.sockets for one in report.channels}
         kept = self._kept([*sockets, *most])
         return Overview(
             time=now(),
             redis=state,
-            problems=[*redis_problems(state), *problems],
+            problems=[*redis_problems(state), *worker_problems(report, workers_problem, self._which)],
+            workers_problem=workers_problem,
             workers=report.workers,
             silent=report.silent,
             channels=[
@@ -64,15 +65,12 @@ class Inspector:
         is_theirs = not self._audiences or (channel.audience, channel.name) in self._audiences
         return is_theirs and self._which.fits(channel.facility, name)
 
-    def _ask(self, most: Sequence[str]) -> tuple[live.Report, list[str]]:
-        """Ask the workers; of a cluster the part that they hear may be away, and the rest is worth a look."""
+    def _ask(self, most: Sequence[str]) -> tuple[live.Report, str | None]:
+        """Ask the workers; a Redis that is full, or the part of a cluster that is there, is worth a look without."""
         try:
-            report = live.report(self._which, limit=self._limit, also=most)
-            return report, list(worker_problems(report, self._which))
+            return live.report(self._which, limit=self._limit, also=most), None
         except BrokerUnavailable as error:
-            if not redis.is_cluster():
-                raise
-            return live.NO_REPORT, [f"No worker can be asked: {error}"]
+            return live.NO_REPORT, str(error)
 
     def _kept(self, names: Sequence[str]) -> dict[str, Kept]:
         channels = []
@@ -101,15 +99,19 @@ def redis_problems(state: Redis) -> Iterator[str]:
         yield f"No master serves the slots {shown_slots(state.unserved_slots)}."
 
 
-def worker_problems(report: live.Report, which: Filter) -> Iterator[str]:
-    """Yield what is wrong with the workers, in words."""
-    if report.listening < report.announced:
-        yield f"{report.announced} workers are announced, and {report.listening} listen to Redis."
+def worker_problems(report: live.Report, problem: str | None, which: Filter) -> Iterator[str]:
+    """Yield what is wrong with the workers, in words; `problem` is why they could not be asked."""
+    if problem is not None:
+        yield f"The workers could not be asked: {problem}"
+        return
+    # of those that heard the request some may be no workers: then a dead one is taken for one that hangs
+    is_heard = report.announced - report.listening < len(report.silent)
     for worker in report.workers:
         if worker.id in report.silent:
-            yield (
-                f"{worker.host}:{worker.pid} ({worker.server}) does not answer. "
-                f"If it was killed, it is gone {ANNOUNCED_SECONDS} s after that."
+            yield f"{worker.host}:{worker.pid} ({worker.server}) " + (
+                "does not answer: it hangs, or has too much to do."
+                if is_heard
+                else f"listens no more: it was killed, or has lost Redis. It is forgotten within {ANNOUNCED_SECONDS} s."
             )
     for id in report.unannounced:
         yield f"{shown_worker(id)} answers, but is not announced: its log says why Redis refuses that."

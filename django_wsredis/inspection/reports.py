@@ -70,14 +70,15 @@ class ChannelState:
 class Overview:
     """Redis, the workers that share it, and the busiest channels.
 
-    problems: what is missing, in words. silent: the ids of workers that did not answer.
+    problems: what is missing, in words. workers_problem: why the workers could not be asked.
+    silent: the ids of workers that did not answer. seconds: that the others took.
     live_channels, kept_channels: how many have sockets, at least, and how many keep something; of those that are meant.
-    seconds: that the workers took to answer.
     """
 
     time: str  # ISO 8601, in UTC
     redis: Redis
     problems: list[str]
+    workers_problem: str | None
     workers: list[WorkerState]
     silent: list[str]
     channels: list[ChannelState]

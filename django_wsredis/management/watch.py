@@ -13,14 +13,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.text import Text
 
 from django_wsredis.exceptions import BrokerUnavailable
 from django_wsredis.inspection.times import now
 
 from .display.frame import Frame, footer
 from .keyboard import keyboard
-from .views import Lines, View
+from .views import View
 
 
 class Sampler(Thread):
@@ -92,16 +91,13 @@ def watch(view: View, seconds: float, console: Console) -> None:
 
 def frame(view: View, sampler: Sampler, console: Console) -> Frame:
     """Return what is on the screen now."""
-    problem, report = sampler.problem, sampler.report
-
-    def head(width: int) -> Lines:
-        lines: Lines = [Text(f"{problem} Trying again.", style="bold red")] if problem else []
-        return lines if report is None else [*lines, *view.head(report, width)]
-
-    def body(width: int, height: int) -> Lines:
-        return [] if report is None else view.body(report, width, height)
-
-    return Frame(head, body, footer(view.keys, view.order.word, sampler.at, console.width))
+    report, keys = sampler.report, footer(view.keys, view.order.word, sampler.at, console.width)
+    return Frame(
+        lambda width: [] if report is None else view.head(report, width),
+        lambda width, height: [] if report is None else view.body(report, width, height),
+        keys,
+        f"{sampler.problem} Trying again." if sampler.problem else "",
+    )
 
 
 def watch_as_json(view: View, seconds: float, write: Callable[[str], object]) -> None:

@@ -31,17 +31,17 @@ from django_wsredis.management.watch import watch, watch_as_json
 SILENT_STATUS = 2  # some workers did not answer
 
 EXAMPLES = """examples:
-  ./manage.py wsinspect                          Redis, workers, and busiest channels
-  ./manage.py wsinspect --watch                  the same, each second
-  ./manage.py wsinspect --sockets --user alice   her sockets
+  ./manage.py wsinspect             Redis, workers, and the busiest channels
+  ./manage.py wsinspect --watch     the same, each second, on the whole screen
+  ./manage.py wsinspect --sockets --user alice
   ./manage.py wsinspect --sockets --sort outbox --limit 5
-                                                 who does not keep up
-  ./manage.py wsinspect --tail chat              messages as they are delivered
+                                    who does not keep up
+  ./manage.py wsinspect --tail chat messages as they are delivered
   ./manage.py wsinspect --tail 'group:*:chat/*' --json
   ./manage.py wsinspect --messages --facility inbox --user alice
-                                                 what that channel keeps
+                                    what her channel keeps
   ./manage.py wsinspect --disconnect --group staff --reason "see you at 5"
-  ./manage.py wsinspect --json | jq .workers[].sockets
+  ./manage.py wsinspect --json | jq '.workers[].sockets'
 
 docs/inspect.rst lists the keys of --json. Exit status: 0; 1 if Redis, or one of
 its masters, cannot be reached; 2 if some workers did not answer. Session keys
@@ -50,7 +50,7 @@ are never shown.
 
 
 class Command(BaseCommand):
-    help = "Show who is connected, to what, on which worker, and how Redis and the workers do; close sockets."
+    help = "Show who is connected, to what, and how workers and Redis do; close sockets."
     requires_system_checks: list[str] = []  # to look costs no more than it must
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
@@ -98,7 +98,7 @@ class Command(BaseCommand):
                 console = self.console(options)
                 console.print(Group(*view.lines(report, console.width)))
             if isinstance(report, Overview):
-                require_masters(report)
+                require_all(report)
             require_answers(report.silent)
 
     def view(self, mode: str, options: dict[str, Any]) -> View:
@@ -131,11 +131,13 @@ class Command(BaseCommand):
 
     def disconnect(self, options: dict[str, Any]) -> None:
         """Close sockets."""
-        if given.has_filter(options) == options["everybody"]:
+        if not given.has_filter(options) and not options["everybody"]:
             raise CommandError("Say whose sockets, by filters such as --user; or --everybody, which is all.")
+        if given.has_filter(options) and options["everybody"]:
+            raise CommandError("Either --everybody or filters.")
         closed = disconnect(
             given.read_filter(options),
-            code=options["code"] or NOT_AUTHORIZED,
+            code=NOT_AUTHORIZED if options["code"] is None else options["code"],
             reason=options["reason"] or "",
             is_sure=options["yes"],
             as_json=options["json"],
@@ -158,11 +160,13 @@ class Command(BaseCommand):
         self.stdout.flush()
 
 
-def require_masters(report: Overview) -> None:
-    """Raise CommandError for a server that does not answer."""
+def require_all(report: Overview) -> None:
+    """Raise CommandError for a server that does not answer, or workers that could not be asked."""
     servers = report.redis.servers
     if away := [server.address for server in servers if server.problem]:
         raise CommandError(f"{len(away)} of {len(servers)} masters cannot be reached: {', '.join(away)}.")
+    if report.workers_problem:
+        raise CommandError(f"The workers could not be asked: {report.workers_problem}", returncode=SILENT_STATUS)
 
 
 def require_answers(silent: Sequence[str]) -> None:

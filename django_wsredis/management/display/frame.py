@@ -14,10 +14,14 @@ Lines = list[RenderableType]
 class Frame:
     """What stands above is shown whole; the rest has the lines that are left.
 
-    head(width), body(width, height): their lines.
+    head(width), body(width, height): their lines. problem: why they are old.
     """
 
-    def __init__(self, head: Callable[[int], Lines], body: Callable[[int, int], Lines], footer: Text) -> None:
+    def __init__(
+        self, head: Callable[[int], Lines], body: Callable[[int, int], Lines], footer: Text, problem: str = ""
+    ) -> None:
+        self._problem = Text(problem, style="bold red")
+        self._style = "dim" if problem else ""
         self._head = head
         self._body = body
         self._footer = footer
@@ -25,8 +29,13 @@ class Frame:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width, height = options.max_width, options.height or console.height
         options = options.update(height=None)
-        lines = console.render_lines(Group(*self._head(width)), options)
-        lines += console.render_lines(Group(*self._body(width, height - 1 - len(lines))), options)
+
+        def render(parts: Lines) -> list[list[Segment]]:
+            return console.render_lines(Group(*parts), options, style=console.get_style(self._style))
+
+        lines = console.render_lines(self._problem, options) if self._problem else []
+        lines += render(self._head(width))
+        lines += render(self._body(width, height - 1 - len(lines)))
         lines = Segment.set_shape(lines[: height - 1], width, height - 1)
         lines += console.render_lines(self._footer, options)[:1]
         for line in lines:

@@ -48,7 +48,7 @@ def body(report: Overview, order: Order, width: int, height: int) -> list[Render
     taken = 1 + 2 + (len(report.workers) > 1) + len(errors) + 1 + 2  # what is neither a worker nor a channel
     rows = min(len(report.workers), max(1, (height - taken) // 2))
     taken += rows + (rows < len(report.workers))
-    parts = [Text(), *worker_lines(report.workers, width, order, rows), *errors, Text()]
+    parts = [Text(), *worker_lines(report.workers, width, order, rows), *errors, Text()] if report.workers else [Text()]
     if not report.channels:
         return [*parts, *_no_channel()]
     return [*parts, *channel_lines(report.channels, width, order, max(1, height - taken))]

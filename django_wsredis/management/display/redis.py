@@ -25,9 +25,8 @@ def redis_lines(state: Redis, width: int) -> list[RenderableType]:
     if state.topology != "single":
         rows.add_column("Server", overflow="fold")
     rows.add_column("Version", no_wrap=True, ratio=1)
-    for header in ("Latency", "Memory", "Clients", "Channels"):
+    for header in ("Latency", "Memory", "Clients", "Channels", "Saves"):
         add_number(rows, header)
-    rows.add_column("  Saves", no_wrap=True)
     for server in state.servers:
         _add_server(rows, state, server)
     return [head, rows]
@@ -46,7 +45,7 @@ def _add_server(rows: Table, state: Redis, server: Server) -> None:
     memory = size(server.memory_bytes)
     if server.max_memory_bytes:
         memory += f" of {size(server.max_memory_bytes)}"
-    saves = Text(f"  {PERSISTENCE[server.persistence]}")
+    saves = Text(PERSISTENCE[server.persistence])
     if server.persistence_failed:
         saves = Text(f"{saves}, fails", style="bold red")
     rows.add_row(
