@@ -327,7 +327,7 @@ def test_channels_are_sorted(kept: RedisServer) -> None:
 def test_a_channels_messages_are_shown_oldest_first(kept: RedisServer) -> None:
     say(3)
     output = wsinspect("--messages", "--facility", "chat/1")
-    assert [line.split("  ")[-1].strip() for line in output.splitlines() if "message " in line] == [
+    assert [line.rstrip().split("  ")[-1].strip() for line in output.splitlines() if "message " in line] == [
         "message 0",
         "message 1",
         "message 2",

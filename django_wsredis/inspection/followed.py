@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence
 from threading import Event, Thread
 from typing import Any
 
@@ -40,11 +40,12 @@ class Links:
         for link in self._links.values():
             link.close()
 
-    def subscribe(self, names: Set[bytes]) -> None:
+    def subscribe(self, names: Sequence[bytes]) -> None:
         """Listen to these channels, and to no others."""
-        for name in names - self._subscribed:
-            self._link(name).subscribe(name)
-        for name in self._subscribed - names:
+        for name in names:
+            if name not in self._subscribed:
+                self._link(name).subscribe(name)
+        for name in self._subscribed.difference(names):
             self._link(name).unsubscribe(name)
         self._subscribed = frozenset(names)
 
@@ -78,6 +79,7 @@ class Link:
         )
         self._unconfirmed: set[bytes] = set()
         self._left: set[bytes] = set()  # what we have unsubscribed ourselves
+        self._early: list[tuple[bytes, bytes]] = []  # messages that came before all channels were confirmed
         self._heard_at = time.monotonic()
         self._is_pinged = False
 
@@ -102,11 +104,15 @@ class Link:
         while self._unconfirmed:
             if time.monotonic() > deadline:
                 raise BrokerUnavailable("Redis did not confirm a subscription in time.")
-            for _ in self.read(READ_SECONDS):
-                pass
+            self._early += self._received(READ_SECONDS)
 
     def read(self, seconds: float) -> Iterator[tuple[bytes, bytes]]:
         """Yield messages with their channels' names, until there is none for so long, or there were many."""
+        early, self._early = self._early, []
+        yield from early
+        yield from self._received(seconds)
+
+    def _received(self, seconds: float) -> Iterator[tuple[bytes, bytes]]:
         for _ in range(MOST_AT_ONCE):
             match self._reply(seconds):
                 case None:
@@ -158,18 +164,20 @@ class LiveNames(Thread):
     def run(self) -> None:
         """Ask until it is stopped. Whether Redis is there is for others to notice."""
         while not self._stopped.is_set():
+            self._stopped.wait(ASK_SECONDS)
             try:
-                self._ask()
+                self.ask()
             except BrokerUnavailable:
                 pass
-            self._stopped.wait(ASK_SECONDS)
 
     def stop(self) -> None:
         """Ask no more."""
         self._stopped.set()
 
-    def _ask(self) -> None:
+    def ask(self) -> None:
+        """Ask once. Raises BrokerUnavailable."""
         answers = ask(Request(verb="names", which=self._which, limit=MOST_CHANNELS)).answers
         names = sorted({name.encode() for answer in answers for name in answer["names"]})
-        self.left_out = max([len(names), *(answer["channels_meant"] for answer in answers)]) - MOST_CHANNELS
+        total = max([len(names), *(answer["channels_meant"] for answer in answers)])
+        self.left_out = max(0, total - MOST_CHANNELS)
         self.names = frozenset(names[:MOST_CHANNELS])

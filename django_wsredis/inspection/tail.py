@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 
 from .. import redis
@@ -85,13 +85,14 @@ class Tail:
         Raises BrokerUnavailable if Redis cannot be reached at the beginning; later it is waited for.
         """
         if self._live:
+            self._live.ask()
             self._live.start()
         is_back, said = "", ""
         while True:
             try:
-                with ExitStack() as stack:
-                    links = stack.enter_context(closing(Links()))
-                    links.subscribe({self._everywhere, *self._names()})
+                with closing(Links()) as links:
+                    self._followed = self._names()
+                    links.subscribe([*self._followed, self._everywhere])
                     links.confirm()
                     if is_back:
                         yield Notice(is_back)
@@ -117,12 +118,14 @@ class Tail:
         return self._target.names | (self._live.names if self._live else frozenset())
 
     def _read(self, links: Links) -> Iterator[Delivered | Notice | None]:
+        left_out = 0
         while True:
             if (names := self._names()) != self._followed:
-                links.subscribe({self._everywhere, *names})
+                links.subscribe([*names, self._everywhere])
                 self._followed = names
-                if self._live and self._live.left_out > 0:
-                    yield Notice(f"{self._live.left_out} channels more are live than can be followed.")
+            if self._live and self._live.left_out != left_out:
+                left_out = self._live.left_out
+                yield Notice(f"{left_out} more channels are live than can be followed.")
             is_idle = True
             for name, data in links.read():
                 is_idle = False

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from django_wsredis.inspection.reports import ChannelState
 from django_wsredis.live import WorkerState
+from django_wsredis.messages import id_key
 
 Row = TypeVar("Row")
 
@@ -24,7 +25,7 @@ WORKERS: dict[str, Callable[[WorkerState], Any]] = {
 CHANNELS: dict[str, Callable[[ChannelState], Any]] = {
     "sockets": lambda channel: channel.sockets,
     "kept": lambda channel: channel.kept and channel.kept.messages,
-    "newest": lambda channel: channel.kept and -channel.kept.newest_age_seconds,
+    "newest": lambda channel: channel.kept and id_key(channel.kept.newest_id.encode()),
     "name": lambda channel: channel.channel,
 }
 
