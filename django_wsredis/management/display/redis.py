@@ -9,7 +9,7 @@ from rich.text import Text
 from django_wsredis.inspection.overview import shown_slots
 from django_wsredis.inspection.reports import Redis, Server
 
-from .tables import add_number, table
+from .tables import add_number, cut, table
 from .words import milliseconds, number, size
 
 TOPOLOGIES = {"single": "one server", "sentinel": "master and replicas, watched by sentinels", "cluster": "cluster"}
@@ -18,9 +18,10 @@ PERSISTENCE = {"aof": "AOF", "rdb": "RDB", "none": "nothing", None: "not told"}
 
 def redis_lines(state: Redis, width: int) -> list[RenderableType]:
     """Return Redis as a whole, and each of its servers."""
-    head = Text.assemble(
-        ("Redis", "bold"), "  ", state.url, (f"  {TOPOLOGIES[state.topology]}", "dim"), overflow="fold"
-    )
+    topology = Text(TOPOLOGIES[state.topology], style="dim")
+    head = [Text.assemble(("Redis", "bold"), "  ", state.url, "  ", topology, overflow="fold")]
+    if state.topology != "single":  # whose URL is long
+        head = [Text.assemble(("Redis", "bold"), "  ", topology), cut(state.url)]
     rows = table(width)
     if state.topology != "single":
         rows.add_column("Server", overflow="fold")
@@ -29,7 +30,7 @@ def redis_lines(state: Redis, width: int) -> list[RenderableType]:
         add_number(rows, header)
     for server in state.servers:
         _add_server(rows, state, server)
-    return [head, rows]
+    return [*head, rows]
 
 
 def _add_server(rows: Table, state: Redis, server: Server) -> None:

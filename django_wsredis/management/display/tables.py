@@ -16,6 +16,7 @@ def table(width: int) -> Table:
     return Table(
         box=box.SIMPLE_HEAD,
         header_style="bold cyan",
+        border_style="dim",
         pad_edge=False,
         padding=(0, 1, 0, 0),
         show_edge=False,
