@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -214,12 +215,24 @@ def read_slots(url: str, up: Sequence[redis_url.Address] = (), down: Sequence[re
 
 # The first words of replies which say that a command is to be sent elsewhere, or later.
 _ELSEWHERE = {"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "MASTERDOWN", "LOADING", "UNBLOCKED"}
+# Those which say that the server carries out nothing of the kind, as long as it is in this state.
+_TRANSIENT = {"NOREPLICAS", "MISCONF", "OOM", "BUSY"}
 
 
 def is_elsewhere(error: hiredis.ReplyError) -> bool:
     """Tell whether a refusal means that the channel's master is another server now, or none yet."""
+    return _code(error) in _ELSEWHERE
+
+
+def is_transient(error: hiredis.ReplyError) -> bool:
+    """Tell whether a refusal means that the same server may carry out the same command later."""
+    return _code(error) in _TRANSIENT
+
+
+def _code(error: hiredis.ReplyError) -> str:
     text = str(error)
-    return text.partition(" ")[0] in _ELSEWHERE or " -READONLY " in text  # the latter: how Redis 6 words it in a script
+    in_script = re.search(r": -([A-Z]+) ", text)  # how Redis 6 words what a script was refused
+    return in_script[1] if in_script else text.partition(" ")[0]
 
 
 # Errors

@@ -168,9 +168,6 @@ class ModelLinks:
     def moved(self, link: Any = None) -> None:
         self.must_look = True
 
-    def succeeded(self, link: Any) -> None:
-        pass
-
 
 @pytest.fixture(autouse=True)
 def model(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -117,18 +118,21 @@ class Loop:
 
         Called again it waits for the end that the first call began.
 
-        wait_seconds: for the last closing handshakes.
+        wait_seconds: for the last closing handshakes, and for Redis to take what browsers sent.
         """
         if self.ended.is_set():
             return
         self.reactor.run(self._begin_drain, code, reason)
         self._wait_until(
-            lambda: self.ended.is_set() or (self._is_draining and not self.connections),
+            lambda: self.ended.is_set() or self._has_drained(),
             self.settings.drain_seconds + wait_seconds,
         )
         if not self.ended.is_set():
             self.reactor.run(self._stop)
             self._wait_until(self.ended.is_set, wait_seconds)
+
+    def _has_drained(self) -> bool:
+        return self._is_draining and not self.connections and self.subscriber.outgoing.is_empty
 
     def _wait_until(self, condition: Callable[[], bool], seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -169,8 +173,9 @@ class Loop:
     def publish(self, connection: Connection, target: Target, payload: bytes, is_text: bool) -> None:
         """Publish a browser's message."""
         message = Message(payload, is_text, sender=None if connection.echo else connection.key)
-        if not self.subscriber.outgoing.publish(target, message):
-            connection.close(1013, "Redis is away")
+        on_refused = partial(connection.close, 1011, "Redis refused a message")
+        if not self.subscriber.outgoing.publish(target, message, on_refused):
+            connection.close(1013, "too much waits for Redis")
 
     def join(self, connection: Connection, granted: Granted) -> Join:
         """Subscribe an open connection to a further facility."""

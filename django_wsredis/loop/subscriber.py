@@ -43,7 +43,7 @@ class Subscriber:
         )
         self._subscribe_word = "SSUBSCRIBE" if self.links.is_sharded else "SUBSCRIBE"
         self._unsubscribe_word = "SUNSUBSCRIBE" if self.links.is_sharded else "UNSUBSCRIBE"
-        self.outgoing = Outgoing(self.links, reactor.now)
+        self.outgoing = Outgoing(reactor, self.links)
         self.has_tried = self.links.has_tried  # to connect to Redis, once, with or without success
 
     def start(self) -> None:
@@ -52,6 +52,7 @@ class Subscriber:
 
     def stop(self) -> None:
         """Disconnect for good."""
+        self.outgoing.stop()
         self.links.stop()
         for join in list(self._joining):
             self._fail(join, "the server stops")

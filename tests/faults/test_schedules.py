@@ -173,9 +173,6 @@ class Links:
     def moved(self, link: ModelLink | None = None) -> None:
         raise AssertionError("nothing moves here")
 
-    def succeeded(self, link: ModelLink) -> None:
-        assert link is self.current
-
     def connect(self) -> None:
         if self.current is None:
             self.current = ModelLink()
