@@ -8,11 +8,13 @@ streams lose their old entries, expire, and begin again.
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -184,19 +186,23 @@ def model(monkeypatch: pytest.MonkeyPatch) -> None:
 class Client:
     """What a browser knows of one socket, and whether the server keeps its word."""
 
-    def __init__(self, ear: Ear, log: dict[bytes, list[tuple[int, str]]]) -> None:
+    def __init__(self, ear: Ear, desk: Desk, log: dict[bytes, list[tuple[int, str]]]) -> None:
         self.ear = ear
+        self.desk = desk
         self.log = log  # all that was ever kept, by channel: number and payload
-        self.joins: list[tuple[Join, dict[bytes, int | None]]] = []
+        self.joins: list[tuple[Join, set[bytes]]] = []
         self.positions: dict[bytes, int | None] = {}
         self.in_gap: set[bytes] = set()
-        self.is_acked: set[bytes] = set()
+        self.acked: dict[str, set[bytes]] = defaultdict(set)  # the channels that the acks of a facility named
         self.read = 0
         self.seen: set[str] = set()
 
     @property
     def is_here(self) -> bool:
         return not self.ear.has_left
+
+    def say(self, type: str, facility: str) -> None:
+        self.ear.dialogue.on_message(json.dumps({"type": type, "facility": facility}).encode(), True)
 
     def missed(self, name: bytes, up_to: int) -> list[str]:
         """Return what was kept after its position, before a number."""
@@ -218,8 +224,14 @@ class Client:
                 case None:
                     self.on_message(payload, header)
                 case "ack":
-                    for channel, id in header["channels"].items():
-                        self.on_ack(channel.removeprefix("broadcast:").encode(), id)
+                    positions = {
+                        name.removeprefix("broadcast:").encode(): id for name, id in header["channels"].items()
+                    }
+                    self.acked[header["facility"]].update(positions)
+                    for name, id in positions.items():
+                        self.on_ack(name, id)
+                case "unsubscribed":
+                    self.acked.pop(header["facility"], None)
                 case "gap":
                     self.on_gap(header["channel"].removeprefix("broadcast:").encode(), header.get("since"))
 
@@ -239,7 +251,6 @@ class Client:
         self.in_gap.discard(name)
 
     def on_ack(self, name: bytes, id: str | None) -> None:
-        self.is_acked.add(name)
         if id is None:
             assert KEEPS[name] is None, "each channel with a history has a position"
             return
@@ -259,6 +270,32 @@ class Client:
     def require_whole(self, name: bytes, up_to: int) -> None:
         if KEEPS[name] is not None and self.ear.dialogue is not None and name not in self.in_gap:
             assert not self.missed(name, up_to), f"{self.missed(name, up_to)} missed in silence"
+
+
+class Desk:
+    """Serves the dialogue of a client: grants what it asks for.
+
+    facilities: the channels of each. enter: begins to join channels.
+    """
+
+    settings = SimpleNamespace(max_facilities=100)
+
+    def __init__(self, hub: Hub, subscriber: Subscriber, names: set[bytes]) -> None:
+        self.positions = hub.positions
+        self.leave_channels = subscriber.leave_channels
+        self.facilities = {"chat": names}
+        self.enter: Callable[[set[bytes]], Join]
+
+    def names(self, granted: Any) -> set[bytes]:
+        return self.facilities[granted.facility]
+
+    def target(self, granted: Any) -> None: ...
+
+    def decide(self, visitor: bytes, facility: str, query: str, on_decided: Callable[[Any], None]) -> None:
+        on_decided(SimpleNamespace(facility=facility))
+
+    def join(self, connection: Ear, granted: Any) -> Join:
+        return self.enter(self.names(granted))
 
 
 # Schedules
@@ -311,7 +348,7 @@ class Delivery(RuleBasedStateMachine):
                 link.incoming.append(lambda link=link: self.arrive(link, name, data, listeners, payload))
 
     def is_joined(self, client: Client, name: bytes) -> bool:
-        return any(name in since and join.done.done() for join, since in client.joins)
+        return any(name in names and join.done.done() for join, names in client.joins)
 
     def arrive(self, link: ModelLink, name: bytes, data: bytes, listeners: list[Ear], payload: str) -> None:
         if self.links.link(name) is link and self.hub.topics.get(name) and self.hub.topics[name].is_subscribed:
@@ -390,7 +427,7 @@ class Delivery(RuleBasedStateMachine):
         is_attached=st.booleans(),
     )
     def join_anew(self, v1: bool, names: set[bytes], history: int, is_attached: bool) -> None:
-        self.join(Client(Ear(v1=v1, is_attached=is_attached), self.log), dict.fromkeys(names), history)
+        self.come(dict.fromkeys(names), history, v1=v1, is_attached=is_attached)
 
     @rule(
         v1=st.booleans(),
@@ -406,7 +443,7 @@ class Delivery(RuleBasedStateMachine):
             if is_begun:
                 known = sorted({*known, *self.begun_positions[name]})
             since[name] = known[-1 - back] if back < len(known) else None
-        self.join(Client(Ear(v1=v1), self.log), since, 1)
+        self.come(since, 1, v1=v1)
 
     @precondition(lambda self: self.gone)
     @rule(who=st.integers(0, 9))
@@ -414,35 +451,57 @@ class Delivery(RuleBasedStateMachine):
         """Join with the very positions at which a socket ended."""
         old = self.gone[who % len(self.gone)]
         old.check()
-        names = {name for _, since in old.joins for name in since}
-        self.join(Client(Ear(v1=True), self.log), {name: old.positions.get(name) for name in names}, 1)
+        names = {name for _, names in old.joins for name in names}
+        self.come({name: old.positions.get(name) for name in names}, 1)
 
     @precondition(lambda self: self.clients)
-    @rule(who=st.integers(0, 9), name=st.sampled_from(NAMES), history=st.sampled_from([0, 2]))
-    def join_further(self, who: int, name: bytes, history: int) -> None:
+    @rule(
+        who=st.integers(0, 9),
+        names=st.sets(st.sampled_from(NAMES), min_size=1, max_size=2),
+        history=st.sampled_from([0, 2]),
+    )
+    def join_further(self, who: int, names: set[bytes], history: int) -> None:
+        """Subscribe to a further facility, which may share channels with others."""
         client = self.clients[who % len(self.clients)]
-        if client.ear.dialogue is not None and client.ear.sock is not None and name not in client.ear.channels:
-            self.join(client, {name: client.positions.get(name)}, history)
+        if client.ear.dialogue is None or client.ear.sock is None:
+            return
+        facility = next(name for number in count() if (name := f"further {number}") not in client.desk.facilities)
+        client.desk.facilities[facility] = names
+        client.desk.enter = lambda names: self.enter(client, names, history)
+        client.say("subscribe", facility)
+        join, _ = client.joins[-1]
+        if join.done.done() and join.done.exception():
+            client.joins.pop()  # refused: it stays as it was
+            del client.desk.facilities[facility]
+        self.sort_out()
 
-    def join(self, client: Client, since: dict[bytes, int | None], history: int) -> None:
-        is_new = client not in self.clients
-        if is_new:
-            client.ear.when_left = self.subscriber.leave
-            self.clients.append(client)
+    def come(
+        self, since: dict[bytes, int | None], history: int, *, v1: bool = True, is_attached: bool = True
+    ) -> Client:
+        """Begin a client's first join, at positions or without one."""
+        desk = Desk(self.hub, self.subscriber, set(since))
+        client = Client(Ear(v1=v1, is_attached=is_attached, desk=desk), desk, self.log)
+        client.ear.when_left = self.subscriber.leave
         client.positions.update(since)
-        join = Join(client.ear, "chat")
-        client.joins.append((join, since))
+        self.clients.append(client)
+        self.enter(client, set(since), history)
+        self.sort_out()
+        return client
+
+    def enter(self, client: Client, names: set[bytes], history: int) -> Join:
+        """Join those of a facility's channels that the client does not have."""
+        join = Join(client.ear)
+        client.joins.append((join, names))
         arrivals = []
-        for name, position in sorted(since.items()):
+        for name in sorted(names.difference(client.ear.channels)):
+            position = client.positions.get(name)
             topic = self.hub.topics.get(name) or Topic(
                 name, Channel("broadcast", "", name.decode()), history=KEEPS[name], slow="close"
             )
             count = history if position is None else PAGE_MESSAGES
             arrivals.append(Arrival(join, topic, None if position is None else id_bytes(position), count))
         self.subscriber.join(join, arrivals)
-        if not is_new and join.done.done() and join.done.exception():
-            client.joins.pop()  # refused: it stays as it was
-        self.sort_out()
+        return join
 
     @precondition(lambda self: self.clients)
     @rule(who=st.integers(0, 9))
@@ -456,12 +515,12 @@ class Delivery(RuleBasedStateMachine):
     @rule()
     def unsubscribe(self) -> None:
         client = next(client for client in self.clients if len(client.joins) > 1)
-        _, since = client.joins.pop(0)
-        self.subscriber.leave_channels(client.ear, list(since))
+        client.joins.pop(0)
+        facility = next(iter(client.desk.facilities))
+        client.say("unsubscribe", facility)
+        del client.desk.facilities[facility]
         client.check()
-        for name in since:
-            client.is_acked.discard(name)
-            client.in_gap.discard(name)
+        client.in_gap.intersection_update(client.ear.channels)
 
     @precondition(lambda self: any(client.ear.sock is None for client in self.clients))
     @rule()
@@ -592,12 +651,12 @@ class Delivery(RuleBasedStateMachine):
     def check_at_the_end(self, client: Client) -> None:
         lost = self.owed[client.ear] - client.seen
         assert not lost, f"{sorted(lost)} lost"
-        names = {name for _, since in client.joins for name in since}
+        names = {name for _, names in client.joins for name in names}
         assert set(client.ear.channels) == names
+        if client.ear.dialogue is not None:
+            assert client.acked == client.desk.facilities, "an ack names all channels of its facility"
         assert not client.in_gap, "after a gap it is told where it is"
         for name in names:
-            if client.ear.dialogue is not None:
-                assert name in client.is_acked
             if KEEPS[name] is not None:
                 client.require_whole(name, self.redis.clock)
             elif stream := self.redis.streams.get(name):
@@ -635,9 +694,8 @@ def test_a_link_that_breaks_amid_a_replay_closes_the_socket_also_one_whose_hands
 ) -> None:
     state = Delivery()
     state.publish_many(b"history")
-    client = Client(Ear(v1=True, is_attached=is_attached), state.log)
+    client = state.come({b"history": None}, 100, is_attached=is_attached)
     client.ear.is_blocked = True
-    state.join(client, {b"history": None}, 100)
     state.settle()
     assert client.joins[0][0].done.done()
     state.break_link(0, 0)
@@ -649,9 +707,8 @@ def test_a_link_that_breaks_amid_a_replay_closes_the_socket_also_one_whose_hands
 def test_a_replay_waits_for_a_peer_that_does_not_read() -> None:
     state = Delivery()
     state.publish_many(b"history")
-    client = Client(Ear(v1=True), state.log)
+    client = state.come({b"history": None}, 100)
     client.ear.is_blocked = True
-    state.join(client, {b"history": None}, 100)
     state.settle()
     waiting = client.ear.outbox
     assert waiting is not None
@@ -663,7 +720,20 @@ def test_a_replay_waits_for_a_peer_that_does_not_read() -> None:
     state.settle()
     assert client.ear.heard == [f"history {number}" for number in range(1, 15)]
     client.check()
-    assert client.is_acked == {b"history"}
+    assert client.acked == {"chat": {b"history"}}
+
+
+def test_who_shares_a_channel_with_a_facility_that_is_left_on_its_way_in_is_acked() -> None:
+    state = Delivery()
+    client = state.come({b"last": None}, 1)
+    state.settle()
+    for names in ({b"history", b"short"}, {b"history"}):
+        state.join_further(0, names, 0)
+    client.say("unsubscribe", "further 0")
+    state.settle()
+    client.check()
+    assert client.acked == {"chat": {b"last"}, "further 1": {b"history"}}
+    assert state.subscriber._joining == set()
 
 
 # The model itself

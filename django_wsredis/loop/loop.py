@@ -82,7 +82,7 @@ class Loop:
         the worker is full.
         """
         self.subscriber.has_tried.wait(JOIN_SECONDS)  # only a worker that has just started waits here
-        join = Join(self._new_connection(accepted), accepted.granted.facility)
+        join = Join(self._new_connection(accepted))
         self.reactor.run(self._begin, join, accepted.granted)
         try:
             join.done.result(JOIN_SECONDS)
@@ -179,7 +179,7 @@ class Loop:
 
     def join(self, connection: Connection, granted: Granted) -> Join:
         """Subscribe an open connection to a further facility."""
-        join = Join(connection, granted.facility)
+        join = Join(connection)
         self._join(join, granted)
         return join
 
@@ -190,6 +190,10 @@ class Loop:
     def names(self, granted: Granted) -> list[bytes]:
         """Return the names in Redis of the channels to listen to."""
         return [names.redis_name(self.settings.prefix, channel) for channel in granted.subscribe]
+
+    def positions(self, connection: Connection, names: Sequence[bytes]) -> dict[bytes, bytes | None] | None:
+        """Return where a connection stands in channels; None while it is on its way in to one of them."""
+        return self.hub.positions(connection, names)
 
     def target(self, granted: Granted) -> Target | None:
         """Return where a browser's messages go, None if it may not publish."""

@@ -101,6 +101,7 @@ class Subscriber:
         """Let a connection listen no more to some of its channels."""
         self._unsubscribe(self._hub.remove(connection, names))
         for join in [join for join in self._joining if join.connection is connection]:
+            join.unconfirmed = {arrival for arrival in join.unconfirmed if not arrival.is_over}
             join.under_way = {arrival for arrival in join.under_way if not arrival.is_over}
             if not join.under_way:
                 self._joining.discard(join)
@@ -187,7 +188,7 @@ class Subscriber:
         if not join.under_way:
             self._joining.discard(join)
             if join.connection.dialogue is not None:
-                join.connection.dialogue.tell_joined(join)
+                join.connection.dialogue.tell_joined()
 
     def _fail_arrivals(self, topic: Topic, reason: str) -> None:
         for arrival in list(topic.joins):

@@ -24,7 +24,6 @@ class Topic:
         "channel",
         "connections",
         "era",
-        "facility",
         "held",
         "history",
         "is_subscribed",
@@ -39,7 +38,6 @@ class Topic:
     def __init__(self, name: bytes, channel: Channel, *, history: Keep | None, slow: str) -> None:
         self.name = name
         self.channel = channel_name(channel).encode()
-        self.facility = channel.facility
         self.history = history
         self.slow = slow
         # a dict has the order in which they came, and mostly stand in memory: caches like that better than a set's
@@ -61,14 +59,13 @@ class Topic:
 
 
 class Join:
-    """A connection on its way in to the channels of a facility.
+    """A connection on its way in to the channels of a facility that it does not have by another one.
 
     done: when Redis has confirmed all, and what they hold has been read, or the first part of it where it is much.
     """
 
-    def __init__(self, connection: Connection, facility: str) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.facility = facility
         self.done: Future[None] = Future()
         self.arrivals: list[Arrival] = []
         self.unconfirmed: set[Arrival] = set()

@@ -31,6 +31,7 @@ from django_wsredis.loop.subscriber import Subscriber
 from django_wsredis.loop.topic import Arrival, Join, Topic
 from django_wsredis.messages import V1, Message, decode
 
+from ..ears import listening
 from .plan import Event, Sent, channel_of, id_key
 from .verifier import Result, verify
 
@@ -234,11 +235,11 @@ class Worker:
         """Do what the loop does for a handshake."""
         owner: Any = SimpleNamespace(on_leave=self.subscriber.leave, on_gone=nothing, on_waiting=nothing)
         connection = Connection(self.reactor, owner, framing=V1)
-        desk: Any = SimpleNamespace(names=nothing, target=nothing)
+        name = name_of(facility)
+        desk = listening(name, positions=self.hub.positions)
         granted: Any = SimpleNamespace(facility=facility)
         connection.dialogue = Dialogue(desk, connection, b"", granted)
-        join = Join(connection, facility)
-        name = name_of(facility)
+        join = Join(connection)
         topic = self.hub.topics.get(name) or Topic(name, Channel("broadcast", "", facility), history=KEEP, slow="close")
         count = history if since is None else commands.PAGE_MESSAGES
         self.subscriber.join(join, [Arrival(join, topic, since, count)])
