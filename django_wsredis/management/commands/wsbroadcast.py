@@ -79,16 +79,22 @@ class Command(BaseCommand):
             return
         given = {name: options[name] for name in ("expire", "key", "retry")}
         count = publisher.publish_message(message, on_commit=False, **given) or 0
-        result = received(count, len(publisher.audiences), facility, has_key=options["key"] is not None)
+        result = received(count, len(publisher.audiences), facility) if count else not_received(options)
         self.stdout.write(f"Sent to {who} on {where}: {result}")
 
 
-def received(count: int, audiences: int, facility: str | None, *, has_key: bool) -> str:
+def not_received(options: dict[str, Any]) -> str:
+    """Say why no worker received a message, as far as that is known."""
+    why = "no worker received it; nobody is listening there now"
+    if options["key"] is not None:
+        return f"{why}, or it was sent with this key before."
+    if options["retry"] is not None:  # then it has a key of its own
+        return f"{why}, or a try whose answer was lost had sent it already."
+    return f"{why}."
+
+
+def received(count: int, audiences: int, facility: str | None) -> str:
     """Say how many workers received a message."""
-    if not count and has_key:
-        return "no worker received it; nobody is listening there now, or it was sent with this key before."
-    if not count:
-        return "no worker received it; nobody is listening there now."
     times = f"{count} worker{'' if count == 1 else 's'} received it"
     if facility is None:
         return f"{times}, for whoever listens."
