@@ -315,6 +315,18 @@ def test_a_right_that_is_missing_to_publish_is_named(limited: Single, right: str
         broadcast("x", expire=60)
 
 
+@pytest.mark.parametrize("right", ["+publish", "&wsredis:*"])
+def test_what_may_not_be_published_is_not_kept(limited: Single, right: str) -> None:
+    """So it can be published once that is allowed, with the same key."""
+    limited.set_rights(RIGHTS.replace(right, ""))
+    with pytest.raises(BrokerUnavailable, match=r"Redis refused a command: .*(permission|access|can't)"):
+        broadcast("x", "kept/a", key="k")
+    limited.set_rights(RIGHTS)
+    assert history(facility="kept/a", broadcast=True).messages == []
+    broadcast("x", "kept/a", key="k")
+    assert [message.data for message in history(facility="kept/a", broadcast=True).messages] == ["x"]
+
+
 @pytest.mark.parametrize("right", ["+exists", "+set", "~{wsredis:*"])
 def test_a_right_that_is_missing_for_a_key_is_named(limited: Single, right: str) -> None:
     limited.set_rights(RIGHTS.replace(right, ""))
