@@ -6,8 +6,8 @@ import os
 import random
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import cache
+from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -150,9 +150,12 @@ def _client(url: str, pid: int) -> redis.Redis:
 @cache
 def _cluster(url: str, pid: int) -> Cluster:
     read = redis_url.parse(url)
-    return Cluster(
-        read.addresses, lambda address: redis.Redis.from_pool(_address_pool(read, address)), seconds=TIMEOUT_SECONDS
-    )
+    return Cluster(read.addresses, partial(_node_client, read), seconds=TIMEOUT_SECONDS)
+
+
+def _node_client(read: redis_url.RedisUrl, address: redis_url.Address, seconds: float | None) -> redis.Redis:
+    options = {} if seconds is None else {"socket_connect_timeout": seconds, "socket_timeout": seconds}
+    return redis.Redis.from_pool(_address_pool(read, address, **options))
 
 
 def execute(commands: Sequence[Command]) -> list[Any]:
@@ -206,10 +209,9 @@ def read_slots(url: str, up: Sequence[redis_url.Address] = (), down: Sequence[re
     """
     read = redis_url.parse(url)
     others = [address for address in random.sample(read.addresses, len(read.addresses)) if address not in down]
-    with ExitStack() as stack, translated(url):
+    with translated(url):
         return read_map(
-            dict.fromkeys([*up, *others, *down]),
-            lambda address: stack.enter_context(redis.Redis.from_pool(_address_pool(read, address))),
+            list(dict.fromkeys([*up, *others, *down])), partial(_node_client, read), seconds=TIMEOUT_SECONDS
         )
 
 

@@ -15,6 +15,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -87,7 +88,14 @@ class ModelRedis:
         return stream.last
 
     def read(
-        self, name: bytes, since: bytes, count: int, begin_seconds: int, max_bytes: int, max_entries: int
+        self,
+        name: bytes,
+        since: bytes,
+        count: int,
+        begin_seconds: int,
+        max_bytes: int,
+        max_entries: int,
+        before: bytes,
     ) -> list[Any]:
         """Do what read.lua does."""
         if name not in self.streams:
@@ -96,28 +104,34 @@ class ModelRedis:
             self.streams[name] = Stream(last=self.tick())
             return [int(not since), id_bytes(self.streams[name].last), []]
         stream = self.streams[name]
+        end = id_bytes(stream.last)
+        length = min(count, max_entries)
         if not since:
-            return [
-                1,
-                id_bytes(stream.last),
-                self.cut(stream.entries[-count:] if count else [], max_bytes, max_entries),
-            ]
+            older = [entry for entry in stream.entries[::-1] if not before or entry[0] < number_of(before)]
+            newest = self.page(older, length, max_bytes)
+            is_all = len(older) < length and sum(len(payload) for _, payload, _ in older) <= max_bytes
+            if newest and not is_all and len(newest) < count:
+                return [1, end, [], newest[-1][0], count - len(newest)]
+            if not newest and before:
+                newer = [entry for entry in stream.entries if entry[0] >= number_of(before)]
+                return [1, end, self.page(newer, length, max_bytes)]
+            return [1, end, newest[::-1]]
         position = number_of(since)
-        found = [entry for entry in stream.entries if entry[0] > position][:count]
+        found = [entry for entry in stream.entries if entry[0] > position]
         is_whole = (
             position == stream.last
-            or (found and found[0][2] == position)
+            or (count and found and found[0][2] == position)
             or any(number == position for number, _, _ in stream.entries)
         )
-        return [int(bool(is_whole)), id_bytes(stream.last), self.cut(found, max_bytes, max_entries)]
+        return [int(bool(is_whole)), end, self.page(found, length, max_bytes)]
 
     @staticmethod
-    def cut(entries: list[tuple[int, bytes, int | None]], max_bytes: int, max_entries: int) -> list[Any]:
+    def page(entries: list[tuple[int, bytes, int | None]], length: int, max_bytes: int) -> list[Any]:
         found: list[Any] = []
         size = 0
-        for number, payload, _ in entries:
+        for number, payload, _ in entries[:length]:
             size += len(payload)
-            if (size > max_bytes and found) or len(found) == max_entries:
+            if size > max_bytes and found:
                 break
             found.append([id_bytes(number), [b"m", payload]])
         return found
@@ -376,15 +390,15 @@ class Delivery(RuleBasedStateMachine):
             link.subscribed.add(name)
             return [b"subscribe", name, 1]
         if word == "EVAL" and command[1] == READ_SCRIPT:
-            since, count, _, begin_seconds, max_bytes, max_entries = command[4:]
-            return self.read(name, since, count, begin_seconds, max_bytes, max_entries)
+            since, count, _, *others = command[4:]
+            return self.read(name, since, count, *others)
         raise AssertionError(f"the model does not know {command}")
 
-    def read(self, name: bytes, since: bytes, count: int, begin_seconds: int, max_bytes: int, max_entries: int) -> Any:
+    def read(self, name: bytes, since: bytes, count: int, *others: Any) -> Any:
         keep = KEEPS[name]
-        reply = self.redis.read(name, since, count, begin_seconds, max_bytes, max_entries)
-        is_whole, end, entries = reply
-        if end and not entries:
+        reply = self.redis.read(name, since, count, *others)
+        is_whole, end, entries, *next_read = reply
+        if end and not entries and not next_read:
             self.begun_positions[name].append(number_of(end))
         if since and keep and not is_whole:
             position = number_of(since)
@@ -736,12 +750,45 @@ def test_who_shares_a_channel_with_a_facility_that_is_left_on_its_way_in_is_acke
     assert state.subscriber._joining == set()
 
 
+@pytest.mark.parametrize("published", [1, 7])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 11, 12])
+def test_who_joins_gets_as_many_of_the_newest_as_it_wants(count: int, published: int) -> None:
+    """Also where they are more than is read at once, and while others come and the oldest go."""
+    state = Delivery()
+    for _ in range(2):
+        state.publish_many(b"history")
+    client = Client(Ear(v1=True), state.log)
+    state.join(client, {b"history": None}, count)
+    state.redis_works(0, 100)
+    state.loop_works(0, 100)
+    state.publish_some(b"history", [True] * published)
+    state.settle()
+    last = 14 + published
+    assert client.ear.heard == [f"history {number}" for number in range(max(15 - count, last - 12), last + 1)]
+
+
+def test_those_who_want_the_same_share_a_read_that_is_under_way() -> None:
+    state = Delivery()
+    state.publish_many(b"history")
+    clients = [Client(Ear(v1=True), state.log) for _ in range(3)]
+    for client, count in zip(clients, (9, 9, 1), strict=True):
+        state.join(client, {b"history": None}, count)
+    reads = [call.command for call in state.links.links[0].outgoing if call.command[0] == "EVAL"]
+    assert [command[5] for command in reads] == [9, 1]
+    state.settle()
+    for client, count in zip(clients, (7, 7, 1), strict=True):
+        assert client.ear.heard == [f"history {number}" for number in range(8 - count, 8)]
+
+
 # The model itself
 
 operations = st.lists(
     st.one_of(
-        st.tuples(st.just("publish"), st.integers(1, 4)),
-        st.tuples(st.just("read"), st.integers(0, 9), st.sampled_from([0, 1, 3, 100]), st.sampled_from([60, 10_000])),
+        st.tuples(st.just("publish"), st.lists(st.integers(1, 4), min_size=1, max_size=8)),
+        st.tuples(
+            *(st.just("read"), st.sampled_from([*[0] * 5, 1, 2, 4, 9]), st.sampled_from([0, 1, 4, 100])),
+            *(st.sampled_from([20, 60, 10_000]), st.sampled_from([*[0] * 5, 1, 2, 4, 9])),
+        ),
         st.tuples(st.just("trim"), st.integers(1, 3)),
         st.tuples(st.just("lose")),
     ),
@@ -750,7 +797,7 @@ operations = st.lists(
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(operations, st.sampled_from([Keep(1, 60, is_history=False), Keep(3, 60)]), st.booleans())
+@given(operations, st.sampled_from([Keep(1, 60, is_history=False), Keep(5, 60)]), st.booleans())
 def test_the_model_keeps_and_reads_as_redis_does(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, given_operations: Any, keep: Keep, has_history: bool
 ) -> None:
@@ -762,19 +809,18 @@ def test_the_model_keeps_and_reads_as_redis_does(
         client.delete(name)
         for word, *arguments in given_operations:
             if word == "publish":
-                message = Message(b"x" * arguments[0] * 10, True)
-                client.execute_command(*commands.publish_command(name, message, keep))
-                theirs.append(client.xinfo_stream(name)["last-generated-id"])
-                ours.append(id_bytes(model.publish(name, b"".join(envelope(message)), keep.entries)))
+                for size in arguments[0]:
+                    message = Message(b"x" * size * 10, True)
+                    client.execute_command(*commands.publish_command(name, message, keep))
+                    theirs.append(client.xinfo_stream(name)["last-generated-id"])
+                    ours.append(id_bytes(model.publish(name, b"".join(envelope(message)), keep.entries)))
             elif word == "read":
-                back, count, page_bytes = arguments
+                back, count, page_bytes, before_back = arguments
                 options: dict[str, Any] = {"count": max(count, 1) if back else count, "max_bytes": page_bytes}
-                their_since = theirs[-back] if 0 < back <= len(theirs) else None
-                our_since = ours[-back] if 0 < back <= len(ours) else None
-                history = keep if has_history else None
-                reply = client.execute_command(*commands.read_command(name, history, since=their_since, **options))
-                since, count, _, *limits = commands.read_command(name, history, since=our_since, **options)[4:]
-                expected = model.read(name, since, count, *limits)
+                read = partial(commands.read_command, name, keep if has_history else None, **options)
+                reply = client.execute_command(*read(since=nth(theirs, back), before=nth(theirs, before_back)))
+                since, count, _, *others = read(since=nth(ours, back), before=nth(ours, before_back))[4:]
+                expected = model.read(name, since, count, *others)
                 if reply[1] and reply[1] not in theirs:  # it was begun
                     theirs.append(reply[1])
                     ours.append(expected[1])
@@ -790,7 +836,14 @@ def test_the_model_keeps_and_reads_as_redis_does(
                 wait_until(lambda now=now: client.time() > (now[0], now[1] + 1000))  # a new stream has later ids
 
 
+def nth(ids: list[bytes], back: int) -> bytes | None:
+    """Return an id, counted from the newest on."""
+    return ids[-back] if 0 < back <= len(ids) else None
+
+
 def named(reply: Any, ids: list[bytes]) -> Any:
     """Return a reply with the places of its ids, and without the fields that only the script reads."""
-    is_whole, end, entries = reply
-    return is_whole, ids.index(end) if end else None, [(ids.index(id), fields[1]) for id, fields in entries]
+    is_whole, end, entries, *next_read = reply
+    found = [(ids.index(id), fields[1]) for id, fields in entries]
+    before, count = (ids.index(next_read[0]), next_read[1]) if next_read else (None, 0)
+    return is_whole, ids.index(end) if end else None, found, before, count

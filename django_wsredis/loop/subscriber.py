@@ -131,13 +131,15 @@ class Subscriber:
 
         That is sound: what they heard before this one came is older than the read, so it is in its reply.
         """
-        topic, key = arrival.topic, (arrival.since, arrival.count, arrival.max_bytes)
+        topic, key = arrival.topic, (arrival.since, arrival.before, arrival.count, arrival.max_bytes)
         if key in topic.reads:
             topic.reads[key].append(arrival)
             return
         topic.reads[key] = [arrival]
-        since, count, max_bytes = key
-        command = commands.read_command(topic.name, topic.history, since=since, count=count, max_bytes=max_bytes)
+        since, before, count, max_bytes = key
+        command = commands.read_command(
+            topic.name, topic.history, since=since, before=before, count=count, max_bytes=max_bytes
+        )
         topic.link.call(*command, on_reply=partial(self._on_stored, topic, topic.era, key))
 
     def _on_stored(self, topic: Topic, era: int, key: Any, reply: Any) -> None:
@@ -154,6 +156,10 @@ class Subscriber:
             return
         stored = commands.stored(topic.name, reply)
         for arrival in arrivals:
+            if stored.before is not None:
+                arrival.before, arrival.count = stored.before, stored.rest
+                self._read(arrival)
+                continue
             if stored.has_more:
                 self._hub.send_stored(arrival, stored)
                 arrival.since, arrival.count = stored.messages[-1].id, commands.PAGE_MESSAGES

@@ -76,15 +76,17 @@ class Arrival:
     """A connection on its way in to one channel: subscribed already, while its stored messages are fetched.
 
     since: the position after which it wants them, None for the newest `count`.
+    before: an entry in front of which these are, as `Stored` said; None where it said nothing.
     max_bytes: of one read, so that those of all its channels together are no more than a page.
     """
 
-    __slots__ = ("_live_bytes", "count", "join", "live", "max_bytes", "since", "topic")
+    __slots__ = ("_live_bytes", "before", "count", "join", "live", "max_bytes", "since", "topic")
 
     def __init__(self, join: Join, topic: Topic, since: bytes | None, count: int) -> None:
         self.join = join
         self.topic = topic
         self.since = since
+        self.before: bytes | None = None
         self.count = count
         self.max_bytes = PAGE_BYTES
         self.live: list[Message] = []  # what came meanwhile
