@@ -13,8 +13,9 @@ from django.core.management import CommandError, call_command
 from django.db import transaction
 from django.test import override_settings
 
-from django_wsredis import fetch_message
+from django_wsredis import BrokerUnavailable, fetch_message, redis
 from django_wsredis.channels import Channel, address, everywhere_name, redis_name, session_digest
+from django_wsredis.commands import Command
 
 from .conftest import DATABASE
 from .servers import ROOT, Listener, RedisServer, free_port
@@ -255,6 +256,24 @@ def test_it_tries_again_while_redis_is_away(configured: RedisServer) -> None:
     assert wsbroadcast("x", "--retry", "5").startswith("Sent to everybody")
     with override_settings(WSREDIS={"URL": f"redis://127.0.0.1:{free_port()}/0"}):
         assert "cannot be reached" in refused("x", "--retry", "0.2")
+
+
+def test_a_retry_after_a_lost_answer_does_not_say_that_nobody_listens(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute, answers = redis.execute, []
+
+    def lose_the_first_answer(commands: list[Command]) -> list[Any]:
+        answers.append(execute(commands))
+        if len(answers) == 1:
+            raise BrokerUnavailable("it did not answer")
+        return answers[-1]
+
+    monkeypatch.setattr(redis, "execute", lose_the_first_answer)
+    assert wsbroadcast("x", "--retry", "5").endswith(
+        ": no worker received it; nobody is listening there now, or a try whose answer was lost had sent it already.\n"
+    )
+    assert everywhere(listener)[0] == "x"
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import _thread
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections
@@ -38,12 +38,14 @@ class Decisions:
         if self._queue and self._threads < MAX_THREADS:
             visitor, facility, query, on_decided = self._queue.popleft()
             self._threads += 1
-            try:
-                # not threading.Thread: where the host has patched it, its start() waits
-                _thread.start_new_thread(self._run, (visitor, facility, query, on_decided))
-            except RuntimeError as error:  # a limit of threads; there may be room later
-                logger.error("503 subscribe %r: %s", facility, error)
-                self._reactor.run(self._decided, on_decided, 503)
+            self._reactor.start_thread(
+                partial(self._run, visitor, facility, query, on_decided),
+                on_failed=partial(self._on_no_thread, facility, on_decided),
+            )
+
+    def _on_no_thread(self, facility: str, on_decided: Callable[[Granted | int], None], reason: str) -> None:
+        logger.error("503 subscribe %r: %s", facility, reason)
+        self._decided(on_decided, 503)
 
     def _run(self, visitor: bytes, facility: str, query: str, on_decided: Callable[[Granted | int], None]) -> None:
         granted: Granted | int = 403

@@ -6,7 +6,7 @@ thread, one after another for each socket.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -45,6 +45,9 @@ class Desk(Protocol):
     def names(self, granted: Granted) -> Sequence[bytes]:
         """Return the names in Redis of the channels to listen to."""
 
+    def positions(self, connection: Connection, names: Sequence[bytes]) -> Mapping[bytes, bytes | None] | None:
+        """Return where a connection stands in channels; None while it is on its way in to one of them."""
+
     def target(self, granted: Granted) -> Target | None:
         """Return where a browser's messages go, None if it may not publish."""
 
@@ -59,13 +62,15 @@ class Facility(NamedTuple):
 class Dialogue:
     """Of one connection."""
 
-    __slots__ = ("_connection", "_desk", "_facilities", "_is_deciding", "_own", "_wishes")
+    __slots__ = ("_connection", "_desk", "_facilities", "_is_deciding", "_own", "_unacked", "_wishes")
 
     def __init__(self, desk: Desk, connection: Connection, granted: Granted) -> None:
         self._desk = desk
         self._connection = connection
         self._own = granted.facility
-        self._facilities = {granted.facility: self._facility(granted)}
+        self._facilities: dict[str, Facility] = {}
+        self._unacked: tuple[str, ...] = ()  # facilities whose channels have not all arrived
+        self._add(granted)
         self._wishes: list[tuple[str, str | None]] = []  # a deque takes 600 bytes, and mostly there are none
         self._is_deciding = False
 
@@ -76,14 +81,23 @@ class Dialogue:
 
     # What it is told
 
-    def tell_joined(self, join: Join) -> None:
-        """Say that a facility is subscribed, and sent up to the positions that are named."""
-        positions = {arrival.topic.channel: arrival.topic.position for arrival in join.arrivals}
-        self._tell(subprotocol.ack(join.facility, positions))
+    def tell_joined(self) -> None:
+        """Say which facilities are subscribed now, and up to which positions all of them has been sent.
+
+        Facilities may share channels. So each join of this connection may be the one that others wait for.
+        """
+        for name in self._unacked:
+            positions = self._desk.positions(self._connection, self._facilities[name].names)
+            if positions is not None:
+                self._unacked = tuple(other for other in self._unacked if other != name)
+                self._tell(subprotocol.ack(name, positions))
 
     def tell_position(self, topic: Topic) -> None:
-        """Say where a channel stands after a gap."""
-        self._tell(subprotocol.ack(topic.facility, {topic.channel: topic.position}))
+        """Say where a channel stands after a gap, unless the ack of its facility is about to do so."""
+        for name, facility in self._facilities.items():
+            if topic.name in facility.names and name not in self._unacked:
+                self._tell(subprotocol.ack(name, {topic.channel: topic.position}))
+                return
 
     def tell_gap(self, topic: Topic, since: bytes | None) -> None:
         """Say that messages of a channel are missing after a position."""
@@ -143,10 +157,11 @@ class Dialogue:
                 self._desk.decide(self._connection.visitor, facility, query, partial(self._on_decided, facility))
 
     def _unsubscribe(self, name: str) -> None:
-        if facility := self._facilities.pop(name, None):
+        if facility := self._remove(name):
             others = {name for other in self._facilities.values() for name in other.names}
             self._desk.leave_channels(self._connection, [name for name in facility.names if name not in others])
         self._tell(subprotocol.unsubscribed(name))
+        self.tell_joined()  # others do not wait for it any more
 
     def _on_decided(self, facility: str, granted: Granted | int) -> None:
         self._is_deciding = False
@@ -159,14 +174,19 @@ class Dialogue:
         self._do_wishes()
 
     def _join(self, facility: str, granted: Granted) -> None:
-        self._facilities[facility] = self._facility(granted)
+        self._add(granted)
         join = self._desk.join(self._connection, granted)
         if join.done.done() and join.done.exception():
-            del self._facilities[facility]
+            self._remove(facility)
             self._refuse(facility, 503)
 
-    def _facility(self, granted: Granted) -> Facility:
-        return Facility(self._desk.names(granted), self._desk.target(granted))
+    def _add(self, granted: Granted) -> None:
+        self._facilities[granted.facility] = Facility(self._desk.names(granted), self._desk.target(granted))
+        self._unacked += (granted.facility,)
+
+    def _remove(self, name: str) -> Facility | None:
+        self._unacked = tuple(other for other in self._unacked if other != name)
+        return self._facilities.pop(name, None)
 
     def _refuse(self, facility: str, status: int) -> None:
         self._tell(subprotocol.error(facility, status))

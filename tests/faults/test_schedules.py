@@ -31,6 +31,7 @@ from django_wsredis.loop.subscriber import Subscriber
 from django_wsredis.loop.topic import Arrival, Join, Topic
 from django_wsredis.messages import V1, Message, decode
 
+from ..ears import listening
 from .plan import Event, Sent, channel_of, id_key
 from .verifier import Result, verify
 
@@ -173,9 +174,6 @@ class Links:
     def moved(self, link: ModelLink | None = None) -> None:
         raise AssertionError("nothing moves here")
 
-    def succeeded(self, link: ModelLink) -> None:
-        assert link is self.current
-
     def connect(self) -> None:
         if self.current is None:
             self.current = ModelLink()
@@ -240,11 +238,11 @@ class Worker:
         """Do what the loop does for a handshake."""
         owner: Any = SimpleNamespace(on_leave=self.subscriber.leave, on_gone=nothing, on_waiting=nothing)
         connection = Connection(self.reactor, owner, framing=V1)
-        desk: Any = SimpleNamespace(names=nothing, target=nothing)
+        name = name_of(facility)
+        desk = listening(name, positions=self.hub.positions)
         granted: Any = SimpleNamespace(facility=facility)
         connection.dialogue = Dialogue(desk, connection, granted)
-        join = Join(connection, facility)
-        name = name_of(facility)
+        join = Join(connection)
         topic = self.hub.topics.get(name) or Topic(name, Channel("broadcast", "", facility), history=KEEP, slow="close")
         count = history if since is None else commands.PAGE_MESSAGES
         self.subscriber.join(join, [Arrival(join, topic, since, count)])
