@@ -1,18 +1,15 @@
 """The join rule as a property: whatever happens, a client misses nothing unannounced, and sees nothing twice.
 
-Hub and subscriber run against a model of Redis: one thread of execution, streams as publish.lua and read.lua keep them,
-and for each connection one queue of commands and one of replies and published messages, in one order. There are two
-shards, between which channels move. Clients block, so that what is stored comes in pages; links break at any moment;
-streams lose their old entries, expire, and begin again.
+Hub and subscriber run against a model of Redis, in one thread of execution. There are two shards, between which
+channels move. Clients block, so that what is stored comes in pages; links break at any moment; streams lose their old
+entries, expire, and begin again.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections import defaultdict, deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import defaultdict
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +21,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from django_wsredis import commands
 from django_wsredis.channels import Channel
-from django_wsredis.commands import READ_SCRIPT
 from django_wsredis.conf import Keep
 from django_wsredis.exceptions import Unavailable
 from django_wsredis.loop import subscriber as subscriber_module
@@ -34,6 +30,7 @@ from django_wsredis.loop.topic import Arrival, Join, Topic
 from django_wsredis.messages import Message, decode, encode, envelope
 
 from .ears import Ear, text
+from .models import ModelLink, ModelRedis, id_bytes, number_of
 from .servers import RedisServer, wait_until
 
 PAGE_MESSAGES, PAGE_BYTES = 3, 40  # some four payloads
@@ -43,106 +40,7 @@ NAMES = tuple(KEEPS)
 EVERYWHERE = b"p:everywhere"
 
 
-def id_bytes(number: int) -> bytes:
-    return b"%d-0" % number
-
-
-def number_of(id: str | bytes) -> int:
-    return int(id.partition("-" if isinstance(id, str) else b"-")[0])
-
-
 # Redis
-
-
-@dataclass
-class Stream:
-    """Entries as (number, payload, the position that it came after); the number stands for the id."""
-
-    entries: list[tuple[int, bytes, int | None]] = field(default_factory=list)
-    last: int = 0
-
-
-class ModelRedis:
-    """The data. Ids are numbers of one clock, which also a Redis that lost its data goes on with."""
-
-    def __init__(self) -> None:
-        self.clock = 0
-        self.streams: dict[bytes, Stream] = {}
-        self.losses: dict[bytes, list[int]] = defaultdict(list)  # when something else than MAXLEN took entries away
-
-    def tick(self) -> int:
-        self.clock += 1
-        return self.clock
-
-    def publish(self, name: bytes, payload: bytes, entries: int) -> int:
-        """Do what publish.lua does; return the number of the id."""
-        after = None
-        if name in self.streams and not self.streams[name].entries:
-            after = self.streams[name].last
-        stream = self.streams.setdefault(name, Stream())
-        stream.last = self.tick()
-        stream.entries = [*stream.entries, (stream.last, payload, after)][-entries:]
-        return stream.last
-
-    def read(
-        self, name: bytes, since: bytes, count: int, begin_seconds: int, max_bytes: int, max_entries: int
-    ) -> list[Any]:
-        """Do what read.lua does."""
-        if name not in self.streams:
-            if not begin_seconds:
-                return [int(not since), b"", []]
-            self.streams[name] = Stream(last=self.tick())
-            return [int(not since), id_bytes(self.streams[name].last), []]
-        stream = self.streams[name]
-        if not since:
-            return [
-                1,
-                id_bytes(stream.last),
-                self.cut(stream.entries[-count:] if count else [], max_bytes, max_entries),
-            ]
-        position = number_of(since)
-        found = [entry for entry in stream.entries if entry[0] > position][:count]
-        is_whole = (
-            position == stream.last
-            or (found and found[0][2] == position)
-            or any(number == position for number, _, _ in stream.entries)
-        )
-        return [int(bool(is_whole)), id_bytes(stream.last), self.cut(found, max_bytes, max_entries)]
-
-    @staticmethod
-    def cut(entries: list[tuple[int, bytes, int | None]], max_bytes: int, max_entries: int) -> list[Any]:
-        found: list[Any] = []
-        size = 0
-        for number, payload, _ in entries:
-            size += len(payload)
-            if (size > max_bytes and found) or len(found) == max_entries:
-                break
-            found.append([id_bytes(number), [b"m", payload]])
-        return found
-
-    def trim(self, name: bytes, count: int) -> None:
-        """Drop the oldest, as time does."""
-        if name in self.streams and len(self.streams[name].entries) > count:
-            self.streams[name].entries = self.streams[name].entries[count:]
-            self.losses[name].append(self.clock)
-
-    def lose(self, name: bytes) -> None:
-        """Forget a stream, which has expired or was deleted."""
-        if self.streams.pop(name, None):
-            self.losses[name].append(self.clock)
-
-
-class ModelLink:
-    """A connection to a shard: commands on their way there, replies and messages on their way back."""
-
-    def __init__(self) -> None:
-        self.is_closed = False
-        self.subscribed: set[bytes] = set()
-        self.outgoing: deque[SimpleNamespace] = deque()
-        self.incoming: deque[Callable[[], None]] = deque()
-
-    def call(self, *command: Any, on_reply: Callable[[Any], None]) -> None:
-        self.outgoing.append(SimpleNamespace(command=command, on_reply=on_reply))
 
 
 class ModelLinks:
@@ -333,22 +231,16 @@ class Delivery(RuleBasedStateMachine):
 
     def carry_out(self, shard: int, link: ModelLink, command: Any) -> Any:
         word, name = command[0], command[3] if command[0] == "EVAL" else command[1]
-        if word == "UNSUBSCRIBE":
-            link.subscribed.discard(name)
-            return [b"unsubscribe", name, 0]
-        if self.links.owner.get(name, 0) != shard:
+        if word != "UNSUBSCRIBE" and self.links.owner.get(name, 0) != shard:
             return ReplyError("MOVED 1 elsewhere")
-        if word == "SUBSCRIBE":
-            link.subscribed.add(name)
-            return [b"subscribe", name, 1]
-        if word == "EVAL" and command[1] == READ_SCRIPT:
-            since, count, _, begin_seconds, max_bytes, max_entries = command[4:]
-            return self.read(name, since, count, begin_seconds, max_bytes, max_entries)
-        raise AssertionError(f"the model does not know {command}")
+        reply = self.redis.carry_out(link, command)
+        if word == "EVAL":
+            self.check_read(name, command[4], reply)
+        return reply
 
-    def read(self, name: bytes, since: bytes, count: int, begin_seconds: int, max_bytes: int, max_entries: int) -> Any:
+    def check_read(self, name: bytes, since: bytes, reply: Any) -> None:
+        """See that a gap has its reason."""
         keep = KEEPS[name]
-        reply = self.redis.read(name, since, count, begin_seconds, max_bytes, max_entries)
         is_whole, end, entries = reply
         if end and not entries:
             self.begun_positions[name].append(number_of(end))
@@ -356,7 +248,6 @@ class Delivery(RuleBasedStateMachine):
             position = number_of(since)
             newer = [number for number, _ in self.log[name] if number > position]
             assert len(newer) > keep.messages or any(at >= position for at in self.redis.losses[name]), "a needless gap"
-        return reply
 
     @rule(name=st.sampled_from(NAMES), count=st.integers(1, 3))
     def trim(self, name: bytes, count: int) -> None:
@@ -669,7 +560,7 @@ def test_a_replay_waits_for_a_peer_that_does_not_read() -> None:
     assert client.is_acked == {b"history"}
 
 
-# The model itself
+# The model itself, which tests/faults/test_schedules.py has, too
 
 operations = st.lists(
     st.one_of(
