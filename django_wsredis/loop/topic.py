@@ -25,6 +25,7 @@ class Topic:
         "connections",
         "delivered",
         "era",
+        "facility",
         "held",
         "history",
         "is_subscribed",
@@ -39,6 +40,7 @@ class Topic:
     def __init__(self, name: bytes, channel: Channel, *, history: Keep | None, slow: str) -> None:
         self.name = name
         self.channel = channel_name(channel).encode()
+        self.facility = channel.facility
         self.history = history
         self.slow = slow
         # a dict has the order in which they came, and mostly stand in memory: caches like that better than a set's

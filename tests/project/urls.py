@@ -12,4 +12,5 @@ urlpatterns = [
     path("atomic/<str:end>/", views.publish_in_transaction),
     path("greenlets/", views.greenlets),
     path("hang/", views.hang),
+    path("cursor/<path:facility>", views.cursor_page),
 ]

@@ -7,6 +7,7 @@ import time
 import greenlet
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.shortcuts import render
 
 from django_wsredis import publish
 
@@ -57,3 +58,7 @@ def publish_in_transaction(request: HttpRequest, end: str) -> HttpResponse:
 def greenlets(request: HttpRequest) -> HttpResponse:
     gc.collect()
     return HttpResponse(str(sum(issubclass(type(thing), greenlet.greenlet) for thing in gc.get_objects())))
+
+
+def cursor_page(request: HttpRequest, facility: str) -> HttpResponse:
+    return render(request, "cursor.html", {"facility": facility})

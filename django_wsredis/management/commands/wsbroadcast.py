@@ -97,17 +97,20 @@ def sockets(found: Count | Receipt, *, unanswered: int) -> str:
         text = f"{plural(found.sockets, 'socket')}{users} on {plural(found.workers, 'worker')}"
         text += f" in {found.seconds * 1000:.0f} ms"
     else:
-        text = "nobody is listening there now"
+        text = "no socket"
     return text + (f"; {plural(unanswered, 'worker')} did not say how many it has" if unanswered else "")
 
 
 def what_became(facility: str | None, options: dict[str, Any]) -> str:
     """Say what became of a message that no socket got."""
-    if options["key"] or options["retry"]:
-        return "If it was sent with this key before, it was not sent again."
+    nobody = "Nobody is listening there now"
+    if options["key"]:
+        return f"{nobody}, or it was sent with this key before."
+    if options["retry"]:
+        return f"{nobody}, or a try whose answer was lost had sent it already."
     if facility is not None and options["expire"] != 0 and (options["expire"] or get_settings().keep_of(facility)):
-        return "It is kept for those who join."
-    return "It is not kept: WSREDIS['HISTORY'], or --expire, says what is."
+        return f"{nobody}. It is kept for those who join."
+    return f"{nobody}, and it is not kept: WSREDIS['HISTORY'], or --expire, says what is."
 
 
 def plural(number: int, word: str) -> str:
