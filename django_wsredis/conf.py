@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from functools import cache
-from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any, NamedTuple, TypeAlias
+from ipaddress import ip_network
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from django.conf import settings as django_settings
@@ -38,9 +38,6 @@ LEGACY_NAMES = {
 
 
 SLOW_POLICIES = ("close", "latest", "drop")
-
-
-Network: TypeAlias = IPv4Network | IPv6Network
 
 
 class Keep(NamedTuple):
@@ -88,7 +85,7 @@ class Settings:
     allowed_channels: Any = None
     process_request: Any = None
     subscriber: Any = "django_wsredis.handshake.Subscriber"
-    metrics_from: tuple[Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1"))
+    metrics_from: tuple[str, ...] = ("127.0.0.0/8", "::1")  # addresses and networks
 
     def history_of(self, facility: str) -> Keep | None:
         """Return what is kept of a facility's channels as their history, None if that is not set."""
@@ -255,10 +252,9 @@ def get_settings() -> Settings:
         merged["HISTORY"] = tuple((pattern, Keep(**keep)) for pattern, keep in merged["HISTORY"].items())
     if "SLOW" in merged:
         merged["SLOW"] = tuple(merged["SLOW"].items())
-    if "SUBPROTOCOLS" in merged:
-        merged["SUBPROTOCOLS"] = tuple(merged["SUBPROTOCOLS"])
-    if "METRICS_FROM" in merged:
-        merged["METRICS_FROM"] = tuple(map(ip_network, merged["METRICS_FROM"]))
+    for key in ("SUBPROTOCOLS", "METRICS_FROM"):
+        if key in merged:
+            merged[key] = tuple(merged[key])
     return Settings(
         websocket_url=getattr(django_settings, "WEBSOCKET_URL", "/ws/"),
         **{key.lower(): value for key, value in merged.items()},

@@ -9,10 +9,10 @@ import importlib.util
 import re
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, TypeAlias
 
-from .conf import Network, get_settings
+from .conf import get_settings
 from .exceptions import NotAuthorized, NotFound, Unavailable
 from .responses import respond
 
@@ -79,9 +79,9 @@ PATHS: dict[str, Callable[[WSGIEnvironment, StartResponse], Answer]] = {
 # Who may ask
 
 
-def require_allowed(environ: WSGIEnvironment, networks: Iterable[Network]) -> None:
+def require_allowed(environ: WSGIEnvironment, networks: Iterable[str]) -> None:
     """Raise NotAuthorized unless all that a request came from, or through, is in one of some networks."""
-    allowed, texts = list(networks), list(named_addresses(environ))
+    allowed, texts = list(map(ip_network, networks)), list(named_addresses(environ))
     for text in texts:
         address = read_address(text)
         if address is None or not any(address in network for network in allowed):
@@ -92,7 +92,7 @@ def require_allowed(environ: WSGIEnvironment, networks: Iterable[Network]) -> No
 
 def named_addresses(environ: WSGIEnvironment) -> Iterator[str]:
     """Yield whom a request comes from, and whom proxies say that it came from; to that list anybody may only add."""
-    if peer := environ.get("REMOTE_ADDR"):  # a unix socket has none
+    if (peer := environ.get("REMOTE_ADDR", "")) not in ("", "0.0.0.0"):  # a unix socket has none; the latter: uWSGI
         yield peer
     for header in ("HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP"):
         if header in environ:
