@@ -40,7 +40,7 @@ SERIES = (
     Series("wsredis_loop_lag_seconds", "summary", "lag", "How late the loop is, in the last minute.", "quantile"),
     Series("wsredis_canary_seconds", "gauge", "canary_seconds", "How long the last canary took that came back."),
     Series("wsredis_canaries_total", "counter", "canaries", "Canaries, by what became of them.", "outcome"),
-    Series("wsredis_redis_up", "gauge", "is_connected", "Whether Redis is connected."),
+    Series("wsredis_redis_up", "gauge", "is_connected", "Whether Redis is connected, and answers."),
     Series("wsredis_draining", "gauge", "is_draining", "Whether the worker closes its sockets, as it ends."),
     Series("wsredis_resident_memory_bytes", "gauge", "memory_bytes", "Memory of the worker's process."),
     Series("wsredis_start_time_seconds", "gauge", "started_at", "When the worker began, since 1970."),
