@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from functools import cache
+from ipaddress import ip_network
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -84,6 +85,7 @@ class Settings:
     allowed_channels: Any = None
     process_request: Any = None
     subscriber: Any = "django_wsredis.handshake.Subscriber"
+    metrics_from: tuple[str, ...] = ("127.0.0.0/8", "::1")  # addresses and networks
 
     def history_of(self, facility: str) -> Keep | None:
         """Return what is kept of a facility's channels as their history, None if that is not set."""
@@ -155,6 +157,13 @@ def _is_slow(value: Any) -> bool:
     )
 
 
+def _are_networks(value: Any) -> bool:
+    try:
+        return isinstance(value, (list, tuple)) and all(isinstance(text, str) and ip_network(text) for text in value)
+    except ValueError:
+        return False
+
+
 def _is_reference(value: Any) -> bool:
     return value is None or callable(value) or (isinstance(value, str) and "." in value)
 
@@ -183,6 +192,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "ALLOWED_CHANNELS": (_is_reference, "a function, its dotted path, or None"),
     "PROCESS_REQUEST": (_is_reference, "a function, its dotted path, or None"),
     "SUBSCRIBER": (lambda v: v is not None and _is_reference(v), "a class or its dotted path"),
+    "METRICS_FROM": (_are_networks, 'a list of addresses and networks, such as ["127.0.0.1", "10.0.0.0/8"]'),
 }
 
 
@@ -242,8 +252,9 @@ def get_settings() -> Settings:
         merged["HISTORY"] = tuple((pattern, Keep(**keep)) for pattern, keep in merged["HISTORY"].items())
     if "SLOW" in merged:
         merged["SLOW"] = tuple(merged["SLOW"].items())
-    if "SUBPROTOCOLS" in merged:
-        merged["SUBPROTOCOLS"] = tuple(merged["SUBPROTOCOLS"])
+    for key in ("SUBPROTOCOLS", "METRICS_FROM"):
+        if key in merged:
+            merged[key] = tuple(merged[key])
     return Settings(
         websocket_url=getattr(django_settings, "WEBSOCKET_URL", "/ws/"),
         **{key.lower(): value for key, value in merged.items()},

@@ -79,8 +79,8 @@ def fits(name: str, pattern: str) -> bool:
 class Request:
     """What workers are asked.
 
-    verb: "report", "sockets", "count", "close", or "regroup"; see `loop/control.py`.
-    reply: the list that answers are pushed to; "" where none is wanted.
+    verb: "report", "sockets", "count", "close", or "regroup"; see `loop/control.py`. "canary": see `loop/canary.py`.
+    reply: the list that answers are pushed to; "" where none is wanted. Of a canary its number.
     limit: how many sockets, or channels, a worker tells of. sort: by what they are the first, see `SORTS`.
     code, reason: of the closing handshake.
     """
@@ -130,6 +130,11 @@ def workers_name(prefix: str) -> bytes:
 def reply_name(prefix: str) -> bytes:
     """Return a name for a list of answers that nobody had before."""
     return f"{escape(prefix)}:reply:{secrets.token_hex(8)}".encode()
+
+
+def canary_name(prefix: str, worker: str) -> bytes:
+    """Return the pub/sub channel on which a worker hears what it sends itself."""
+    return f"{escape(prefix)}:canary:{escape(worker)}".encode()
 
 
 def announce_command(prefix: str, announcement: Announcement) -> Command:

@@ -46,6 +46,7 @@ def test_the_defaults_are_those_of_the_documentation(nothing_set: None) -> None:
         "allowed_channels": None,
         "process_request": None,
         "subscriber": "django_wsredis.handshake.Subscriber",
+        "metrics_from": ("127.0.0.0/8", "::1"),
     }
 
 
@@ -138,6 +139,7 @@ VALUES: list[tuple[str, list[Any], list[Any]]] = [
     ("ALLOWED_CHANNELS", [None, callbacks.everything, "a.b"], ["everything", 1, ""]),
     ("PROCESS_REQUEST", [None, callbacks.by_token, "a.b"], ["by_token", 1, ""]),
     ("SUBSCRIBER", [callbacks.Rooms, "a.b"], [None, "Rooms", 1]),
+    ("METRICS_FROM", [[], ["::1", "10.0.0.0/8"], ("192.0.2.1",)], [None, "::1", [1], ["localhost"], ["10.0.0.1/8"]]),
 ]
 
 
@@ -154,7 +156,7 @@ def test_a_right_value_is_taken(key: str, value: Any) -> None:
         value = {pattern: Keep(**keep) for pattern, keep in value.items()}
     if key in ("HISTORY", "SLOW"):
         value = value.items()
-    assert taken == (tuple(value) if key in ("HISTORY", "SLOW", "SUBPROTOCOLS") else value)
+    assert taken == (tuple(value) if key in ("HISTORY", "SLOW", "SUBPROTOCOLS", "METRICS_FROM") else value)
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, _, wrong in VALUES for value in wrong])

@@ -148,8 +148,8 @@ def test_static_files_are_served_with_debug_alone(start: Callable[..., Site]) ->
 def test_it_can_serve_websockets_alone(start: Callable[..., Site]) -> None:
     site = start("--ws-only")
     assert "Serving websockets at " in site.output
-    assert site.get("healthz") == (200, "ok\n")
-    for path in ("", "whoami/", "healthz/", "static/django_wsredis/wsredis.js"):
+    assert site.get("ws/-/healthz") == (200, "ok\n")
+    for path in ("", "whoami/", "static/django_wsredis/wsredis.js"):
         assert site.get(path)[0] == 404
     with site.connect(NEWS) as websocket:
         publish("hello", facility="news", broadcast=True)

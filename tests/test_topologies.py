@@ -160,6 +160,10 @@ def assert_unavailable(site: Site) -> None:
 # Everywhere the same
 
 
+def test_a_worker_is_ready(site: Site) -> None:
+    assert site.get("ws/-/readyz") == (200, "ready\n")
+
+
 def test_a_published_message_is_received(site: Site) -> None:
     with site.connect("news?subscribe-broadcast") as websocket:
         assert broadcast("hello") == 1

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 from ..control import ANSWER_SECONDS, Announcement, Filter, Request, decode_request, fits
 from ..messages import Message
+from ..tally import handshakes
+from .canary import Canary
 from .connection import Connection
 from .gauges import Gauges, LastError, memory_bytes, uptime_seconds
 from .hub import Hub
@@ -48,6 +50,7 @@ class Worker(Protocol):
     gauges: Gauges
     last_error: LastError
     announcement: Announcement
+    canary: Canary
     is_draining: bool
 
     def outbox_bytes(self) -> int:
@@ -66,6 +69,7 @@ class Control:
             "sockets": self._sockets,
             "count": self._count,
             "close": self._close,
+            "canary": lambda request: self._worker.canary.on_returned(request.reply),
         }
 
     def on_request(self, payload: bytes) -> None:
@@ -108,10 +112,11 @@ class Control:
             busiest = channels.most_common(request.limit * MORE_CHANNELS)
             self._answer(request.reply, {**self.statistics(), "busiest": busiest, "channels_meant": len(channels)})
 
-        self._walk(list(self._worker.hub.topics.values()), see, tell)
+        topics = self._worker.hub.topics.values() if request.limit else ()
+        self._walk(list(topics), see, tell)
 
     def statistics(self) -> dict[str, Any]:
-        """Return how this worker does; the keys are those of `live.WorkerState`."""
+        """Return how this worker does; the keys are those of `live.WorkerState`, and what metrics tell besides."""
         worker, rates, error = self._worker, self._worker.gauges.rates(), self._worker.last_error
         return {
             "sockets": len(worker.connections),
@@ -129,6 +134,10 @@ class Control:
             "closes": dict(self._reactor.closes),
             "last_error": None if error.at is None else error.text,
             "last_error_age_seconds": None if error.at is None else round(uptime_seconds(error.at), 1),
+            "is_connected": worker.links.all_up,
+            "handshakes": handshakes(),
+            "canary_seconds": worker.canary.seconds,
+            "canaries": dict(worker.canary.outcomes),
         }
 
     def _sockets(self, request: Request) -> None:

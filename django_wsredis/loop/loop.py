@@ -24,6 +24,7 @@ from ..conf import Settings
 from ..exceptions import Unavailable
 from ..messages import V1, Message
 from .announcer import Announcer
+from .canary import Canary
 from .connection import Connection
 from .control import Control
 from .decisions import Decisions
@@ -42,13 +43,14 @@ if TYPE_CHECKING:
     from ..handshake import Accepted, Granted
 
 JOIN_SECONDS = 5.0  # for Redis to confirm a subscription, and for the loop to connect at its start
+TURN_SECONDS = 3.0  # for the loop to answer; a canary takes less, or is lost
 RESERVED_FILES = 64  # descriptors that are left for Redis, the database and what Django opens
 
 logger = logging.getLogger("django_wsredis.loop")
 
 
 class Loop:
-    """Everything that lives in the event loop's thread. Others may call only `serve`, `is_ready` and `drain`."""
+    """Everything that lives in the event loop's thread. From others only what stands below may be called."""
 
     def __init__(self, hub: Any, settings: Settings) -> None:
         self.reactor = Reactor(hub, settings)
@@ -81,6 +83,7 @@ class Loop:
         self.links = self.subscriber.links
         self._announcer = Announcer(self.reactor, self.links)
         self.announcement = self._announcer.announcement
+        self.canary = Canary(self.reactor, self.links, self.announcement.id)
         self._control = Control(self)
 
     def start(self) -> None:
@@ -114,19 +117,37 @@ class Loop:
             self.reactor.run(join.connection.abort)
 
     def is_ready(self) -> bool:
-        """Tell whether Redis is connected, and all channels are subscribed and caught up; not of a loop that ends.
+        """Tell whether messages arrive: Redis is connected, all channels are subscribed and caught up, a canary comes.
 
-        Waits for the first try to connect, and for the loop itself, which answers.
+        Not of a loop that ends. Waits for the first try to connect, and for the canary.
         """
-        if self.ended.is_set():
-            return False
         self.subscriber.has_tried.wait(JOIN_SECONDS)
-        answer: Future[bool] = Future()
-        self.reactor.run(lambda: answer.set_result(self.subscriber.is_ready and not self.is_draining))
         try:
-            return answer.result(JOIN_SECONDS)
-        except FutureTimeoutError:
+            return bool(self._call(self._tell_readiness))
+        except Unavailable:
             return False
+
+    def turns(self) -> bool:
+        """Tell whether the loop does what it is told, within TURN_SECONDS. One that has ended has nothing to do."""
+        try:
+            return bool(self._call(lambda tell: tell(True)))
+        except Unavailable:
+            return self.ended.is_set()
+
+    def statistics(self) -> dict[str, Any]:
+        """Return how this worker does, as `Control` tells it. Raises Unavailable."""
+        return dict(self._call(lambda tell: tell(self._control.statistics())))
+
+    def _call(self, ask: Callable[[Callable[[Any], None]], object]) -> Any:
+        """Return what a function tells that is called in the loop's thread. Raises Unavailable."""
+        if self.ended.is_set():
+            raise Unavailable("the server stops")
+        answer: Future[Any] = Future()
+        self.reactor.run(ask, answer.set_result)
+        try:
+            return answer.result(TURN_SECONDS)
+        except FutureTimeoutError:
+            raise Unavailable("the loop does not answer in time") from None
 
     def drain(self, code: int, reason: str, *, wait_seconds: float) -> None:
         """Close all sockets, spread over DRAIN_SECONDS, and stop. Blocks; ends the loop.
@@ -231,6 +252,15 @@ class Loop:
 
     # Inside
 
+    def _tell_readiness(self, tell: Callable[[bool], None]) -> None:
+        def tell_all(is_well: bool) -> None:
+            tell(is_well and self.subscriber.is_ready and not self.is_draining)
+
+        if self.subscriber.is_ready and not self.is_draining:
+            self.canary.ask(tell_all)
+        else:
+            tell(False)
+
     def _new_connection(self, accepted: Accepted) -> Connection:
         connection = Connection(
             self.reactor,
@@ -297,6 +327,7 @@ class Loop:
         for connection in list(self.connections):
             connection.abort()
         self._announcer.stop()
+        self.canary.stop()
         self.gauges.stop()
         self.subscriber.stop()
         self._tick_timer.stop()

@@ -101,7 +101,7 @@ def make_server(listener: socket.socket, options: dict[str, Any], *, master: int
     """
     # gevent: only in a process that serves
     from django_wsredis.hosts.tls import load_certificate
-    from django_wsredis.server import Server, not_found_but_health
+    from django_wsredis.server import Server
 
     certfile, keyfile = options["certfile"], options["keyfile"]
     try:
@@ -112,7 +112,7 @@ def make_server(listener: socket.socket, options: dict[str, Any], *, master: int
         hint = "" if lacking else " A certificate and its key are wanted, both in PEM."
         raise CommandError(f"Cannot speak TLS with {files}: {error.strerror or error}.{hint}") from error
     introduce(f"runwsserver {__version__}", listener.getsockname(), master=master)
-    application = WebSocketApplication(not_found_but_health if options["ws_only"] else pages())
+    application = WebSocketApplication(None if options["ws_only"] else pages())
     return Server(listener, application, settings_for(options), tls=tls, is_shared=options["workers"] > 1)
 
 

@@ -73,7 +73,7 @@ class Command(BaseCommand):
         add("--pid", type=Path, metavar="FILE", help="write the process id into a file, to send it signals")
         add("--certfile", type=Path, metavar="FILE", help="speak TLS with this certificate and its chain")
         add("--keyfile", type=Path, metavar="FILE", help="its key, if it is not in the same file")
-        add("--ws-only", action="store_true", help="websockets alone: /healthz answers, other pages are 404")
+        add("--ws-only", action="store_true", help="websockets alone: pages are 404")
         add("--noreload", action="store_true", help="with DEBUG: do not restart when the code changes")
 
     def handle(self, **options: Any) -> None:
