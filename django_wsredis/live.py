@@ -15,7 +15,7 @@ from . import control, redis
 from .channels import everywhere_name, session_digest
 from .commands import publish_command
 from .conf import get_settings
-from .control import Announcement, Filter, Request
+from .control import NOT_AUTHORIZED, Announcement, Filter, Request
 from .messages import Message
 from .recipients import Names, read
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
 
 ANSWER_SECONDS = 1.0  # that are waited for workers; one that is dead is not waited for
-NOT_AUTHORIZED = 4403  # close code: after it wsredis.js does not come back
 MAX_REASON_BYTES = 123  # RFC 6455, 5.5
 
 

@@ -116,9 +116,13 @@ class Subscriber:
         """Let a connection listen no more to some of its channels."""
         self._unsubscribe(self._hub.remove(connection, names))
         for join in [join for join in self._joining if join.connection is connection]:
-            join.under_way = {arrival for arrival in join.under_way if not arrival.is_over}
-            if not join.under_way:
+            join.arrivals = [arrival for arrival in join.arrivals if arrival.topic.name not in names]
+            join.unconfirmed.intersection_update(join.arrivals)
+            join.under_way.intersection_update(join.arrivals)
+            if not join.arrivals:
                 self._joining.discard(join)
+            elif not join.unconfirmed:  # nothing else may be left to wait for
+                self._arrived(join)
 
     def _unsubscribe(self, idle: Sequence[Topic]) -> None:
         for topic in idle:
