@@ -67,7 +67,7 @@ class Ear(Connection):
         if v1:
             desk: Any = SimpleNamespace(names=lambda granted: (), target=lambda granted: None)
             granted = Granted("chat", (), (), Wish((), (), echo))
-            self.dialogue = Dialogue(desk, self, b"", granted)
+            self.dialogue = Dialogue(desk, self, granted)
 
     def be_attached(self) -> None:
         """Get the socket, whose handshake is answered."""
