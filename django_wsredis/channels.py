@@ -16,7 +16,7 @@ AUDIENCES = ("broadcast", "user", "group", "session")
 
 MAX_FACILITY_CHARACTERS = 200
 
-MAX_HISTORY = 10_000  # messages that one socket may ask for: Redis reads them in one step
+MAX_HISTORY = 10_000  # messages that one socket may ask for
 _POSITION = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")  # a stream id, in Redis two numbers of 64 bits
 
 

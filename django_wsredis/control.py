@@ -10,6 +10,7 @@ Everything is JSON. Answers are cut: of sockets and channels a worker tells no m
 from __future__ import annotations
 
 import json
+import secrets
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from importlib import resources
@@ -130,9 +131,9 @@ def workers_name(prefix: str) -> bytes:
     return f"{escape(prefix)}:workers".encode()
 
 
-def reply_name(prefix: str, nonce: str) -> str:
-    """Return the name of a list of answers."""
-    return f"{escape(prefix)}:reply:{nonce}"
+def reply_name(prefix: str) -> bytes:
+    """Return a name for a list of answers that nobody had before."""
+    return f"{escape(prefix)}:reply:{secrets.token_hex(8)}".encode()
 
 
 def announce_command(prefix: str, announcement: Announcement) -> Command:

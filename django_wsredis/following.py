@@ -21,7 +21,7 @@ from django.db.models import Model
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete
 from django.dispatch import Signal
 
-from . import live, sessions
+from . import asking, sessions
 from .channels import session_digest
 from .conf import get_settings
 from .control import NOT_LOGGED_IN, Filter, Request
@@ -189,7 +189,7 @@ class News:
             return
         try:
             for request in self._requests():
-                live.tell(request)
+                asking.tell(request)
         except Exception as error:  # nobody is to see a logout or a commit fail for it
             logger.error("Open sockets do not follow a change of users, sessions or groups at once: %s", error)
 

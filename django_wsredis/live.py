@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import secrets
-import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 
-from . import control, redis
-from .channels import everywhere_name, session_digest
-from .commands import publish_command
+from .asking import Asked, ask
+from .channels import Channel, address, redis_name, session_digest
 from .conf import get_settings
 from .control import NOT_AUTHORIZED, Announcement, Filter, Request
-from .messages import Message
-from .recipients import Names, read
+from .publisher import Publisher
+from .recipients import Names, Special, read
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
 
-ANSWER_SECONDS = 1.0  # that are waited for workers; one that is dead is not waited for
 MAX_REASON_BYTES = 123  # RFC 6455, 5.5
 
 
@@ -90,6 +85,10 @@ def connections(
 
     Raises BrokerUnavailable, and TypeError for arguments of the wrong kind.
     """
+    if sort not in SORTS:
+        raise TypeError(f"sort is {sort!r}; it is one of {', '.join(SORTS)}")
+    if not isinstance(limit, int) or limit < 1:
+        raise TypeError(f"limit is {limit!r}; it is a whole number above 0")
     which = meant(groups=groups, users=users, sessions=sessions, facility=facility, channel=channel, worker=worker)
     asked = ask(Request(verb="sockets", which=which, limit=limit, sort=sort))
     rows = [Socket(worker=answer["worker"], **row) for answer in asked.answers for row in answer["rows"]]
@@ -161,7 +160,20 @@ def disconnect(
 
 def is_close_code(value: Any) -> bool:
     """Tell whether a server may close a socket with a code (RFC 6455, 7.4)."""
-    return isinstance(value, int) and (value in (1000, 1001, 1008, 1012, 1013) or 3000 <= value < 5000)
+    return type(value) is int and (value in (1000, 1001, 1008, 1012, 1013) or 3000 <= value < 5000)
+
+
+def hearers(publisher: Publisher) -> Count:
+    """Return how many sockets a message of a publisher would go to now. Raises BrokerUnavailable."""
+    prefix = get_settings().prefix
+    names = [
+        address(prefix, *audience)
+        if isinstance(publisher.facility, Special)
+        else redis_name(prefix, Channel(*audience, publisher.facility))
+        for audience in publisher.audiences
+    ]
+    which = Filter(hears=tuple(name.decode() for name in names), is_nobody=not names)
+    return counted(ask(Request(verb="count", which=which)))
 
 
 # Who is meant
@@ -200,65 +212,6 @@ def members(groups: Iterable[str]) -> set[str]:
     return set(found.values_list(model.USERNAME_FIELD, flat=True))
 
 
-# Asking
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What workers answered; `workers` are those that live, `silent` the ids of those that did not answer in time."""
-
-    answers: list[dict[str, Any]]
-    workers: list[Announcement]
-    silent: list[str]
-    seconds: float
-
-
-def ask(request: Request, *, seconds: float = ANSWER_SECONDS) -> Asked:
-    """Ask all workers that share this Redis and PREFIX; wait for the answers of those that heard it, for so long.
-
-    Raises BrokerUnavailable.
-    """
-    began_at = time.monotonic()
-    prefix = get_settings().prefix
-    reply = control.reply_name(prefix, secrets.token_hex(8))
-    payload = Request(**{**_fields(request), "reply": reply}).encode()
-    announced, heard_by = redis.execute(
-        [
-            control.workers_command(prefix),
-            publish_command(
-                everywhere_name(prefix), Message(payload, True, is_request=True), None, is_sharded=redis.is_cluster()
-            ),
-        ]
-    )
-    answers = collect(reply, heard_by, until=began_at + seconds)
-    answered = {answer["worker"] for answer in answers}
-    workers = [worker for worker in control.read_workers(announced) if worker.id.startswith(request.which.worker)]
-    return Asked(
-        answers=[answer for answer in answers if not answer.get("is_other")],
-        workers=workers,
-        silent=[worker.id for worker in workers if worker.id not in answered],
-        seconds=time.monotonic() - began_at,
-    )
-
-
-def tell(request: Request) -> None:
-    """Tell all workers something that needs no answer. Raises BrokerUnavailable."""
-    message = Message(request.encode(), True, is_request=True)
-    name = everywhere_name(get_settings().prefix)
-    redis.execute([publish_command(name, message, None, is_sharded=redis.is_cluster())])
-
-
-def collect(reply: str, expected: int, *, until: float) -> list[dict[str, Any]]:
-    """Return what is pushed to a list of answers: so many, or what is there at a time of the monotonic clock."""
-    answers: list[dict[str, Any]] = []
-    while len(answers) < expected and (left := until - time.monotonic()) > 0:
-        (popped,) = redis.execute([("BLPOP", reply, f"{max(left, 0.01):.3f}")])
-        if popped is None:
-            break
-        answers.append(json.loads(popped[1]))
-    return answers
-
-
 def counted(asked: Asked) -> Count:
     """Return the sum of answers that tell of sockets and users."""
     return Count(
@@ -268,10 +221,6 @@ def counted(asked: Asked) -> Count:
         silent=asked.silent,
         seconds=asked.seconds,
     )
-
-
-def _fields(request: Request) -> dict[str, Any]:
-    return {name: getattr(request, name) for name in Request.__dataclass_fields__}
 
 
 # How workers do

@@ -6,16 +6,19 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict, Unpack, overload
 from uuid import uuid4
 
 from django.db import connections
 
 from . import channels as names
 from . import recipients, redis
+from .asking import ANSWER_SECONDS, collect
 from .channels import Channel
 from .commands import MIN_KEY_SECONDS, Command, publish_command
 from .conf import EXPIRE_TEXT, Keep, get_settings, is_expire, keep_last
+from .control import reply_name
 from .exceptions import BrokerUnavailable
 from .messages import Message, to_payload
 from .recipients import EVERYWHERE, Names, Special
@@ -34,6 +37,41 @@ FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 1.0
 
 logger = logging.getLogger("django_wsredis.publisher")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """How many sockets a message was sent to: of how many users who are logged in, on how many workers.
+
+    unanswered: how many workers (or other subscribers) received it and did not say so in time. seconds: that it took,
+    from publishing to the last answer.
+    """
+
+    sockets: int
+    users: int
+    workers: int
+    unanswered: int
+    seconds: float
+
+
+class MessageOptions(TypedDict, total=False):
+    """For type checkers: the options of `publish_message()` that do not change what it returns."""
+
+    expire: int | None
+    on_commit: bool
+    key: str | None
+    retry: float | None
+
+
+class Options(MessageOptions, total=False):
+    """Those of `publish()`."""
+
+    facility: Required[str | Special]
+    broadcast: bool
+    groups: Names
+    users: Names
+    sessions: Names
+    request: HttpRequest | None
 
 
 class Publisher:
@@ -65,6 +103,16 @@ class Publisher:
             broadcast=broadcast, groups=groups, users=users, sessions=sessions, request=request
         )
 
+    @overload
+    def publish_message(
+        self, message: Any, *, receipt: Literal[True], **options: Unpack[MessageOptions]
+    ) -> Receipt | None: ...
+
+    @overload
+    def publish_message(
+        self, message: Any, *, receipt: Literal[False] = False, **options: Unpack[MessageOptions]
+    ) -> int | None: ...
+
     def publish_message(
         self,
         message: Any,
@@ -73,7 +121,8 @@ class Publisher:
         on_commit: bool = True,
         key: str | None = None,
         retry: float | None = None,
-    ) -> int | None:
+        receipt: bool = False,
+    ) -> int | Receipt | None:
         """Publish one message: str as text, bytes as binary, anything else as JSON.
 
         expire: seconds for which it is kept for sockets that join; None means `WSREDIS["EXPIRE"]`, 0 not at all.
@@ -84,6 +133,8 @@ class Publisher:
             as messages are kept there, and for 5 minutes at least. On EVERYWHERE it counts for all audiences at once.
         retry: while Redis is away, try again for so many seconds; no try begins later. Without a key it makes one, so
             that whatever became of a try, no message comes twice. Retries after a commit block who committed.
+        receipt: wait until each worker has said how many sockets it sends the message to, for a second at most, and
+            return a Receipt. A socket that hears several of the channels counts once.
 
         Returns how many times a worker received it (a worker that serves several of the channels counts for each; a
         channel that had the key already counts nothing), None if it waits for a commit. Raises BrokerUnavailable if
@@ -97,20 +148,24 @@ class Publisher:
             raise TypeError(f"retry is {retry!r}; it is {RETRY_TEXT}")
         if retry is not None and key is None:
             key = str(uuid4())
-        commands = self._commands(*to_payload(message), keep, None if key is None else key.encode())
-        if on_commit and _in_transaction():
+        is_delayed = on_commit and _in_transaction()
+        reply = reply_name(get_settings().prefix) if receipt and not is_delayed else None
+        payload, is_text = to_payload(message)
+        commands = self._commands(Message(payload, is_text, reply=reply), keep, None if key is None else key.encode())
+        if is_delayed:
             _after_commit(lambda: _send_logged(commands, retry or 0))
             return None
-        return _send(commands, retry or 0)
+        began_at = time.monotonic()
+        received = _send(commands, retry or 0)
+        return received if reply is None else _receipt(reply, received, began_at)
 
-    def _commands(self, payload: bytes, is_text: bool, keep: Keep | None, key: bytes | None) -> list[Command]:
+    def _commands(self, message: Message, keep: Keep | None, key: bytes | None) -> list[Command]:
         prefix, is_sharded = get_settings().prefix, redis.is_cluster()
         if isinstance(self.facility, Special):
             addresses = [names.address(prefix, audience, name) for audience, name in self.audiences]
-            message = Message(payload, is_text, addresses=addresses)
+            message.addresses = addresses
             name = names.everywhere_name(prefix)
             return [publish_command(name, message, None, key=key, is_sharded=is_sharded)] if addresses else []
-        message = Message(payload, is_text)
         return [
             publish_command(
                 names.redis_name(prefix, Channel(audience, name, self.facility)),
@@ -121,6 +176,14 @@ class Publisher:
             )
             for audience, name in self.audiences
         ]
+
+
+@overload
+def publish(message: Any, *, receipt: Literal[True], **options: Unpack[Options]) -> Receipt | None: ...
+
+
+@overload
+def publish(message: Any, *, receipt: Literal[False] = False, **options: Unpack[Options]) -> int | None: ...
 
 
 def publish(
@@ -136,12 +199,16 @@ def publish(
     on_commit: bool = True,
     key: str | None = None,
     retry: float | None = None,
-) -> int | None:
+    receipt: bool = False,
+) -> int | Receipt | None:
     """Publish one message; `Publisher` and its `publish_message` say what each argument means."""
     publisher = Publisher(
         facility=facility, broadcast=broadcast, groups=groups, users=users, sessions=sessions, request=request
     )
-    return publisher.publish_message(message, expire=expire, on_commit=on_commit, key=key, retry=retry)
+    options: MessageOptions = {"expire": expire, "on_commit": on_commit, "key": key, "retry": retry}
+    if receipt:
+        return publisher.publish_message(message, receipt=True, **options)
+    return publisher.publish_message(message, **options)
 
 
 def is_key(value: Any) -> bool:
@@ -194,6 +261,17 @@ def _send(commands: list[Command], retry_seconds: float) -> int:
                 raise
         time.sleep(min(left, random.uniform(pause / 2, pause)))  # not all publishers at once
         pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+
+def _receipt(reply: bytes, received: int, began_at: float) -> Receipt:
+    answers = collect(reply, received, until=time.monotonic() + ANSWER_SECONDS)
+    return Receipt(
+        sockets=sum(answer["sockets"] for answer in answers),
+        users=len({user for answer in answers for user in answer["users"]}),
+        workers=len({answer["worker"] for answer in answers if answer["sockets"]}),
+        unanswered=received - len(answers),
+        seconds=time.monotonic() - began_at,
+    )
 
 
 def _send_logged(commands: list[Command], retry_seconds: float) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import cache
+from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -149,9 +150,12 @@ def _client(url: str, pid: int) -> redis.Redis:
 @cache
 def _cluster(url: str, pid: int) -> Cluster:
     read = redis_url.parse(url)
-    return Cluster(
-        read.addresses, lambda address: redis.Redis.from_pool(_address_pool(read, address)), seconds=TIMEOUT_SECONDS
-    )
+    return Cluster(read.addresses, partial(_node_client, read), seconds=TIMEOUT_SECONDS)
+
+
+def _node_client(read: redis_url.RedisUrl, address: redis_url.Address, seconds: float | None) -> redis.Redis:
+    options = {} if seconds is None else {"socket_connect_timeout": seconds, "socket_timeout": seconds}
+    return redis.Redis.from_pool(_address_pool(read, address, **options))
 
 
 def execute(commands: Sequence[Command]) -> list[Any]:
@@ -205,21 +209,32 @@ def read_slots(url: str, up: Sequence[redis_url.Address] = (), down: Sequence[re
     """
     read = redis_url.parse(url)
     others = [address for address in random.sample(read.addresses, len(read.addresses)) if address not in down]
-    with ExitStack() as stack, translated(url):
+    with translated(url):
         return read_map(
-            dict.fromkeys([*up, *others, *down]),
-            lambda address: stack.enter_context(redis.Redis.from_pool(_address_pool(read, address))),
+            list(dict.fromkeys([*up, *others, *down])), partial(_node_client, read), seconds=TIMEOUT_SECONDS
         )
 
 
 # The first words of replies which say that a command is to be sent elsewhere, or later.
 _ELSEWHERE = {"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "MASTERDOWN", "LOADING", "UNBLOCKED"}
+# Those which say that the server carries out nothing of the kind, as long as it is in this state.
+_TRANSIENT = {"NOREPLICAS", "MISCONF", "OOM", "BUSY"}
 
 
 def is_elsewhere(error: hiredis.ReplyError) -> bool:
     """Tell whether a refusal means that the channel's master is another server now, or none yet."""
+    return _code(error) in _ELSEWHERE
+
+
+def is_transient(error: hiredis.ReplyError) -> bool:
+    """Tell whether a refusal means that the same server may carry out the same command later."""
+    return _code(error) in _TRANSIENT
+
+
+def _code(error: hiredis.ReplyError) -> str:
     text = str(error)
-    return text.partition(" ")[0] in _ELSEWHERE or " -READONLY " in text  # the latter: how Redis 6 words it in a script
+    in_script = re.search(r": -([A-Z]+) ", text)  # how Redis 6 words what a script was refused
+    return in_script[1] if in_script else text.partition(" ")[0]
 
 
 # Errors

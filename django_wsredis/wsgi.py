@@ -99,21 +99,29 @@ def serve_websocket(environ: WSGIEnvironment) -> None:
 def tell_readiness(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Answer whether this process's loop delivers: 200, or 503 while it does not, or not any more.
 
-    A refusal is not logged: whoever asks does so all the time, and Redis' absence is in the log already.
+    A 503 is not logged: whoever asks does so all the time, and Redis' absence is in the log already. Raises
+    HandshakeError for what is no such question, and where websockets cannot be served at all.
     """
-    from . import loop  # gevent: as above
-
     if environ.get("HTTP_UPGRADE"):
         raise NotFound(f"{READINESS} is no facility: there a worker tells whether it is ready")
     if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
         status, body, headers = "405 Method Not Allowed", b"405 Method Not Allowed\n", [("Allow", "GET, HEAD")]
-    elif loop.get_loop().is_ready():
+    elif is_ready(environ):
         status, body, headers = "200 OK", b"ready\n", []
     else:
         status, body, headers = "503 Service Unavailable", b"not ready\n", list(Unavailable.headers)
     headers += [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
     start_response(status, [*headers, ("Cache-Control", "no-store")])
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+
+def is_ready(environ: WSGIEnvironment) -> bool:
+    """Tell whether a websocket would be served now. Raises CannotDetach, and starts no loop, where none ever is."""
+    from . import loop  # gevent: as above
+    from .hosts import detach
+
+    detach.find(environ)
+    return loop.get_loop().is_ready()
 
 
 @functools.cache

@@ -191,7 +191,7 @@ def test_what_one_window_writes_appears_in_the_other(site: SampleSite, browser: 
 def test_a_message_from_the_shell_is_counted_and_shown(site: SampleSite, browser: Browser) -> None:
     browser.open_live(f"{site.url}/")
     assert browser.text("#counter") == "0"
-    assert "1 worker received it" in site.manage_py("wsbroadcast", "hello")
+    assert "1 socket on 1 worker" in site.manage_py("wsbroadcast", "hello")
     browser.wait_for_message("hello")
     site.manage_py("wsbroadcast", "--facility", "chat", "again")
     browser.wait_for_message("again")

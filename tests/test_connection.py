@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _socket
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +32,7 @@ class Clock:
             max_message_bytes=MAX_MESSAGE_BYTES, max_outbox_bytes=1000, ping_timeout=20.0, compression=0
         )
         self.soon: list[Callable[[], None]] = []
+        self.closes: Counter[int] = Counter()
 
     def now(self) -> float:
         return self.time
@@ -214,14 +216,6 @@ def test_a_peer_that_has_gone_is_noticed_soon_and_everything_is_free(line: Line)
     line.clock.soon[0]()
     assert line.owner.told == ["left", "gone"]
     assert line.connection.sock is None
-
-
-def test_a_peer_that_went_without_a_word_leaves_no_open_connection(line: Line) -> None:
-    assert line.connection.is_open
-    line.peer.close()
-    line.connection._on_readable()
-    assert line.owner.told == ["left", "gone"]
-    assert not line.connection.is_open  # what is decided for it later must not join it to anything
 
 
 def test_a_socket_that_has_gone_is_not_open_any_more(line: Line) -> None:

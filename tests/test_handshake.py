@@ -718,11 +718,13 @@ def more(visitor: bytes, facility: str, query: str, **wsredis: Any) -> Granted:
         return decide_more(visitor, facility, query, get_settings())
 
 
-def test_only_a_socket_that_speaks_v1_is_remembered_as_a_visitor(alice: str) -> None:
+def test_a_visitor_is_remembered_who_speaks_v1_or_is_somebody(alice: str) -> None:
     v1 = accepted("subscribe-user", alice, "chat.v2, wsredis.v1")
     assert (v1.upgrade.subprotocol, v1.visitor != b"") == ("wsredis.v1", True)
     plain = accepted("subscribe-user", alice, "chat.v2", SUBPROTOCOLS=["chat.v2"])
-    assert (plain.upgrade.subprotocol, plain.visitor) == ("chat.v2", b"")
+    assert (plain.upgrade.subprotocol, plain.visitor != b"") == ("chat.v2", True)
+    assert accepted("subscribe-broadcast", protocol="wsredis.v1").visitor != b""
+    assert accepted("subscribe-broadcast").visitor == b""
     both = accepted("subscribe-user", alice, "chat.v2, wsredis.v1", SUBPROTOCOLS=["chat.v2"])
     assert both.upgrade.subprotocol == "wsredis.v1"
 

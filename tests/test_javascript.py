@@ -543,7 +543,7 @@ def test_a_channel_of_another_facility_is_heard() -> None:
         last().message("group:staff:news", "2-0", "live");
         last().say({ type: "gap", channel: "group:staff:news", since: "2-0" });
         last().message("group:staff:news", "3-0", "after a gap");
-        ack({ "group:staff:news": "3-0" }, "news"); // of this channel alone
+        ack({ "group:staff:news": "3-0" }, "room/1"); // of this channel alone
         socket.send("x", { facility: "room/1" });
         await cut();
         report([socket.seen, last().query]);
@@ -591,6 +591,26 @@ def test_a_channel_of_two_subscriptions_stays_with_the_one_that_is_not_left() ->
     """)
     assert messages(found[0]) == ["of the URL"]
     assert found[1] == "broadcast:chat=5-0,group:staff:news=2-0"
+
+
+def test_a_channel_of_two_further_facilities_keeps_its_position_when_one_of_them_is_left() -> None:
+    query = run("""
+        const socket = open(CHAT);
+        last().accept();
+        ack({ "broadcast:chat": "5-0" });
+        socket.subscribe("room/1", "subscribe-group");
+        socket.subscribe("room/2", "subscribe-group");
+        ack({ "group:staff:news": "1-0", "group:staff:room/1": null }, "room/1");
+        last().message("group:staff:news", "2-0", "live");
+        ack({ "group:staff:news": "2-0", "group:staff:room/2": null }, "room/2"); // all of it, also what is shared
+        socket.unsubscribe("room/1");
+        last().say({ type: "unsubscribed", facility: "room/1" });
+        last().message("group:staff:news", "3-0", "live");
+        await cut();
+        last().accept();
+        report(decodeURIComponent(last().headers[0].query));
+    """)
+    assert query == "subscribe-group&since=group:staff:news=3-0"
 
 
 # Further facilities

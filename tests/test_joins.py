@@ -8,11 +8,14 @@ streams lose their old entries, expire, and begin again.
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,6 +44,10 @@ EXAMPLES = int(os.environ.get("TEST_EXAMPLES", 300))
 KEEPS = {b"history": Keep(12, 60), b"short": Keep(2, 60), b"last": None}  # by channel, which is its facility too
 NAMES = tuple(KEEPS)
 EVERYWHERE = b"p:everywhere"
+
+
+def nothing(*_: object) -> None:
+    pass
 
 
 def id_bytes(number: int) -> bytes:
@@ -85,7 +92,14 @@ class ModelRedis:
         return stream.last
 
     def read(
-        self, name: bytes, since: bytes, count: int, begin_seconds: int, max_bytes: int, max_entries: int
+        self,
+        name: bytes,
+        since: bytes,
+        count: int,
+        begin_seconds: int,
+        max_bytes: int,
+        max_entries: int,
+        before: bytes,
     ) -> list[Any]:
         """Do what read.lua does."""
         if name not in self.streams:
@@ -94,28 +108,34 @@ class ModelRedis:
             self.streams[name] = Stream(last=self.tick())
             return [int(not since), id_bytes(self.streams[name].last), []]
         stream = self.streams[name]
+        end = id_bytes(stream.last)
+        length = min(count, max_entries)
         if not since:
-            return [
-                1,
-                id_bytes(stream.last),
-                self.cut(stream.entries[-count:] if count else [], max_bytes, max_entries),
-            ]
+            older = [entry for entry in stream.entries[::-1] if not before or entry[0] < number_of(before)]
+            newest = self.page(older, length, max_bytes)
+            is_all = len(older) < length and sum(len(payload) for _, payload, _ in older) <= max_bytes
+            if newest and not is_all and len(newest) < count:
+                return [1, end, [], newest[-1][0], count - len(newest)]
+            if not newest and before:
+                newer = [entry for entry in stream.entries if entry[0] >= number_of(before)]
+                return [1, end, self.page(newer, length, max_bytes)]
+            return [1, end, newest[::-1]]
         position = number_of(since)
-        found = [entry for entry in stream.entries if entry[0] > position][:count]
+        found = [entry for entry in stream.entries if entry[0] > position]
         is_whole = (
             position == stream.last
-            or (found and found[0][2] == position)
+            or (count and found and found[0][2] == position)
             or any(number == position for number, _, _ in stream.entries)
         )
-        return [int(bool(is_whole)), id_bytes(stream.last), self.cut(found, max_bytes, max_entries)]
+        return [int(bool(is_whole)), end, self.page(found, length, max_bytes)]
 
     @staticmethod
-    def cut(entries: list[tuple[int, bytes, int | None]], max_bytes: int, max_entries: int) -> list[Any]:
+    def page(entries: list[tuple[int, bytes, int | None]], length: int, max_bytes: int) -> list[Any]:
         found: list[Any] = []
         size = 0
-        for number, payload, _ in entries:
+        for number, payload, _ in entries[:length]:
             size += len(payload)
-            if (size > max_bytes and found) or len(found) == max_entries:
+            if size > max_bytes and found:
                 break
             found.append([id_bytes(number), [b"m", payload]])
         return found
@@ -168,9 +188,6 @@ class ModelLinks:
     def moved(self, link: Any = None) -> None:
         self.must_look = True
 
-    def succeeded(self, link: Any) -> None:
-        pass
-
 
 @pytest.fixture(autouse=True)
 def model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,19 +204,23 @@ def model(monkeypatch: pytest.MonkeyPatch) -> None:
 class Client:
     """What a browser knows of one socket, and whether the server keeps its word."""
 
-    def __init__(self, ear: Ear, log: dict[bytes, list[tuple[int, str]]]) -> None:
+    def __init__(self, ear: Ear, desk: Desk, log: dict[bytes, list[tuple[int, str]]]) -> None:
         self.ear = ear
+        self.desk = desk
         self.log = log  # all that was ever kept, by channel: number and payload
-        self.joins: list[tuple[Join, dict[bytes, int | None]]] = []
+        self.joins: list[tuple[Join, set[bytes]]] = []
         self.positions: dict[bytes, int | None] = {}
         self.in_gap: set[bytes] = set()
-        self.is_acked: set[bytes] = set()
+        self.acked: dict[str, set[bytes]] = defaultdict(set)  # the channels that the acks of a facility named
         self.read = 0
         self.seen: set[str] = set()
 
     @property
     def is_here(self) -> bool:
         return not self.ear.has_left
+
+    def say(self, type: str, facility: str) -> None:
+        self.ear.dialogue.on_message(json.dumps({"type": type, "facility": facility}).encode(), True)
 
     def missed(self, name: bytes, up_to: int) -> list[str]:
         """Return what was kept after its position, before a number."""
@@ -221,8 +242,14 @@ class Client:
                 case None:
                     self.on_message(payload, header)
                 case "ack":
-                    for channel, id in header["channels"].items():
-                        self.on_ack(channel.removeprefix("broadcast:").encode(), id)
+                    positions = {
+                        name.removeprefix("broadcast:").encode(): id for name, id in header["channels"].items()
+                    }
+                    self.acked[header["facility"]].update(positions)
+                    for name, id in positions.items():
+                        self.on_ack(name, id)
+                case "unsubscribed":
+                    self.acked.pop(header["facility"], None)
                 case "gap":
                     self.on_gap(header["channel"].removeprefix("broadcast:").encode(), header.get("since"))
 
@@ -242,7 +269,6 @@ class Client:
         self.in_gap.discard(name)
 
     def on_ack(self, name: bytes, id: str | None) -> None:
-        self.is_acked.add(name)
         if id is None:
             assert KEEPS[name] is None, "each channel with a history has a position"
             return
@@ -264,6 +290,32 @@ class Client:
             assert not self.missed(name, up_to), f"{self.missed(name, up_to)} missed in silence"
 
 
+class Desk:
+    """Serves the dialogue of a client: grants what it asks for.
+
+    facilities: the channels of each. enter: begins to join channels.
+    """
+
+    settings = SimpleNamespace(max_facilities=100)
+
+    def __init__(self, hub: Hub, subscriber: Subscriber, names: set[bytes]) -> None:
+        self.positions = hub.positions
+        self.leave_channels = subscriber.leave_channels
+        self.facilities = {"chat": names}
+        self.enter: Callable[[set[bytes]], Join]
+
+    def names(self, granted: Any) -> set[bytes]:
+        return self.facilities[granted.facility]
+
+    def target(self, granted: Any) -> None: ...
+
+    def decide(self, visitor: bytes, facility: str, query: str, on_decided: Callable[[Any], None]) -> None:
+        on_decided(SimpleNamespace(facility=facility))
+
+    def join(self, connection: Ear, granted: Any) -> Join:
+        return self.enter(self.names(granted))
+
+
 # Schedules
 
 
@@ -277,7 +329,7 @@ class Delivery(RuleBasedStateMachine):
         self.redis = ModelRedis()
         self.hub = Hub()
         reactor: Any = SimpleNamespace(settings=SimpleNamespace(prefix="p"), now=lambda: 0.0)
-        self.subscriber = Subscriber(reactor, self.hub)
+        self.subscriber = Subscriber(reactor, self.hub, on_request=nothing, on_receipt=nothing, on_listening=nothing)
         self.links: Any = self.subscriber.links
         self.published = dict.fromkeys(NAMES, 0)
         self.log: dict[bytes, list[tuple[int, str]]] = {name: [] for name in NAMES}
@@ -314,7 +366,7 @@ class Delivery(RuleBasedStateMachine):
                 link.incoming.append(lambda link=link: self.arrive(link, name, data, listeners, payload))
 
     def is_joined(self, client: Client, name: bytes) -> bool:
-        return any(name in since and join.done.done() for join, since in client.joins)
+        return any(name in names and join.done.done() for join, names in client.joins)
 
     def arrive(self, link: ModelLink, name: bytes, data: bytes, listeners: list[Ear], payload: str) -> None:
         if self.links.link(name) is link and self.hub.topics.get(name) and self.hub.topics[name].is_subscribed:
@@ -342,15 +394,15 @@ class Delivery(RuleBasedStateMachine):
             link.subscribed.add(name)
             return [b"subscribe", name, 1]
         if word == "EVAL" and command[1] == READ_SCRIPT:
-            since, count, _, begin_seconds, max_bytes, max_entries = command[4:]
-            return self.read(name, since, count, begin_seconds, max_bytes, max_entries)
+            since, count, _, *others = command[4:]
+            return self.read(name, since, count, *others)
         raise AssertionError(f"the model does not know {command}")
 
-    def read(self, name: bytes, since: bytes, count: int, begin_seconds: int, max_bytes: int, max_entries: int) -> Any:
+    def read(self, name: bytes, since: bytes, count: int, *others: Any) -> Any:
         keep = KEEPS[name]
-        reply = self.redis.read(name, since, count, begin_seconds, max_bytes, max_entries)
-        is_whole, end, entries = reply
-        if end and not entries:
+        reply = self.redis.read(name, since, count, *others)
+        is_whole, end, entries, *next_read = reply
+        if end and not entries and not next_read:
             self.begun_positions[name].append(number_of(end))
         if since and keep and not is_whole:
             position = number_of(since)
@@ -393,7 +445,7 @@ class Delivery(RuleBasedStateMachine):
         is_attached=st.booleans(),
     )
     def join_anew(self, v1: bool, names: set[bytes], history: int, is_attached: bool) -> None:
-        self.join(Client(Ear(v1=v1, is_attached=is_attached), self.log), dict.fromkeys(names), history)
+        self.come(dict.fromkeys(names), history, v1=v1, is_attached=is_attached)
 
     @rule(
         v1=st.booleans(),
@@ -409,7 +461,7 @@ class Delivery(RuleBasedStateMachine):
             if is_begun:
                 known = sorted({*known, *self.begun_positions[name]})
             since[name] = known[-1 - back] if back < len(known) else None
-        self.join(Client(Ear(v1=v1), self.log), since, 1)
+        self.come(since, 1, v1=v1)
 
     @precondition(lambda self: self.gone)
     @rule(who=st.integers(0, 9))
@@ -417,35 +469,57 @@ class Delivery(RuleBasedStateMachine):
         """Join with the very positions at which a socket ended."""
         old = self.gone[who % len(self.gone)]
         old.check()
-        names = {name for _, since in old.joins for name in since}
-        self.join(Client(Ear(v1=True), self.log), {name: old.positions.get(name) for name in names}, 1)
+        names = {name for _, names in old.joins for name in names}
+        self.come({name: old.positions.get(name) for name in names}, 1)
 
     @precondition(lambda self: self.clients)
-    @rule(who=st.integers(0, 9), name=st.sampled_from(NAMES), history=st.sampled_from([0, 2]))
-    def join_further(self, who: int, name: bytes, history: int) -> None:
+    @rule(
+        who=st.integers(0, 9),
+        names=st.sets(st.sampled_from(NAMES), min_size=1, max_size=2),
+        history=st.sampled_from([0, 2]),
+    )
+    def join_further(self, who: int, names: set[bytes], history: int) -> None:
+        """Subscribe to a further facility, which may share channels with others."""
         client = self.clients[who % len(self.clients)]
-        if client.ear.dialogue is not None and client.ear.sock is not None and name not in client.ear.channels:
-            self.join(client, {name: client.positions.get(name)}, history)
+        if client.ear.dialogue is None or client.ear.sock is None:
+            return
+        facility = next(name for number in count() if (name := f"further {number}") not in client.desk.facilities)
+        client.desk.facilities[facility] = names
+        client.desk.enter = lambda names: self.enter(client, names, history)
+        client.say("subscribe", facility)
+        join, _ = client.joins[-1]
+        if join.done.done() and join.done.exception():
+            client.joins.pop()  # refused: it stays as it was
+            del client.desk.facilities[facility]
+        self.sort_out()
 
-    def join(self, client: Client, since: dict[bytes, int | None], history: int) -> None:
-        is_new = client not in self.clients
-        if is_new:
-            client.ear.when_left = self.subscriber.leave
-            self.clients.append(client)
+    def come(
+        self, since: dict[bytes, int | None], history: int, *, v1: bool = True, is_attached: bool = True
+    ) -> Client:
+        """Begin a client's first join, at positions or without one."""
+        desk = Desk(self.hub, self.subscriber, set(since))
+        client = Client(Ear(v1=v1, is_attached=is_attached, desk=desk), desk, self.log)
+        client.ear.when_left = self.subscriber.leave
         client.positions.update(since)
-        join = Join(client.ear, "chat")
-        client.joins.append((join, since))
+        self.clients.append(client)
+        self.enter(client, set(since), history)
+        self.sort_out()
+        return client
+
+    def enter(self, client: Client, names: set[bytes], history: int) -> Join:
+        """Join those of a facility's channels that the client does not have."""
+        join = Join(client.ear)
+        client.joins.append((join, names))
         arrivals = []
-        for name, position in sorted(since.items()):
+        for name in sorted(names.difference(client.ear.channels)):
+            position = client.positions.get(name)
             topic = self.hub.topics.get(name) or Topic(
                 name, Channel("broadcast", "", name.decode()), history=KEEPS[name], slow="close"
             )
             count = history if position is None else PAGE_MESSAGES
             arrivals.append(Arrival(join, topic, None if position is None else id_bytes(position), count))
         self.subscriber.join(join, arrivals)
-        if not is_new and join.done.done() and join.done.exception():
-            client.joins.pop()  # refused: it stays as it was
-        self.sort_out()
+        return join
 
     @precondition(lambda self: self.clients)
     @rule(who=st.integers(0, 9))
@@ -459,12 +533,12 @@ class Delivery(RuleBasedStateMachine):
     @rule()
     def unsubscribe(self) -> None:
         client = next(client for client in self.clients if len(client.joins) > 1)
-        _, since = client.joins.pop(0)
-        self.subscriber.leave_channels(client.ear, list(since))
+        client.joins.pop(0)
+        facility = next(iter(client.desk.facilities))
+        client.say("unsubscribe", facility)
+        del client.desk.facilities[facility]
         client.check()
-        for name in since:
-            client.is_acked.discard(name)
-            client.in_gap.discard(name)
+        client.in_gap.intersection_update(client.ear.channels)
 
     @precondition(lambda self: any(client.ear.sock is None for client in self.clients))
     @rule()
@@ -595,12 +669,12 @@ class Delivery(RuleBasedStateMachine):
     def check_at_the_end(self, client: Client) -> None:
         lost = self.owed[client.ear] - client.seen
         assert not lost, f"{sorted(lost)} lost"
-        names = {name for _, since in client.joins for name in since}
+        names = {name for _, names in client.joins for name in names}
         assert set(client.ear.channels) == names
+        if client.ear.dialogue is not None:
+            assert client.acked == client.desk.facilities, "an ack names all channels of its facility"
         assert not client.in_gap, "after a gap it is told where it is"
         for name in names:
-            if client.ear.dialogue is not None:
-                assert name in client.is_acked
             if KEEPS[name] is not None:
                 client.require_whole(name, self.redis.clock)
             elif stream := self.redis.streams.get(name):
@@ -638,9 +712,8 @@ def test_a_link_that_breaks_amid_a_replay_closes_the_socket_also_one_whose_hands
 ) -> None:
     state = Delivery()
     state.publish_many(b"history")
-    client = Client(Ear(v1=True, is_attached=is_attached), state.log)
+    client = state.come({b"history": None}, 100, is_attached=is_attached)
     client.ear.is_blocked = True
-    state.join(client, {b"history": None}, 100)
     state.settle()
     assert client.joins[0][0].done.done()
     state.break_link(0, 0)
@@ -652,9 +725,8 @@ def test_a_link_that_breaks_amid_a_replay_closes_the_socket_also_one_whose_hands
 def test_a_replay_waits_for_a_peer_that_does_not_read() -> None:
     state = Delivery()
     state.publish_many(b"history")
-    client = Client(Ear(v1=True), state.log)
+    client = state.come({b"history": None}, 100)
     client.ear.is_blocked = True
-    state.join(client, {b"history": None}, 100)
     state.settle()
     waiting = client.ear.outbox
     assert waiting is not None
@@ -666,15 +738,61 @@ def test_a_replay_waits_for_a_peer_that_does_not_read() -> None:
     state.settle()
     assert client.ear.heard == [f"history {number}" for number in range(1, 15)]
     client.check()
-    assert client.is_acked == {b"history"}
+    assert client.acked == {"chat": {b"history"}}
+
+
+def test_who_shares_a_channel_with_a_facility_that_is_left_on_its_way_in_is_acked() -> None:
+    state = Delivery()
+    client = state.come({b"last": None}, 1)
+    state.settle()
+    for names in ({b"history", b"short"}, {b"history"}):
+        state.join_further(0, names, 0)
+    client.say("unsubscribe", "further 0")
+    state.settle()
+    client.check()
+    assert client.acked == {"chat": {b"last"}, "further 1": {b"history"}}
+    assert state.subscriber._joining == set()
+
+
+@pytest.mark.parametrize("published", [1, 7])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 11, 12])
+def test_who_joins_gets_as_many_of_the_newest_as_it_wants(count: int, published: int) -> None:
+    """Also where they are more than is read at once, and while others come and the oldest go."""
+    state = Delivery()
+    for _ in range(2):
+        state.publish_many(b"history")
+    client = Client(Ear(v1=True), state.log)
+    state.join(client, {b"history": None}, count)
+    state.redis_works(0, 100)
+    state.loop_works(0, 100)
+    state.publish_some(b"history", [True] * published)
+    state.settle()
+    last = 14 + published
+    assert client.ear.heard == [f"history {number}" for number in range(max(15 - count, last - 12), last + 1)]
+
+
+def test_those_who_want_the_same_share_a_read_that_is_under_way() -> None:
+    state = Delivery()
+    state.publish_many(b"history")
+    clients = [Client(Ear(v1=True), state.log) for _ in range(3)]
+    for client, count in zip(clients, (9, 9, 1), strict=True):
+        state.join(client, {b"history": None}, count)
+    reads = [call.command for call in state.links.links[0].outgoing if call.command[0] == "EVAL"]
+    assert [command[5] for command in reads] == [9, 1]
+    state.settle()
+    for client, count in zip(clients, (7, 7, 1), strict=True):
+        assert client.ear.heard == [f"history {number}" for number in range(8 - count, 8)]
 
 
 # The model itself
 
 operations = st.lists(
     st.one_of(
-        st.tuples(st.just("publish"), st.integers(1, 4)),
-        st.tuples(st.just("read"), st.integers(0, 9), st.sampled_from([0, 1, 3, 100]), st.sampled_from([60, 10_000])),
+        st.tuples(st.just("publish"), st.lists(st.integers(1, 4), min_size=1, max_size=8)),
+        st.tuples(
+            *(st.just("read"), st.sampled_from([*[0] * 5, 1, 2, 4, 9]), st.sampled_from([0, 1, 4, 100])),
+            *(st.sampled_from([20, 60, 10_000]), st.sampled_from([*[0] * 5, 1, 2, 4, 9])),
+        ),
         st.tuples(st.just("trim"), st.integers(1, 3)),
         st.tuples(st.just("lose")),
     ),
@@ -683,7 +801,7 @@ operations = st.lists(
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(operations, st.sampled_from([Keep(1, 60, is_history=False), Keep(3, 60)]), st.booleans())
+@given(operations, st.sampled_from([Keep(1, 60, is_history=False), Keep(5, 60)]), st.booleans())
 def test_the_model_keeps_and_reads_as_redis_does(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, given_operations: Any, keep: Keep, has_history: bool
 ) -> None:
@@ -695,19 +813,18 @@ def test_the_model_keeps_and_reads_as_redis_does(
         client.delete(name)
         for word, *arguments in given_operations:
             if word == "publish":
-                message = Message(b"x" * arguments[0] * 10, True)
-                client.execute_command(*commands.publish_command(name, message, keep))
-                theirs.append(client.xinfo_stream(name)["last-generated-id"])
-                ours.append(id_bytes(model.publish(name, b"".join(envelope(message)), keep.entries)))
+                for size in arguments[0]:
+                    message = Message(b"x" * size * 10, True)
+                    client.execute_command(*commands.publish_command(name, message, keep))
+                    theirs.append(client.xinfo_stream(name)["last-generated-id"])
+                    ours.append(id_bytes(model.publish(name, b"".join(envelope(message)), keep.entries)))
             elif word == "read":
-                back, count, page_bytes = arguments
+                back, count, page_bytes, before_back = arguments
                 options: dict[str, Any] = {"count": max(count, 1) if back else count, "max_bytes": page_bytes}
-                their_since = theirs[-back] if 0 < back <= len(theirs) else None
-                our_since = ours[-back] if 0 < back <= len(ours) else None
-                history = keep if has_history else None
-                reply = client.execute_command(*commands.read_command(name, history, since=their_since, **options))
-                since, count, _, *limits = commands.read_command(name, history, since=our_since, **options)[4:]
-                expected = model.read(name, since, count, *limits)
+                read = partial(commands.read_command, name, keep if has_history else None, **options)
+                reply = client.execute_command(*read(since=nth(theirs, back), before=nth(theirs, before_back)))
+                since, count, _, *others = read(since=nth(ours, back), before=nth(ours, before_back))[4:]
+                expected = model.read(name, since, count, *others)
                 if reply[1] and reply[1] not in theirs:  # it was begun
                     theirs.append(reply[1])
                     ours.append(expected[1])
@@ -723,7 +840,14 @@ def test_the_model_keeps_and_reads_as_redis_does(
                 wait_until(lambda now=now: client.time() > (now[0], now[1] + 1000))  # a new stream has later ids
 
 
+def nth(ids: list[bytes], back: int) -> bytes | None:
+    """Return an id, counted from the newest on."""
+    return ids[-back] if 0 < back <= len(ids) else None
+
+
 def named(reply: Any, ids: list[bytes]) -> Any:
     """Return a reply with the places of its ids, and without the fields that only the script reads."""
-    is_whole, end, entries = reply
-    return is_whole, ids.index(end) if end else None, [(ids.index(id), fields[1]) for id, fields in entries]
+    is_whole, end, entries, *next_read = reply
+    found = [(ids.index(id), fields[1]) for id, fields in entries]
+    before, count = (ids.index(next_read[0]), next_read[1]) if next_read else (None, 0)
+    return is_whole, ids.index(end) if end else None, found, before, count

@@ -106,7 +106,7 @@ def test_what_others_publish_is_text_if_it_is_utf8(data: bytes) -> None:
     "data",
     [
         MAGIC,
-        MAGIC + bytes([16]),
+        MAGIC + bytes([64]),
         MAGIC + bytes([255]) + b"abc",
         MAGIC + bytes([HAS_ID]),
         MAGIC + bytes([HAS_ID, 4]) + b"1-1",

@@ -309,7 +309,7 @@ def test_it_starts_an_embedded_redis_and_stops_it(start: Callable[..., Site], fo
         assert answers(client)
         with site.connect(NEWS) as websocket:
             sent = site.manage_py("wsbroadcast", "from the shell")
-            assert (sent.returncode, "1 worker received it" in sent.stdout) == (0, True)
+            assert (sent.returncode, "1 socket on 1 worker" in sent.stdout) == (0, True)
             assert websocket.recv(10) == "from the shell"
         end(site, ctrl_c)
         assert not answers(client)
@@ -340,7 +340,7 @@ def test_a_second_server_inherits_the_embedded_redis(start: Callable[..., Site],
         with heir.connect(NEWS) as websocket:
             end(owner, sigterm)
             wait_until(
-                lambda: "1 worker received it" in heir.manage_py("wsbroadcast", "inherited").stdout, 20, "a new Redis"
+                lambda: "1 socket on 1 worker" in heir.manage_py("wsbroadcast", "inherited").stdout, 20, "a new Redis"
             )
             assert websocket.recv(10) == "inherited"
         end(heir, sigterm)

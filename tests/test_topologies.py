@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -313,6 +315,18 @@ def test_a_right_that_is_missing_to_publish_is_named(limited: Single, right: str
         broadcast("x", expire=60)
 
 
+@pytest.mark.parametrize("right", ["+publish", "&wsredis:*"])
+def test_what_may_not_be_published_is_not_kept(limited: Single, right: str) -> None:
+    """So it can be published once that is allowed, with the same key."""
+    limited.set_rights(RIGHTS.replace(right, ""))
+    with pytest.raises(BrokerUnavailable, match=r"Redis refused a command: .*(permission|access|can't)"):
+        broadcast("x", "kept/a", key="k")
+    limited.set_rights(RIGHTS)
+    assert history(facility="kept/a", broadcast=True).messages == []
+    broadcast("x", "kept/a", key="k")
+    assert [message.data for message in history(facility="kept/a", broadcast=True).messages] == ["x"]
+
+
 @pytest.mark.parametrize("right", ["+exists", "+set", "~{wsredis:*"])
 def test_a_right_that_is_missing_for_a_key_is_named(limited: Single, right: str) -> None:
     limited.set_rights(RIGHTS.replace(right, ""))
@@ -549,6 +563,30 @@ def test_commands_are_refused_where_the_cluster_is_down(cluster: Cluster) -> Non
         node.kill()
     with pytest.raises(BrokerUnavailable):
         redis.execute(commands(names))
+
+
+@pytest.fixture
+def hanging(stack: ExitStack) -> list[str]:
+    """The addresses of servers that take connections, and answer nothing."""
+    listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(6)]
+    return [f"127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]
+
+
+def test_publishing_to_a_cluster_that_hangs_fails_in_time(hanging: list[str]) -> None:
+    url = f"redis+cluster://{','.join(hanging)}"
+    with override_settings(WSREDIS={"URL": url}):
+        began_at = time.monotonic()
+        with pytest.raises(BrokerUnavailable, match="did not answer"):
+            broadcast("x")
+        assert time.monotonic() - began_at < 2 * redis.TIMEOUT_SECONDS
+
+
+def test_the_nodes_that_answer_are_found_among_those_that_hang(cluster: Cluster, hanging: list[str]) -> None:
+    login, _, hosts = cluster.url.rpartition("@")
+    url = f"{login}@{','.join([hosts.split(',')[0], *hanging])}"
+    assert redis.read_slots(url).is_complete
+    with override_settings(WSREDIS={"URL": url}):
+        assert broadcast("x") == 0
 
 
 def test_a_server_that_is_no_cluster_is_named(redis_server: object, folder: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from django_wsredis import loop
+from django_wsredis.hosts import detach
 from django_wsredis.wsgi import get_wsgi_application, get_wsgi_websocket_application, log_once
 
 from .conftest import DATABASE
@@ -117,9 +118,24 @@ def test_readiness_is_read_and_nothing_else(configured: RedisServer, start_site:
 
 def test_a_loop_that_has_ended_is_not_ready(configured: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "_loops", {})
+    monkeypatch.setattr(detach, "find", lambda environ: None)  # as on a host that can
     application = get_wsgi_application()
     try:
         assert ask(application, "/ws/-/readyz")[0] == "200 OK"
     finally:
         loop.stop()
     assert ask(application, "/ws/-/readyz")[0] == "503 Service Unavailable"
+
+
+def test_a_host_that_cannot_give_up_a_socket_is_never_ready_and_needs_no_loop(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    log_once.cache_clear()
+    monkeypatch.setattr(loop, "_loops", {})
+    application = get_wsgi_application()
+    for _ in range(2):
+        status, headers = ask(application, "/ws/-/readyz")
+        assert (status, headers["Retry-After"]) == ("503 Service Unavailable", "5")
+    assert ask(application, "/ws/-/readyz", REQUEST_METHOD="POST")[0] == "405 Method Not Allowed"
+    assert loop._loops == {}
+    assert caplog.text.count("waitress is not known to give up its sockets") == 1

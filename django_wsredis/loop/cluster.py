@@ -5,7 +5,6 @@ The map is read again when a link is lost, when Redis says that something is els
 
 from __future__ import annotations
 
-import _thread
 import logging
 import random
 import threading
@@ -112,10 +111,7 @@ class ClusterLinks:
         up.sort(key=lambda address: address != self._told_by)
         down = [address for address, redial in self._redials.items() if redial.link is None]
         self._told_by = None
-        try:  # as in redial.py
-            _thread.start_new_thread(self._ask, (up, down))
-        except RuntimeError as error:
-            self._reactor.run(self._on_map, None, str(error))
+        self._reactor.start_thread(partial(self._ask, up, down), on_failed=partial(self._on_map, None))
 
     def _ask(self, up: list[Address], down: list[Address]) -> None:
         """Read the map from those that are up, or else from those of the URL, or else from those that are down."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import _thread
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from django.db import connections
@@ -62,12 +62,11 @@ class Decisions:
         if queue and self._threads < MAX_THREADS:
             question = queue.popleft()
             self._threads += 1
-            try:
-                # not threading.Thread: where the host has patched it, its start() waits
-                _thread.start_new_thread(self._run, (question,))
-            except RuntimeError as error:  # a limit of threads; there may be room later
-                logger.error("503 subscribe %r: %s", question.facility, error)
-                self._reactor.run(self._decided, question, 503)
+            self._reactor.start_thread(partial(self._run, question), on_failed=partial(self._on_no_thread, question))
+
+    def _on_no_thread(self, question: Question, reason: str) -> None:
+        logger.error("503 subscribe %r: %s", question.facility, reason)
+        self._decided(question, 503)
 
     def _run(self, question: Question) -> None:
         granted: Granted | int = 403

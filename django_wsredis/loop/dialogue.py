@@ -6,7 +6,7 @@ thread, one after another for each socket.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -18,7 +18,7 @@ from . import regrouping
 from .connection import Connection
 from .outbox import Source
 from .outgoing import Target
-from .topic import Join, Topic
+from .topic import Topic
 
 if TYPE_CHECKING:
     from ..handshake import Granted
@@ -33,6 +33,9 @@ class Desk(regrouping.Desk, Protocol):
 
     def publish(self, connection: Connection, target: Target, payload: bytes, is_text: bool) -> None:
         """Publish a browser's message."""
+
+    def positions(self, connection: Connection, names: Sequence[bytes]) -> Mapping[bytes, bytes | None] | None:
+        """Return where a connection stands in channels; None while it is on its way in to one of them."""
 
 
 class Facility(NamedTuple):
@@ -58,13 +61,15 @@ class Wish(NamedTuple):
 class Dialogue:
     """Of one connection."""
 
-    __slots__ = ("_connection", "_desk", "_facilities", "_is_deciding", "_own", "_wishes")
+    __slots__ = ("_connection", "_desk", "_facilities", "_is_deciding", "_own", "_unacked", "_wishes")
 
     def __init__(self, desk: Desk, connection: Connection, granted: Granted) -> None:
         self._desk = desk
         self._connection = connection
         self._own = granted.facility
-        self._facilities = {granted.facility: self._facility(granted, None)}
+        self._facilities: dict[str, Facility] = {}
+        self._unacked: tuple[str, ...] = ()  # facilities whose channels have not all arrived
+        self._add(granted, None)
         self._wishes: list[Wish] = []  # a deque takes 600 bytes, and mostly there are none
         self._is_deciding = False
 
@@ -86,14 +91,23 @@ class Dialogue:
 
     # What it is told
 
-    def tell_joined(self, join: Join) -> None:
-        """Say that a facility is subscribed, and sent up to the positions that are named."""
-        positions = {arrival.topic.channel: arrival.topic.position for arrival in join.arrivals}
-        self._tell(subprotocol.ack(join.facility, positions))
+    def tell_joined(self) -> None:
+        """Say which facilities are subscribed now, and up to which positions all of them has been sent.
+
+        Facilities may share channels. So each join of this connection may be the one that others wait for.
+        """
+        for name in self._unacked:
+            positions = self._desk.positions(self._connection, self._facilities[name].names)
+            if positions is not None:
+                self._unacked = tuple(other for other in self._unacked if other != name)
+                self._tell(subprotocol.ack(name, positions))
 
     def tell_position(self, topic: Topic) -> None:
-        """Say where a channel stands after a gap."""
-        self._tell(subprotocol.ack(topic.facility, {topic.channel: topic.position}))
+        """Say where a channel stands after a gap, unless the ack of its facility is about to do so."""
+        for name, facility in self._facilities.items():
+            if topic.name in facility.names and name not in self._unacked:
+                self._tell(subprotocol.ack(name, {topic.channel: topic.position}))
+                return
 
     def tell_gap(self, topic: Topic, since: bytes | None) -> None:
         """Say that messages of a channel are missing after a position."""
@@ -160,11 +174,11 @@ class Dialogue:
     def _unsubscribe(self, name: str) -> None:
         self._leave(name)
         self._tell(subprotocol.unsubscribed(name))
+        self.tell_joined()  # others do not wait for it any more
 
     def _leave(self, name: str) -> None:
-        if facility := self._facilities.pop(name, None):
-            names = self._not_of_others(facility.names)
-            self._desk.leave_channels(self._connection, names)
+        if facility := self._remove(name):
+            self._desk.leave_channels(self._connection, self._not_of_others(facility.names))
 
     def _on_decided(self, facility: str, query: str, granted: Granted | int) -> None:
         self._is_deciding = False
@@ -177,10 +191,10 @@ class Dialogue:
         self._do_wishes()
 
     def _join(self, facility: str, query: str, granted: Granted) -> None:
-        self._facilities[facility] = self._facility(granted, query)
+        self._add(granted, query)
         join = self._desk.join(self._connection, granted)
         if join.done.done() and join.done.exception():
-            del self._facilities[facility]
+            self._remove(facility)
             self._refuse(facility, 503)
 
     def _regroup(self, name: str) -> None:
@@ -194,23 +208,38 @@ class Dialogue:
         if not self._connection.is_open:
             return
         if not isinstance(granted, int):
-            former = self._facilities[name]
-            self._facilities[name] = self._facility(granted, former.query)
-            regrouping.exchange(self._desk, self._connection, granted, self._not_of_others(former.names))
+            self._exchange(name, granted)
         elif granted == regrouping.UNAVAILABLE or len(self._facilities) == 1:
             self._connection.close(*regrouping.close_code(granted))
         else:
             self._leave(name)
             self._refuse(name, granted)
+        if self._connection.is_open:
+            self.tell_joined()  # none waits any more for what was left
         self._do_wishes()
+
+    def _exchange(self, name: str, granted: Granted) -> None:
+        former = self._facilities[name]
+        now = self._facilities[name] = self._facility(granted, former.query)
+        if set(now.names) != set(former.names) and name not in self._unacked:
+            self._unacked += (name,)
+        regrouping.exchange(self._desk, self._connection, granted, self._not_of_others(former.names))
+
+    def _add(self, granted: Granted, query: str | None) -> None:
+        self._facilities[granted.facility] = self._facility(granted, query)
+        self._unacked += (granted.facility,)
+
+    def _facility(self, granted: Granted, query: str | None) -> Facility:
+        return Facility(self._desk.names(granted), self._desk.target(granted), query, granted.groups)
+
+    def _remove(self, name: str) -> Facility | None:
+        self._unacked = tuple(other for other in self._unacked if other != name)
+        return self._facilities.pop(name, None)
 
     def _not_of_others(self, names: Sequence[bytes]) -> list[bytes]:
         """Return those of a facility's channels that it has no more, and that no other one has."""
         kept = {name for facility in self._facilities.values() for name in facility.names}
         return [name for name in names if name not in kept]
-
-    def _facility(self, granted: Granted, query: str | None) -> Facility:
-        return Facility(self._desk.names(granted), self._desk.target(granted), query, granted.groups)
 
     def _refuse(self, facility: str, status: int) -> None:
         self._tell(subprotocol.error(facility, status))

@@ -66,6 +66,17 @@ class Hub:
         topic.connections[connection] = topic.delivered
         topic.position = topic.caught_up_to = stored.end or topic.position
 
+    def positions(self, connection: Connection, names: Iterable[bytes]) -> dict[bytes, bytes | None] | None:
+        """Return up to where a connection has been sent channels of its own, by the names that clients know.
+
+        None while it is on its way in to one of them.
+        """
+        self.flush()  # a topic's position counts what waits to go out together
+        topics = [self.topics[name] for name in names]
+        if all(connection in topic.connections for topic in topics):
+            return {topic.channel: topic.position for topic in topics}
+        return None
+
     def remove(self, connection: Connection, names: Iterable[bytes]) -> list[Topic]:
         """Let a connection listen no more to some channels; returns the topics to which nobody listens any more."""
         self.flush()

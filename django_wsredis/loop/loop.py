@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -102,7 +103,7 @@ class Loop:
         the worker is full.
         """
         self.subscriber.has_tried.wait(JOIN_SECONDS)  # only a worker that has just started waits here
-        join = Join(self._new_connection(accepted), accepted.granted.facility)
+        join = Join(self._new_connection(accepted))
         self.reactor.run(self._begin, join, accepted)
         try:
             join.done.result(JOIN_SECONDS)
@@ -138,18 +139,21 @@ class Loop:
 
         Called again it waits for the end that the first call began.
 
-        wait_seconds: for the last closing handshakes.
+        wait_seconds: for the last closing handshakes, and for Redis to take what browsers sent.
         """
         if self.ended.is_set():
             return
         self.reactor.run(self._begin_drain, code, reason)
         self._wait_until(
-            lambda: self.ended.is_set() or (self.is_draining and not self.connections),
+            lambda: self.ended.is_set() or self._has_drained(),
             self.settings.drain_seconds + wait_seconds,
         )
         if not self.ended.is_set():
             self.reactor.run(self._stop)
             self._wait_until(self.ended.is_set, wait_seconds)
+
+    def _has_drained(self) -> bool:
+        return self.is_draining and not self.connections and self.subscriber.outgoing.is_empty
 
     def _wait_until(self, condition: Callable[[], bool], seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -196,12 +200,13 @@ class Loop:
     def publish(self, connection: Connection, target: Target, payload: bytes, is_text: bool) -> None:
         """Publish a browser's message."""
         message = Message(payload, is_text, sender=None if connection.echo else connection.key)
-        if not self.subscriber.outgoing.publish(target, message):
-            connection.close(1013, "Redis is away")
+        on_refused = partial(connection.close, 1011, "Redis refused a message")
+        if not self.subscriber.outgoing.publish(target, message, on_refused):
+            connection.close(1013, "too much waits for Redis")
 
     def join(self, connection: Connection, granted: Granted) -> Join:
         """Subscribe an open connection to what is granted and new to it."""
-        join = Join(connection, granted.facility)
+        join = Join(connection)
         self._join(join, granted)
         return join
 
@@ -212,6 +217,10 @@ class Loop:
     def names(self, granted: Granted) -> list[bytes]:
         """Return the names in Redis of the channels to listen to."""
         return [names.redis_name(self.settings.prefix, channel) for channel in granted.subscribe]
+
+    def positions(self, connection: Connection, names: Sequence[bytes]) -> dict[bytes, bytes | None] | None:
+        """Return where a connection stands in channels; None while it is on its way in to one of them."""
+        return self.hub.positions(connection, names)
 
     def target(self, granted: Granted) -> Target | None:
         """Return where a browser's messages go, None if it may not publish."""

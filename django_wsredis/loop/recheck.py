@@ -8,9 +8,9 @@ A look that fails changes nothing: while the database is away nobody could come 
 
 from __future__ import annotations
 
-import _thread
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from django.db import connections
@@ -85,10 +85,10 @@ class Recheck:
         if not questions:
             self._wait(self._pause)
             return
-        try:
-            _thread.start_new_thread(self._run, (questions,))  # see `decisions.py`
-        except RuntimeError as error:  # a limit of threads
-            self._on_looked([], [error])
+        self._reactor.start_thread(partial(self._run, questions), on_failed=self._on_no_thread)
+
+    def _on_no_thread(self, reason: str) -> None:
+        self._on_looked([], [RuntimeError(reason)])
 
     def _question(self, session: str) -> Question | None:
         found = self._registry.of(sessions=(session,))

@@ -59,7 +59,7 @@ class Subscriber:
         )
         self._subscribe_word = "SSUBSCRIBE" if self.links.is_sharded else "SUBSCRIBE"
         self._unsubscribe_word = "SUNSUBSCRIBE" if self.links.is_sharded else "UNSUBSCRIBE"
-        self.outgoing = Outgoing(self.links, reactor.now)
+        self.outgoing = Outgoing(reactor, self.links)
         self.has_tried = self.links.has_tried  # to connect to Redis, once, with or without success
 
     def start(self) -> None:
@@ -68,6 +68,7 @@ class Subscriber:
 
     def stop(self) -> None:
         """Disconnect for good."""
+        self.outgoing.stop()
         self.links.stop()
         for join in list(self._joining):
             self._fail(join, "the server stops")
@@ -116,13 +117,10 @@ class Subscriber:
         """Let a connection listen no more to some of its channels."""
         self._unsubscribe(self._hub.remove(connection, names))
         for join in [join for join in self._joining if join.connection is connection]:
-            join.arrivals = [arrival for arrival in join.arrivals if arrival.topic.name not in names]
-            join.unconfirmed.intersection_update(join.arrivals)
-            join.under_way.intersection_update(join.arrivals)
-            if not join.arrivals:
+            join.unconfirmed = {arrival for arrival in join.unconfirmed if not arrival.is_over}
+            join.under_way = {arrival for arrival in join.under_way if not arrival.is_over}
+            if not join.under_way:
                 self._joining.discard(join)
-            elif not join.unconfirmed:  # nothing else may be left to wait for
-                self._arrived(join)
 
     def _unsubscribe(self, idle: Sequence[Topic]) -> None:
         for topic in idle:
@@ -149,13 +147,15 @@ class Subscriber:
 
         That is sound: what they heard before this one came is older than the read, so it is in its reply.
         """
-        topic, key = arrival.topic, (arrival.since, arrival.count, arrival.max_bytes)
+        topic, key = arrival.topic, (arrival.since, arrival.before, arrival.count, arrival.max_bytes)
         if key in topic.reads:
             topic.reads[key].append(arrival)
             return
         topic.reads[key] = [arrival]
-        since, count, max_bytes = key
-        command = commands.read_command(topic.name, topic.history, since=since, count=count, max_bytes=max_bytes)
+        since, before, count, max_bytes = key
+        command = commands.read_command(
+            topic.name, topic.history, since=since, before=before, count=count, max_bytes=max_bytes
+        )
         topic.link.call(*command, on_reply=partial(self._on_stored, topic, topic.era, key))
 
     def _on_stored(self, topic: Topic, era: int, key: Any, reply: Any) -> None:
@@ -172,6 +172,10 @@ class Subscriber:
             return
         stored = commands.stored(topic.name, reply)
         for arrival in arrivals:
+            if stored.before is not None:
+                arrival.before, arrival.count = stored.before, stored.rest
+                self._read(arrival)
+                continue
             if stored.has_more:
                 self._hub.send_stored(arrival, stored)
                 arrival.since, arrival.count = stored.messages[-1].id, commands.PAGE_MESSAGES
@@ -206,7 +210,7 @@ class Subscriber:
         if not join.under_way:
             self._joining.discard(join)
             if join.connection.dialogue is not None:
-                join.connection.dialogue.tell_joined(join)
+                join.connection.dialogue.tell_joined()
 
     def _fail_arrivals(self, topic: Topic, reason: str) -> None:
         for arrival in list(topic.joins):

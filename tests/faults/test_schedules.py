@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +31,7 @@ from django_wsredis.loop.subscriber import Subscriber
 from django_wsredis.loop.topic import Arrival, Join, Topic
 from django_wsredis.messages import V1, Message, decode
 
+from ..ears import listening
 from .plan import Event, Sent, channel_of, id_key
 from .verifier import Result, verify
 
@@ -173,9 +174,6 @@ class Links:
     def moved(self, link: ModelLink | None = None) -> None:
         raise AssertionError("nothing moves here")
 
-    def succeeded(self, link: ModelLink) -> None:
-        assert link is self.current
-
     def connect(self) -> None:
         if self.current is None:
             self.current = ModelLink()
@@ -224,24 +222,27 @@ class Reactor:
 
     io = timer
     call_later = call_soon = nothing
+    closes: Counter[int] = Counter()
 
 
 class Worker:
     def __init__(self) -> None:
         self.reactor: Any = Reactor()
         self.hub = Hub()
-        self.subscriber = Subscriber(self.reactor, self.hub)
+        self.subscriber = Subscriber(
+            self.reactor, self.hub, on_request=nothing, on_receipt=nothing, on_listening=nothing
+        )
         self.links: Any = self.subscriber.links
 
     def join(self, facility: str, since: bytes | None, history: int) -> Join:
         """Do what the loop does for a handshake."""
         owner: Any = SimpleNamespace(on_leave=self.subscriber.leave, on_gone=nothing, on_waiting=nothing)
         connection = Connection(self.reactor, owner, framing=V1)
-        desk: Any = SimpleNamespace(names=nothing, target=nothing)
-        granted: Any = SimpleNamespace(facility=facility)
-        connection.dialogue = Dialogue(desk, connection, b"", granted)
-        join = Join(connection, facility)
         name = name_of(facility)
+        desk = listening(name, positions=self.hub.positions)
+        granted: Any = SimpleNamespace(facility=facility)
+        connection.dialogue = Dialogue(desk, connection, granted)
+        join = Join(connection)
         topic = self.hub.topics.get(name) or Topic(name, Channel("broadcast", "", facility), history=KEEP, slow="close")
         count = history if since is None else commands.PAGE_MESSAGES
         self.subscriber.join(join, [Arrival(join, topic, since, count)])

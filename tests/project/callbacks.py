@@ -66,3 +66,10 @@ class Rooms(Subscriber):
 
     def subscribe_channels(self, request, facility, audiences):
         return [*super().subscribe_channels(request, facility, audiences), Channel("group", "lobby", facility)]
+
+
+class Lobby(Subscriber):
+    """A SUBSCRIBER: every facility has the lobby's channel, too."""
+
+    def subscribe_channels(self, request, facility, audiences):
+        return [*super().subscribe_channels(request, facility, audiences), Channel("broadcast", "", "chat/lobby")]

@@ -8,13 +8,15 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from django_wsredis import live
 from django_wsredis.channels import audience_text
 from django_wsredis.conf import EXPIRE_TEXT, get_settings, is_expire
 from django_wsredis.exceptions import BrokerUnavailable
+from django_wsredis.live import Count
 from django_wsredis.management.arguments import add_audiences, is_text, require_facility, require_names
 from django_wsredis.management.help import HelpFormatter
 from django_wsredis.management.known import require_known
-from django_wsredis.publisher import KEY_TEXT, RETRY_TEXT, Publisher, is_key, is_retry
+from django_wsredis.publisher import KEY_TEXT, RETRY_TEXT, Publisher, Receipt, is_key, is_retry
 from django_wsredis.recipients import EVERYWHERE
 
 EXAMPLES = """examples:
@@ -41,7 +43,7 @@ class Command(BaseCommand):
         parser.add_argument("--retry", type=float, metavar="S", help="while Redis is away, try again for S seconds")
         parser.add_argument("--json", action="store_true", help="refuse a message that is not JSON")
         parser.add_argument("--force", action="store_true", help="send even to groups and users that do not exist")
-        parser.add_argument("--dry-run", action="store_true", help="say who would be addressed, and send nothing")
+        parser.add_argument("--dry-run", action="store_true", help="say how many it would reach, and send nothing")
 
     def handle(self, **options: Any) -> None:
         message = read_message(options["message"], is_json=options["json"])
@@ -65,7 +67,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     def send(self, message: str, facility: str | None, options: dict[str, Any]) -> None:
-        """Publish, and say in one line to whom and how many workers took it."""
+        """Publish, and say in one line to whom and how many sockets got it."""
         audiences = {key: options[key] for key in ("groups", "users", "sessions")}
         publisher = Publisher(
             facility=EVERYWHERE if facility is None else facility,
@@ -75,26 +77,42 @@ class Command(BaseCommand):
         who = ", ".join(audience_text(*audience) for audience in publisher.audiences)
         where = "every facility" if facility is None else f"facility {facility}"
         if options["dry_run"]:
-            self.stdout.write(f"Would send {len(message.encode())} bytes to {who} on {where}.")
+            found = live.hearers(publisher)
+            reached = sockets(found, unanswered=len(found.silent))
+            self.stdout.write(f"Would send {len(message.encode())} bytes to {who} on {where} → {reached}")
             return
         given = {name: options[name] for name in ("expire", "key", "retry")}
-        count = publisher.publish_message(message, on_commit=False, **given) or 0
-        result = received(count, len(publisher.audiences), facility, has_key=options["key"] is not None)
-        self.stdout.write(f"Sent to {who} on {where}: {result}")
+        receipt = publisher.publish_message(message, on_commit=False, receipt=True, **given)
+        assert receipt is not None  # it waits for no commit
+        reached = sockets(receipt, unanswered=receipt.unanswered)
+        self.stdout.write(f"Sent to {who} on {where} → {reached}")
+        if not (receipt.sockets or receipt.unanswered):
+            self.stdout.write(what_became(facility, options))
 
 
-def received(count: int, audiences: int, facility: str | None, *, has_key: bool) -> str:
-    """Say how many workers received a message."""
-    if not count and has_key:
-        return "no worker received it; nobody is listening there now, or it was sent with this key before."
-    if not count:
-        return "no worker received it; nobody is listening there now."
-    times = f"{count} worker{'' if count == 1 else 's'} received it"
-    if facility is None:
-        return f"{times}, for whoever listens."
-    if audiences > 1:
-        return f"{times}, counted for each audience."
-    return f"{times}."
+def sockets(found: Count | Receipt, *, unanswered: int) -> str:
+    """Return how many sockets there are, whose, and where; and of how many workers that is not known."""
+    if found.sockets:
+        users = f" of {plural(found.users, 'user')}" if found.users else ""
+        text = f"{plural(found.sockets, 'socket')}{users} on {plural(found.workers, 'worker')}"
+        text += f" in {found.seconds * 1000:.0f} ms"
+    else:
+        text = "nobody is listening there now"
+    return text + (f"; {plural(unanswered, 'worker')} did not say how many it has" if unanswered else "")
+
+
+def what_became(facility: str | None, options: dict[str, Any]) -> str:
+    """Say what became of a message that no socket got."""
+    if options["key"] or options["retry"]:
+        return "If it was sent with this key before, it was not sent again."
+    if facility is not None and options["expire"] != 0 and (options["expire"] or get_settings().keep_of(facility)):
+        return "It is kept for those who join."
+    return "It is not kept: WSREDIS['HISTORY'], or --expire, says what is."
+
+
+def plural(number: int, word: str) -> str:
+    """Return `1 socket`, `2 sockets`."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def read_message(given: str, *, is_json: bool) -> str:

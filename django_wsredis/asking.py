@@ -1,0 +1,69 @@
+"""Asking the workers, and hearing their answers. Synchronous; knows no gevent."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+from . import control, redis
+from .channels import everywhere_name
+from .commands import Command, publish_command
+from .conf import get_settings
+from .control import Announcement, Request
+from .messages import Message
+
+ANSWER_SECONDS = 1.0  # that are waited for workers; one that is dead is not waited for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What workers answered; `workers` are those that live, `silent` the ids of those that did not answer in time."""
+
+    answers: list[dict[str, Any]]
+    workers: list[Announcement]
+    silent: list[str]
+    seconds: float
+
+
+def ask(request: Request, *, seconds: float = ANSWER_SECONDS) -> Asked:
+    """Ask all workers that share this Redis and PREFIX; wait for the answers of those that heard it, for so long.
+
+    Raises BrokerUnavailable.
+    """
+    began_at = time.monotonic()
+    prefix = get_settings().prefix
+    reply = control.reply_name(prefix)
+    request = replace(request, reply=reply.decode())
+    announced, heard_by = redis.execute([control.workers_command(prefix), _command(prefix, request)])
+    answers = collect(reply, heard_by, until=began_at + seconds)
+    answered = {answer["worker"] for answer in answers}
+    workers = [worker for worker in control.read_workers(announced) if worker.id.startswith(request.which.worker)]
+    return Asked(
+        answers=[answer for answer in answers if not answer.get("is_other")],
+        workers=workers,
+        silent=[worker.id for worker in workers if worker.id not in answered],
+        seconds=time.monotonic() - began_at,
+    )
+
+
+def tell(request: Request) -> None:
+    """Tell all workers something that needs no answer. Raises BrokerUnavailable."""
+    redis.execute([_command(get_settings().prefix, request)])
+
+
+def _command(prefix: str, request: Request) -> Command:
+    message = Message(request.encode(), True, is_request=True)
+    return publish_command(everywhere_name(prefix), message, None, is_sharded=redis.is_cluster())
+
+
+def collect(reply: bytes, expected: int, *, until: float) -> list[dict[str, Any]]:
+    """Return what is pushed to a list of answers: so many, or what is there at a time of the monotonic clock."""
+    answers: list[dict[str, Any]] = []
+    while len(answers) < expected and (left := until - time.monotonic()) > 0:
+        (popped,) = redis.execute([("BLPOP", reply, f"{max(left, 0.01):.3f}")])
+        if popped is None:
+            break
+        answers.append(json.loads(popped[1]))
+    return answers
