@@ -6,7 +6,7 @@ docs/settings.rst documents each key. ws4redis's `WS4REDIS_*` names are understo
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from functools import cache
@@ -38,6 +38,9 @@ LEGACY_NAMES = {
 
 
 SLOW_POLICIES = ("close", "latest", "drop")
+
+# What Django tells of users and sessions, that open sockets follow; see `following.py`.
+FOLLOWED = ("logout", "session", "password", "inactive", "deleted", "groups")
 
 
 class Keep(NamedTuple):
@@ -71,6 +74,8 @@ class Settings:
     expire: int = 0  # seconds for which the last message is kept; 0: not at all
     history: tuple[tuple[str, Keep], ...] = ()  # (pattern of facilities, what is kept there)
     slow: tuple[tuple[str, str], ...] = ()  # (pattern of facilities, one of SLOW_POLICIES)
+    follow: frozenset[str] = frozenset(FOLLOWED)
+    session_recheck: float = 60.0  # seconds; 0: never
     heartbeat: str | None = None
     ping_interval: float = 20.0  # seconds
     ping_timeout: float = 20.0  # seconds
@@ -164,6 +169,10 @@ def _are_networks(value: Any) -> bool:
         return False
 
 
+def _is_follow(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(is_on, bool) for is_on in value.values())
+
+
 def _is_reference(value: Any) -> bool:
     return value is None or callable(value) or (isinstance(value, str) and "." in value)
 
@@ -175,6 +184,8 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "EXPIRE": (is_expire, EXPIRE_TEXT),
     "HISTORY": (_is_history, 'a dict of facilities, such as {"chat/*": {"messages": 500, "seconds": 86400}}'),
     "SLOW": (_is_slow, 'a dict of facilities, such as {"ticker/*": "latest"}, to one of ' + ", ".join(SLOW_POLICIES)),
+    "FOLLOW": (_is_follow, "a dict of True and False, by " + ", ".join(FOLLOWED)),
+    "SESSION_RECHECK": (is_seconds, "a number of seconds, or 0"),
     "HEARTBEAT": (lambda v: v is None or (isinstance(v, str) and v != ""), "a text, or None"),
     "PING_INTERVAL": (_is_positive, "a number of seconds above 0"),
     "PING_TIMEOUT": (_is_positive, "a number of seconds above 0"),
@@ -200,12 +211,18 @@ def problems(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (what is wrong, hint) for each wrong key or value of a `WSREDIS` dict."""
     for key, value in given.items():
         if key not in RULES:
-            nearest = difflib.get_close_matches(str(key).upper(), RULES, n=1, cutoff=0)[0]
-            yield f"WSREDIS has an unknown key {key!r}.", f"Did you mean {nearest!r}?"
+            yield f"WSREDIS has an unknown key {key!r}.", _did_you_mean(str(key).upper(), RULES)
         elif not RULES[key][0](value):
             shown = "(hidden)" if key == "URL" else repr(value)  # a URL may hold a password
             problem = _url_problem(value) if key == "URL" else ""
             yield f"WSREDIS[{key!r}] is {shown}.", f"It must be {problem or RULES[key][1]}."
+        elif key == "FOLLOW":
+            for name in [name for name in value if name not in FOLLOWED]:
+                yield f"WSREDIS['FOLLOW'] has an unknown key {name!r}.", _did_you_mean(str(name), FOLLOWED)
+
+
+def _did_you_mean(word: str, words: Iterable[str]) -> str:
+    return f"Did you mean {difflib.get_close_matches(word, words, n=1, cutoff=0)[0]!r}?"
 
 
 def legacy_url(connection: dict[str, Any]) -> str:
@@ -255,6 +272,8 @@ def get_settings() -> Settings:
     for key in ("SUBPROTOCOLS", "METRICS_FROM"):
         if key in merged:
             merged[key] = tuple(merged[key])
+    if "FOLLOW" in merged:
+        merged["FOLLOW"] = frozenset(name for name in FOLLOWED if merged["FOLLOW"].get(name, True))
     return Settings(
         websocket_url=getattr(django_settings, "WEBSOCKET_URL", "/ws/"),
         **{key.lower(): value for key, value in merged.items()},

@@ -25,6 +25,11 @@ ANNOUNCE_SECONDS = 5.0  # from one announcement to the next
 ANNOUNCED_SECONDS = 15  # for which one holds: a worker that was killed is gone after that
 ANSWER_SECONDS = 30  # for which an answer waits for whoever asked
 
+# Close codes. After the first two wsredis.js does not come back.
+NOT_LOGGED_IN = 4401
+NOT_AUTHORIZED = 4403
+COME_BACK = 1012
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announcement:
@@ -79,7 +84,8 @@ def fits(name: str, pattern: str) -> bool:
 class Request:
     """What workers are asked.
 
-    verb: "report", "sockets", "count", "close", or "regroup"; see `loop/control.py`. "canary": see `loop/canary.py`.
+    verb: "report", "sockets", "count", "close", "end" or "regroup"; see `loop/control.py`. "canary": see
+        `loop/canary.py`.
     reply: the list that answers are pushed to; "" where none is wanted. Of a canary its number.
     limit: how many sockets, or channels, a worker tells of. sort: by what they are the first, see `SORTS`.
     code, reason: of the closing handshake.
@@ -92,7 +98,6 @@ class Request:
     sort: str = ""
     code: int = 1000
     reason: str = ""
-    groups: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         """Return the request as it travels."""

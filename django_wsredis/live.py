@@ -11,14 +11,13 @@ from django.apps import apps
 from .asking import Asked, ask
 from .channels import Channel, address, redis_name, session_digest
 from .conf import get_settings
-from .control import Announcement, Filter, Request
+from .control import NOT_AUTHORIZED, Announcement, Filter, Request
 from .publisher import Publisher
 from .recipients import Names, Special, read
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
 
-NOT_AUTHORIZED = 4403  # close code: after it wsredis.js does not come back
 MAX_REASON_BYTES = 123  # RFC 6455, 5.5
 
 

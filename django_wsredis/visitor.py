@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from django.http import HttpRequest
 
 from .channels import session_digest
@@ -23,3 +25,8 @@ def own_names(request: HttpRequest | None, audience: str) -> list[str]:
     if audience == "user":
         return [user.get_username()]
     return list(user.groups.order_by("name").values_list("name", flat=True)) if hasattr(user, "groups") else []
+
+
+def groups_text(request: HttpRequest) -> str:
+    """Return the names of a visitor's groups as one text, to compare; it is shared by all that have the same."""
+    return sys.intern("\0".join(own_names(request, "group")))

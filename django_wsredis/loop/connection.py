@@ -53,7 +53,8 @@ class Connection(Writer):
 
     It begins without its socket: what is written until `attach()` waits in the outbox.
 
-    peer: who is at the other end. visitor: of its `Accepted`, what is needed to decide again what it may.
+    peer: who is at the other end. visitor: of its `Accepted`, what is needed to decide again what it may. groups: of
+    its `Granted`; of a socket that speaks wsredis.v1 its dialogue knows those of each facility.
     """
 
     __slots__ = (
@@ -65,6 +66,7 @@ class Connection(Writer):
         "channels",
         "dialogue",
         "echo",
+        "groups",
         "key",
         "last_received",
         "message_began_at",
@@ -90,11 +92,13 @@ class Connection(Writer):
         publish_to: Any = None,
         peer: Peer = NOBODY,
         visitor: bytes = b"",
+        groups: str | None = None,
     ) -> None:
         super().__init__(reactor, framing)
         self.owner = owner
         self.peer = peer
         self.visitor = visitor
+        self.groups = groups
         self.echo = echo
         self.publish_to = publish_to
         self.key: bytes | None = None

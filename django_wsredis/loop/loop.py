@@ -25,6 +25,7 @@ from ..exceptions import Unavailable
 from ..messages import V1, Message
 from .announcer import Announcer
 from .canary import Canary
+from .changes import Changes
 from .connection import Connection
 from .control import Control
 from .decisions import Decisions
@@ -35,7 +36,9 @@ from .hub import Hub
 from .keepalive import Keepalive
 from .outgoing import Target
 from .reactor import Reactor
+from .recheck import Recheck
 from .registry import Registry
+from .regrouping import Regrouping
 from .subscriber import Subscriber
 from .topic import Arrival, Join, Topic
 
@@ -71,6 +74,9 @@ class Loop:
         self._tick_timer = self.reactor.timer(self.keepalive.tick_seconds, self.keepalive.tick_seconds)
         self._tick_timer.start(self._tick)
         self.decide = Decisions(self.reactor).decide
+        self.regroup = Regrouping(self).regroup
+        self.changes = Changes(self.reactor.now)
+        self._recheck = Recheck(self.reactor, self.connections, self.regroup)
         self.gauges = Gauges(self.reactor, self.hub)
         self.last_error = last_error()
         self.subscriber = Subscriber(
@@ -101,7 +107,7 @@ class Loop:
         """
         self.subscriber.has_tried.wait(JOIN_SECONDS)  # only a worker that has just started waits here
         join = Join(self._new_connection(accepted))
-        self.reactor.run(self._begin, join, accepted.granted)
+        self.reactor.run(self._begin, join, accepted)
         try:
             join.done.result(JOIN_SECONDS)
             sock = detach()
@@ -210,7 +216,7 @@ class Loop:
         self._waiting.discard(connection)
         self.keepalive.discard(connection)
 
-    # For its dialogues
+    # For its dialogues, and to regroup
 
     def publish(self, connection: Connection, target: Target, payload: bytes, is_text: bool) -> None:
         """Publish a browser's message."""
@@ -220,7 +226,7 @@ class Loop:
             connection.close(1013, "too much waits for Redis")
 
     def join(self, connection: Connection, granted: Granted) -> Join:
-        """Subscribe an open connection to a further facility."""
+        """Subscribe an open connection to what is granted and new to it."""
         join = Join(connection)
         self._join(join, granted)
         return join
@@ -271,20 +277,23 @@ class Loop:
             publish_to=self.target(accepted.granted),
             peer=accepted.peer,
             visitor=accepted.visitor,
+            groups=accepted.granted.groups,
         )
         if accepted.speaks_v1:
             connection.dialogue = Dialogue(self, connection, accepted.granted)
         return connection
 
-    def _begin(self, join: Join, granted: Granted) -> None:
+    def _begin(self, join: Join, accepted: Accepted) -> None:
         if self.is_draining:
             join.done.set_exception(Unavailable("the server stops"))
+        elif self.changes.concern(accepted.peer, accepted.began_at):
+            join.done.set_exception(Unavailable("the visitor's login or groups changed meanwhile"))
         elif len(self.connections) >= self._max_sockets:
             join.done.set_exception(Unavailable(f"the worker is full: it has {self._max_sockets} sockets"))
         else:
             self.connections.add(join.connection)
             self.keepalive.add(join.connection)
-            self._join(join, granted)
+            self._join(join, accepted.granted)
 
     def _join(self, join: Join, granted: Granted) -> None:
         connection = join.connection
@@ -329,6 +338,7 @@ class Loop:
         self._announcer.stop()
         self.canary.stop()
         self.gauges.stop()
+        self._recheck.stop()
         self.subscriber.stop()
         self._tick_timer.stop()
         self.ended.set()

@@ -45,6 +45,11 @@ def by_query(request: HttpRequest, channels: list[str]) -> Any:
     return channels
 
 
+def of_members(request: HttpRequest, channels: list[str]) -> list[str]:
+    """Grant everything to the group "members", and nothing to others."""
+    return channels if request.user.groups.filter(name="members").exists() else []
+
+
 def by_token(request: HttpRequest) -> None:
     """A PROCESS_REQUEST: who connects is told by a token."""
     token = request.GET.get("token")

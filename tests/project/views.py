@@ -5,6 +5,7 @@ import threading
 import time
 
 import greenlet
+from django.contrib.auth import get_user_model, login, logout
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import render
@@ -53,6 +54,23 @@ def publish_in_transaction(request: HttpRequest, end: str) -> HttpResponse:
     except RuntimeError:
         pass
     return HttpResponse(end)
+
+
+def visit(request: HttpRequest) -> HttpResponse:
+    """Give the visitor a session, if it has none, and save it anew."""
+    request.session["visits"] = request.session.get("visits", 0) + 1
+    return HttpResponse("welcome")
+
+
+def log_in(request: HttpRequest, username: str) -> HttpResponse:
+    user = get_user_model().objects.get(username=username)
+    login(request, user, backend="django.contrib.auth.backends.ModelBackend")
+    return HttpResponse("welcome")
+
+
+def log_out(request: HttpRequest) -> HttpResponse:
+    logout(request)
+    return HttpResponse("goodbye")
 
 
 def greenlets(request: HttpRequest) -> HttpResponse:
