@@ -196,7 +196,7 @@ class Desk:
     def target(self, granted: Any) -> None: ...
 
     def decide(self, visitor: bytes, facility: str, query: str, on_decided: Callable[[Any], None]) -> None:
-        on_decided(SimpleNamespace(facility=facility))
+        on_decided(SimpleNamespace(facility=facility, groups=None))
 
     def join(self, connection: Ear, granted: Any) -> Join:
         return self.enter(self.names(granted))

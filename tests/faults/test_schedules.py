@@ -142,7 +142,7 @@ class Worker:
         connection = Connection(self.reactor, owner, framing=V1)
         name = name_of(facility)
         desk = listening(name, positions=self.hub.positions)
-        granted: Any = SimpleNamespace(facility=facility)
+        granted: Any = SimpleNamespace(facility=facility, groups=None)
         connection.dialogue = Dialogue(desk, connection, granted)
         join = Join(connection)
         topic = self.hub.topics.get(name) or Topic(name, Channel("broadcast", "", facility), history=KEEP, slow="close")
