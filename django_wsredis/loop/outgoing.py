@@ -128,13 +128,8 @@ class Outgoing:
     def _free_link(self, name: bytes) -> Link | None:
         """Return the link on which a channel's next message may go; None if it must wait, for a link or for others.
 
-        <<<<<<< HEAD
-                Else it could overtake one: what one link has not answered may have to go to another one, and of several that are
-                sent at once Redis may refuse the first alone.
-        =======
-                Else it could overtake one: what one link has not answered may have to go to another one, and of several that
-                are sent at once Redis may refuse the first alone.
-        >>>>>>> 552bd9e4362a867d7874ff9f23a92723d8fe9fc2
+        Else it could overtake one: what one link has not answered may have to go to another one, and of several that
+        are sent at once Redis may refuse the first alone.
         """
         link = self._links.link(name)
         queue = self._queues.get(name)
