@@ -290,7 +290,11 @@ class Delivery(RuleBasedStateMachine):
         super().__init__()
         self.redis = ModelRedis()
         self.hub = Hub()
-        reactor: Any = SimpleNamespace(settings=SimpleNamespace(prefix="p"), now=lambda: 0.0)
+        self.refused: set[tuple[str, bytes]] = set()  # commands, each for a channel
+        self.later: deque[Callable[[], None]] = deque()
+        reactor: Any = SimpleNamespace(
+            settings=SimpleNamespace(prefix="p"), now=lambda: 0.0, call_later=lambda _, call: self.later.append(call)
+        )
         self.subscriber = Subscriber(reactor, self.hub)
         self.links: Any = self.subscriber.links
         self.published = dict.fromkeys(NAMES, 0)
@@ -352,6 +356,8 @@ class Delivery(RuleBasedStateMachine):
             return [b"unsubscribe", name, 0]
         if self.links.owner.get(name, 0) != shard:
             return ReplyError("MOVED 1 elsewhere")
+        if (word, name) in self.refused:
+            return ReplyError("NOPERM this user has no permissions")
         if word == "SUBSCRIBE":
             link.subscribed.add(name)
             return [b"subscribe", name, 1]
@@ -386,7 +392,26 @@ class Delivery(RuleBasedStateMachine):
         for name in NAMES if chance == 0 else ():
             self.redis.lose(name)
 
+    @rule(word=st.sampled_from(["SUBSCRIBE", "EVAL"]), name=st.sampled_from([*NAMES, EVERYWHERE]), breaks=st.booleans())
+    def refuse(self, word: str, name: bytes, breaks: bool) -> None:
+        """Carry out such commands no more, as a Redis whose rights have changed, or which is busy."""
+        self.refused.add((word, name))
+        if breaks:
+            shard = self.links.owner.get(name, 0)
+            self.break_link(shard, 0)
+            self.connect(shard)
+
+    @rule()
+    def allow(self) -> None:
+        self.refused.clear()
+
     # The worker
+
+    @rule()
+    def time_passes(self) -> None:
+        for _ in range(len(self.later)):
+            self.later.popleft()()
+        self.sort_out()
 
     @rule(shard=st.integers(0, 1), count=st.integers(1, 6))
     def loop_works(self, shard: int, count: int) -> None:
@@ -438,6 +463,8 @@ class Delivery(RuleBasedStateMachine):
     @rule(who=st.integers(0, 9), name=st.sampled_from(NAMES), history=st.sampled_from([0, 2]))
     def join_further(self, who: int, name: bytes, history: int) -> None:
         client = self.clients[who % len(self.clients)]
+        if client.ear.is_blocked and name in client.positions:
+            return  # who comes back to a channel has read what it was sent of it
         if client.ear.dialogue is not None and client.ear.sock is not None and name not in client.ear.channels:
             self.join(client, {name: client.positions.get(name)}, history)
 
@@ -586,8 +613,11 @@ class Delivery(RuleBasedStateMachine):
             client.check()
 
     def teardown(self) -> None:
+        self.allow()
         for shard in range(2):
             self.connect(shard)
+        self.settle()
+        self.time_passes()
         self.settle()
         while any(client.ear.is_blocked or client.ear.sock is None for client in self.clients):
             for client in self.clients:
@@ -711,6 +741,38 @@ def test_those_who_want_the_same_share_a_read_that_is_under_way() -> None:
     state.settle()
     for client, count in zip(clients, (7, 7, 1), strict=True):
         assert client.ear.heard == [f"history {number}" for number in range(8 - count, 8)]
+
+
+@pytest.mark.parametrize(("word", "name"), [("SUBSCRIBE", b"history"), ("EVAL", b"history"), ("SUBSCRIBE", EVERYWHERE)])
+def test_what_redis_refuses_after_a_break_is_tried_again_and_we_are_not_ready_until_then(
+    word: str, name: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = Delivery()
+    client = Client(Ear(v1=True), state.log)
+    state.join(client, {b"history": None}, 1)
+    state.settle()
+    assert state.subscriber.is_ready
+    state.refuse(word, name, breaks=True)
+    assert not state.subscriber.is_ready
+    for _ in range(3):
+        state.settle()
+        state.publish(b"history", is_kept=True)
+        state.settle()
+        assert not state.subscriber.is_ready
+        state.time_passes()
+    state.allow()
+    state.settle()
+    assert state.subscriber.is_ready
+    assert client.ear.heard == ["history 1", "history 2", "history 3"]
+    assert [notice["type"] for notice in client.ear.notices] == ["ack"]
+    assert caplog.text.count("NOPERM") == 1
+    assert "b'" not in caplog.text
+    assert state.links.links[0].subscribed == {b"history", EVERYWHERE}
+    state.refuse(word, name, breaks=True)
+    state.settle()
+    state.leave(0)
+    state.settle()
+    assert state.links.links[0].subscribed <= {EVERYWHERE}
 
 
 # The model itself
