@@ -11,7 +11,7 @@ import itertools
 import json
 import os
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
@@ -214,7 +214,11 @@ class Delivery(RuleBasedStateMachine):
         super().__init__()
         self.redis = ModelRedis()
         self.hub = Hub()
-        reactor: Any = SimpleNamespace(settings=SimpleNamespace(prefix="p"), now=lambda: 0.0)
+        self.refused: set[tuple[str, bytes]] = set()  # commands, each for a channel
+        self.later: deque[Callable[[], None]] = deque()
+        reactor: Any = SimpleNamespace(
+            settings=SimpleNamespace(prefix="p"), now=lambda: 0.0, call_later=lambda _, call: self.later.append(call)
+        )
         self.subscriber = Subscriber(reactor, self.hub, on_request=nothing, on_receipt=nothing, on_listening=nothing)
         self.links: Any = self.subscriber.links
         self.published = dict.fromkeys(NAMES, 0)
@@ -273,6 +277,8 @@ class Delivery(RuleBasedStateMachine):
         word, name = command[0], command[3] if command[0] == "EVAL" else command[1]
         if word != "UNSUBSCRIBE" and self.links.owner.get(name, 0) != shard:
             return ReplyError("MOVED 1 elsewhere")
+        if (word, name) in self.refused:
+            return ReplyError("NOPERM this user has no permissions")
         reply = self.redis.carry_out(link, command)
         if word == "EVAL":
             self.check_read(name, command[4], reply)
@@ -303,7 +309,26 @@ class Delivery(RuleBasedStateMachine):
         for name in NAMES if chance == 0 else ():
             self.redis.lose(name)
 
+    @rule(word=st.sampled_from(["SUBSCRIBE", "EVAL"]), name=st.sampled_from([*NAMES, EVERYWHERE]), breaks=st.booleans())
+    def refuse(self, word: str, name: bytes, breaks: bool) -> None:
+        """Carry out such commands no more, as a Redis whose rights have changed, or which is busy."""
+        self.refused.add((word, name))
+        if breaks:
+            shard = self.links.owner.get(name, 0)
+            self.break_link(shard, 0)
+            self.connect(shard)
+
+    @rule()
+    def allow(self) -> None:
+        self.refused.clear()
+
     # The worker
+
+    @rule()
+    def time_passes(self) -> None:
+        for _ in range(len(self.later)):
+            self.later.popleft()()
+        self.sort_out()
 
     @rule(shard=st.integers(0, 1), count=st.integers(1, 6))
     def loop_works(self, shard: int, count: int) -> None:
@@ -362,6 +387,8 @@ class Delivery(RuleBasedStateMachine):
         client = self.clients[who % len(self.clients)]
         if client.ear.dialogue is None or client.ear.sock is None:
             return
+        if client.ear.is_blocked and not names.isdisjoint(client.positions):
+            return  # who comes back to a channel has read what it was sent of it
         facility = next(
             name for number in itertools.count() if (name := f"further {number}") not in client.desk.facilities
         )
@@ -527,8 +554,11 @@ class Delivery(RuleBasedStateMachine):
             client.check()
 
     def teardown(self) -> None:
+        self.allow()
         for shard in range(2):
             self.connect(shard)
+        self.settle()
+        self.time_passes()
         self.settle()
         while any(client.ear.is_blocked or client.ear.sock is None for client in self.clients):
             for client in self.clients:
@@ -660,6 +690,37 @@ def test_those_who_want_the_same_share_a_read_that_is_under_way() -> None:
     state.settle()
     for client, count in zip(clients, (7, 7, 1), strict=True):
         assert client.ear.heard == [f"history {number}" for number in range(8 - count, 8)]
+
+
+@pytest.mark.parametrize(("word", "name"), [("SUBSCRIBE", b"history"), ("EVAL", b"history"), ("SUBSCRIBE", EVERYWHERE)])
+def test_what_redis_refuses_after_a_break_is_tried_again_and_we_are_not_ready_until_then(
+    word: str, name: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = Delivery()
+    client = state.come({b"history": None}, 1)
+    state.settle()
+    assert state.subscriber.is_ready
+    state.refuse(word, name, breaks=True)
+    assert not state.subscriber.is_ready
+    for _ in range(3):
+        state.settle()
+        state.publish(b"history", is_kept=True)
+        state.settle()
+        assert not state.subscriber.is_ready
+        state.time_passes()
+    state.allow()
+    state.settle()
+    assert state.subscriber.is_ready
+    assert client.ear.heard == ["history 1", "history 2", "history 3"]
+    assert [notice["type"] for notice in client.ear.notices] == ["ack"]
+    assert caplog.text.count("NOPERM") == 1
+    assert "b'" not in caplog.text
+    assert state.links.links[0].subscribed == {b"history", EVERYWHERE}
+    state.refuse(word, name, breaks=True)
+    state.settle()
+    state.leave(0)
+    state.settle()
+    assert state.links.links[0].subscribed <= {EVERYWHERE}
 
 
 # The model itself, which tests/faults/test_schedules.py has, too

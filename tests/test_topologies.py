@@ -157,11 +157,15 @@ def assert_unavailable(site: Site) -> None:
     assert refused.value.response.status_code == 503
 
 
+def is_ready(site: Site) -> bool:
+    return site.get("ws/-/readyz")[0] == 200
+
+
 # Everywhere the same
 
 
 def test_a_worker_is_ready(site: Site) -> None:
-    assert site.get("ws/-/readyz") == (200, "ready\n")
+    assert is_ready(site)
 
 
 def test_a_published_message_is_received(site: Site) -> None:
@@ -346,6 +350,38 @@ def test_a_right_that_is_missing_to_subscribe_is_named(limited: Single, start: C
     assert_unavailable(site)
     site.wait_for("Redis refuses SUBSCRIBE .*wsredis:broadcast:news.*ACL")
     assert "Traceback" not in site.output
+
+
+def test_a_right_that_is_lost_is_waited_for(limited: Single, start: Callable[..., Site]) -> None:
+    site = start(limited.url)
+    with site.connect("kept/a?subscribe-broadcast") as websocket:
+        broadcast("before", "kept/a")
+        assert websocket.recv(10) == "before"
+        limited.set_rights(RIGHTS.replace("&wsredis:*", "&wsredis:everywhere"))  # Redis cuts the worker's link
+        site.wait_for(r"Redis refuses SUBSCRIBE wsredis:broadcast:kept/a: .*ACL user have &wsredis:broadcast")
+        assert not is_ready(site)
+        with override_settings(WSREDIS={**GRANT, "URL": f"redis://{limited.server.address}/1"}):
+            broadcast("meanwhile", "kept/a")
+        limited.set_rights(RIGHTS)
+        assert websocket.recv(15) == "meanwhile"
+        wait_until(lambda: is_ready(site), what="its being ready")
+        broadcast("after", "kept/a")
+        assert websocket.recv(10) == "after"
+    assert site.output.count("refuses SUBSCRIBE") == 1
+
+
+def test_the_right_to_hear_messages_for_every_facility_is_waited_for(
+    limited: Single, start: Callable[..., Site]
+) -> None:
+    limited.set_rights(RIGHTS.replace("&wsredis:*", "&wsredis:broadcast:*"))
+    site = start(limited.url)
+    site.wait_for("Redis refuses SUBSCRIBE wsredis:everywhere")
+    with site.connect("news?subscribe-broadcast") as websocket:
+        assert not is_ready(site)
+        limited.set_rights(RIGHTS)
+        wait_until(lambda: is_ready(site), what="its being ready")
+        publish("all", facility=EVERYWHERE, broadcast=True)
+        assert websocket.recv(10) == "all"
 
 
 @pytest.mark.parametrize("right", ["+publish", "+eval", "+xadd", "+xtrim", "+expire", "~wsredis:*", "&wsredis:*"])

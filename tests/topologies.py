@@ -25,7 +25,8 @@ Certificate = tuple[Path, Path]
 RIGHTS = (
     "resetkeys resetchannels -@all ~wsredis:* ~{wsredis:* &wsredis:* "
     "+subscribe +unsubscribe +publish +eval +ping +client|setname "
-    "+xadd +xtrim +xlen +xinfo|stream +xrange +xrevrange +exists +expire +set +time"
+    "+xadd +xtrim +xlen +xinfo|stream +xrange +xrevrange +exists +expire +set +time "
+    "+zadd +zrange +zremrangebyscore +zrem +rpush +blpop"
 )
 NOT_IN_CLUSTER = "+subscribe +publish"
 ONLY_IN_CLUSTER = "+ssubscribe +sunsubscribe +spublish +cluster|slots +asking"
