@@ -710,7 +710,8 @@ def test_a_facility_that_is_refused_for_the_moment_is_asked_for_again() -> None:
 def test_what_cannot_be_subscribed_is_an_error() -> None:
     errors = run("""
         const socket = open(CHAT);
-        const errors = [thrown(() => socket.subscribe("news")), thrown(() => socket.subscribe("news", "since=x"))];
+        const errors = [thrown(() => socket.subscribe("news")), thrown(() => socket.subscribe("/news", "a"))];
+        errors.push(thrown(() => socket.subscribe("news", "since=x")));
         last().accept();
         ack({ "broadcast:chat": null });
         errors.push(thrown(() => socket.subscribe("chat", "subscribe-user")));
@@ -721,6 +722,7 @@ def test_what_cannot_be_subscribed_is_an_error() -> None:
     assert errors == [
         [
             "TypeError: WSRedis: subscribe() needs a facility and a query",
+            'TypeError: WSRedis: leave out the slash in front of "/news"',
             "TypeError: WSRedis: since=x is no position",
             'Error: WSRedis: "chat" is the URL\'s own facility',
             "Error: WSRedis: cannot subscribe, the socket is closed",

@@ -212,6 +212,7 @@ def test_names_and_objects_address_it_as_in_publishing(kept: RedisServer) -> Non
     [
         ({"facility": ""}, "facility is ''"),
         ({"facility": None}, "facility is None"),
+        ({"facility": "/chat/1"}, "facility is '/chat/1'; leave out the slash in front"),
         ({"broadcast": False}, "name an audience"),
         ({"users": ["alice"]}, "name 2 channels; a history is that of one"),
         ({"broadcast": False, "users": []}, "name 0 channels"),
@@ -393,7 +394,7 @@ def test_a_cursor_is_what_a_sockets_url_takes(kept: RedisServer, name: str) -> N
     assert parse_wish(f"subscribe-group&since={rendered}").since == found
 
 
-@pytest.mark.parametrize("facility", ["", None, "x" * 201])
+@pytest.mark.parametrize("facility", ["", None, "x" * 201, "/chat/1"])
 def test_a_cursor_of_no_facility_is_a_type_error(kept: RedisServer, facility: Any) -> None:
     with pytest.raises(TypeError, match="facility is"):
         cursor(HttpRequest(), facility)

@@ -216,9 +216,9 @@ def test_expire_is_refused_where_nothing_can_be_kept(listener: Listener, options
     assert listener.all() == []
 
 
-@pytest.mark.parametrize("facility", ["", "x" * 201, "\ud800"])
+@pytest.mark.parametrize("facility", ["", "x" * 201, "\ud800", "/news", "-/readyz"])
 def test_a_facility_that_is_none_is_refused(listener: Listener, facility: str) -> None:
-    assert "is no facility" in refused("x", "--facility", facility)
+    assert "is no facility" in refused("x", f"--facility={facility}")
     assert listener.all() == []
 
 

@@ -215,6 +215,7 @@
       if (typeof facility !== "string" || typeof query !== "string") {
         throw new TypeError("WSRedis: subscribe() needs a facility and a query");
       }
+      if (facility.startsWith("/")) throw new TypeError(`WSRedis: leave out the slash in front of "${facility}"`);
       if (this._state === "closed") throw new Error("WSRedis: cannot subscribe, the socket is closed");
       if (this._state === "open" && !this._isV1) throw new Error(`WSRedis: the server does not speak ${V1}`);
       if (facility === this._wish.facility) throw new Error(`WSRedis: "${facility}" is the URL's own facility`);
