@@ -54,7 +54,9 @@ def test_e001_a_wrong_key_or_value(given: Any, said: str, hint: str) -> None:
     assert hint in text
 
 
-@pytest.mark.parametrize("url", ["localhost", "http://:secret@h", "redis://:sec/ret@h", "redis://[secret"])
+@pytest.mark.parametrize(
+    "url", ["http://:secret@h", "redis://:sec/ret@h", "redis://[secret@h", "redis://h/x?password=secret"]
+)
 def test_e001_never_shows_a_url_that_may_hold_a_password(url: str) -> None:
     with override_settings(WSREDIS={"URL": url}):
         ((id, message, hint),) = found()
