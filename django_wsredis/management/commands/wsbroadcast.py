@@ -20,11 +20,13 @@ from django_wsredis.publisher import KEY_TEXT, RETRY_TEXT, Publisher, Receipt, i
 from django_wsredis.recipients import EVERYWHERE
 
 EXAMPLES = """examples:
-  ./manage.py wsbroadcast "hello"                          everybody who subscribed to broadcast, on every facility
+  # everybody who subscribed to broadcast, on every facility
+  ./manage.py wsbroadcast "hello"
   ./manage.py wsbroadcast --group staff "the site sleeps at 5"
-  ./manage.py wsbroadcast --user alice --user bob --facility inbox '{"unread": 3}' --json
+  ./manage.py wsbroadcast --user alice --user bob --facility inbox --json '[3]'
   date | ./manage.py wsbroadcast --facility clock --expire 60 -
-  ./manage.py wsbroadcast --facility news --key release-2.1 --retry 30 "2.1 is out"   once, however often it is run
+  # once, however often it is run
+  ./manage.py wsbroadcast --facility news --key 2.1 --retry 30 "2.1 is out"
 """
 
 
