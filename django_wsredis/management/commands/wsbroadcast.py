@@ -44,7 +44,7 @@ class Command(BaseCommand):
         parser.add_argument("--key", help="send it once only: not again with the same key, for some minutes at least")
         parser.add_argument("--retry", type=float, metavar="S", help="while Redis is away, try again for S seconds")
         parser.add_argument("--json", action="store_true", help="refuse a message that is not JSON")
-        parser.add_argument("--force", action="store_true", help="send even to groups and users that do not exist")
+        parser.add_argument("--force", action="store_true", help="send even to who does not exist")
         parser.add_argument("--dry-run", action="store_true", help="say how many it would reach, and send nothing")
 
     def handle(self, **options: Any) -> None:
@@ -53,8 +53,10 @@ class Command(BaseCommand):
         if facility is not None:
             require_facility(facility)
         require_names(options["groups"] + options["users"] + options["sessions"])
-        if options["expire"] is not None and (facility is None or not is_expire(options["expire"])):
-            raise CommandError(f"--expire needs --facility: only there is a message kept; it is {EXPIRE_TEXT}.")
+        if options["expire"] is not None and facility is None:
+            raise CommandError("--expire needs --facility: a message for every facility is kept on none.")
+        if options["expire"] is not None and not is_expire(options["expire"]):
+            raise CommandError(f"--expire is {options['expire']}; it is {EXPIRE_TEXT}.")
         if options["expire"] and get_settings().history_of(facility):
             raise CommandError(f"--expire is not for {facility!r}: WSREDIS['HISTORY'] says what is kept there.")
         if options["key"] is not None and not is_key(options["key"]):
@@ -62,7 +64,7 @@ class Command(BaseCommand):
         if options["retry"] is not None and not is_retry(options["retry"]):
             raise CommandError(f"--retry is {options['retry']:g}; it is {RETRY_TEXT}.")
         if not options["force"]:
-            require_known(options["groups"], options["users"])
+            require_known(options["groups"], options["users"], options["sessions"])
         try:
             self.send(message, facility, options)
         except BrokerUnavailable as error:
