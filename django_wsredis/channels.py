@@ -150,7 +150,7 @@ def parse_wish(query: str) -> Wish:
         tuple(a for a in AUDIENCES if f"subscribe-{a}" in wanted),
         tuple(a for a in AUDIENCES if f"publish-{a}" in wanted),
         "echo" in wanted,
-        _since(values.get("since", "")),
+        read_since(values.get("since", "")),
         _history(values.get("history", "1")),
     )
     if not wish.names:
@@ -158,8 +158,11 @@ def parse_wish(query: str) -> Wish:
     return wish
 
 
-def _since(text: str) -> Mapping[str, bytes]:
-    """Read `1700000000000-0`, or `broadcast:chat=1700000000000-0,user:alice:chat=1700000000001-0`."""
+def read_since(text: str) -> Mapping[str, bytes]:
+    """Read `1700000000000-0`, or `broadcast:chat=1700000000000-0,user:alice:chat=1700000000001-0`.
+
+    The position that names no channel, which is that of all others, is under "". Raises HandshakeError.
+    """
     found = {}
     for part in filter(None, text.split(",")):
         channel, _, position = part.rpartition("=")

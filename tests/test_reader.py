@@ -89,6 +89,16 @@ def test_what_follows_a_message_is_read_by_its_id(kept: RedisServer) -> None:
     assert page(since=third.id) == Page([], True, None, None, "")
 
 
+def test_what_follows_a_cursor_is_read(kept: RedisServer) -> None:
+    request = visitor("alice")
+    say("a")
+    after_a, start = page().cursor, cursor(request, ROOM)
+    say("b")
+    publish("mine", facility=ROOM, users=["alice"])
+    assert texts(page(since=after_a)) == texts(page(since=start)) == ["b"]
+    assert texts(history(facility=ROOM, users=[SELF], request=request, since=start)) == ["mine"]
+
+
 def test_what_is_in_front_of_a_message_is_read_by_its_id(kept: RedisServer) -> None:
     say("a", "b", "c")
     first, second, third = page().messages
@@ -222,6 +232,8 @@ def test_names_and_objects_address_it_as_in_publishing(kept: RedisServer) -> Non
         ({"since": "1-0", "before": "2-0"}, "not both"),
         ({"since": ""}, "since is ''; it is the id of a message"),
         ({"since": "1700000000000"}, "since is '1700000000000'"),
+        ({"since": "user:alice:chat/1=1-0"}, "or a cursor that has broadcast:chat/1"),
+        ({"since": "broadcast:chat/1=1"}, "or a cursor that has broadcast:chat/1"),
         ({"since": "1-1\n"}, "since is"),
         ({"since": "+"}, "since is '+'"),
         ({"since": "(1-1"}, "since is"),
