@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from .channels import facility_problem, session_digest
-from .visitor import own_names
+from .visitor import own_names, session_key
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -76,7 +76,7 @@ def _own(argument: str, request: HttpRequest | None) -> list[str]:
     if request is None:
         raise TypeError(f"{argument}=[SELF] needs request=…")
     if argument == "sessions":
-        key = request.session.session_key
+        key = session_key(request)
         return [key] if key else []
     return own_names(request, argument.removesuffix("s"))
 
