@@ -855,14 +855,25 @@ def test_a_subscription_that_waited_for_a_server_without_the_subprotocol_is_warn
 
 
 @pytest.mark.parametrize("code", [1003, 1008])
-def test_a_final_code_ends_it(code: int) -> None:
-    found = run(f"""
+def test_a_final_code_ends_it_and_is_warned_of_once(code: int) -> None:
+    found = run(
+        f"""
         const socket = open(CHAT);
         last().accept();
-        last().lose({code});
-        report([socket.state, socket.seen.at(-1)]);
-    """)
-    assert found == ["closed", {"type": "close", "code": code, "final": True}]
+        last().lose({code}, "no");
+        socket.close();
+        report([socket.state, socket.seen.at(-1), warnings]);
+        """,
+        warns=True,
+    )
+    warning = f"WSRedis: the server closed /ws/chat, and it stays closed: {code} no"
+    assert found == ["closed", {"type": "close", "code": code, "final": True}, [warning]]
+
+
+@pytest.mark.parametrize("url", ["", "undefined", "null", '""'])
+def test_a_url_that_is_left_out_is_an_error(url: str) -> None:
+    found = run(f"report([thrown(() => new WSRedis({url})), sockets.length]);")
+    assert found == ["TypeError: WSRedis: it needs the URL of a facility, such as /ws/news?subscribe-broadcast", 0]
 
 
 def test_each_event_is_an_option_too() -> None:

@@ -79,6 +79,7 @@
   }
 
   function websocketURL(given) {
+    if (!given) throw new TypeError("WSRedis: it needs the URL of a facility, such as /ws/news?subscribe-broadcast");
     const base = typeof document === "object" ? document.baseURI : globalThis.location?.href;
     const url = new URL(given, base);
     if (url.protocol === "http:") url.protocol = "ws:";
@@ -489,6 +490,8 @@
 
     _lost(code, reason) {
       if (FINAL_CODES.has(code)) {
+        const { pathname } = new URL(this.url);
+        console.warn(`WSRedis: the server closed ${pathname}, and it stays closed: ${code} ${reason}`.trimEnd());
         this._end(code, reason);
         return;
       }
