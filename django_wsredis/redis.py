@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
 
 import hiredis
 import redis
@@ -20,6 +20,7 @@ from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from . import embedded, redis_url
+from .channels import everywhere_name
 from .cluster import Cluster, SlotMap, read_map
 from .commands import Command
 from .conf import get_settings
@@ -37,10 +38,7 @@ def shown_url(url: str) -> str:
     """Return a URL for people, without the login that it may hold."""
     if embedded.is_embedded(url):
         return f"embedded server at {embedded.location(url).folder}"
-    if redis_url.is_several(url):
-        return redis_url.without_login(url)
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
+    return redis_url.without_login(url)
 
 
 def is_cluster(url: str | None = None) -> bool:
@@ -172,6 +170,11 @@ def execute(commands: Sequence[Command]) -> list[Any]:
             if isinstance(reply, Exception):
                 raise reply
         return replies
+
+
+def require_answer() -> None:
+    """Raise BrokerUnavailable, within seconds, if Redis cannot be used."""
+    execute([("EXISTS", everywhere_name(get_settings().prefix))])
 
 
 # What a worker's loop uses

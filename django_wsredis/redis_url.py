@@ -50,7 +50,7 @@ def is_cluster(url: str) -> bool:
 
 
 def without_login(url: str) -> str:
-    """Return the URL of several servers without the logins that it may hold."""
+    """Return a URL without the logins that it may hold."""
     scheme, _, rest = url.partition("://")
     place = rest.partition("?")[0]
     hosts, slash, path = place.partition("/")
