@@ -52,7 +52,7 @@ def answers(client: redis.Redis) -> bool:
 def test_it_says_what_runs_and_where(start: Callable[..., Site], redis_server: RedisServer) -> None:
     site = start()
     assert re.search(r"^django_wsredis \S+, Django \S+, settings tests.project.settings$", site.output, re.M)
-    assert f"Redis: unix:{redis_server.socket}" in site.output
+    assert f"Redis: {redis_server.url}" in site.output
     assert site.lines[-1].startswith("INFO") or f"Serving pages and websockets at {site.url}/" in site.lines[-1]
     assert site.get() == (200, "hello")
     with site.connect(NEWS) as websocket:
