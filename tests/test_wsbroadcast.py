@@ -271,8 +271,16 @@ def test_a_history_decides_what_is_kept_there(configured: RedisServer) -> None:
 def test_the_same_key_is_sent_once(listener: Listener) -> None:
     assert wsbroadcast("x", "--key", "1").endswith(SILENT)
     said = wsbroadcast("x", "--key", "1")
-    assert said.endswith("If it was sent with this key before, it was not sent again.\n")
+    assert said.endswith("It was sent with this key before, and not again.\n")
     assert everywhere(listener)[0] == "x"
+
+
+def test_a_key_is_told_to_be_new_or_not_also_when_nobody_is_listening(configured: RedisServer) -> None:
+    said = [wsbroadcast("x", "--facility", "news", "--user", "alice", "--key", "1").splitlines()[-1] for _ in range(2)]
+    assert said[0].startswith("It is not kept")
+    assert said[1] == "It was sent with this key before, and not again."
+    said = wsbroadcast("x", "--facility", "news", "--user", "alice", "--user", "bob", "--key", "1")
+    assert "before" not in said  # bob gets it
 
 
 def test_it_tries_again_while_redis_is_away(configured: RedisServer) -> None:

@@ -91,7 +91,7 @@ class Command(BaseCommand):
         reached = sockets(receipt, unanswered=receipt.unanswered)
         self.stdout.write(f"Sent to {who} on {where} → {reached}")
         if not (receipt.sockets or receipt.unanswered):
-            self.stdout.write(what_became(facility, options))
+            self.stdout.write(what_became(facility, receipt, options))
 
 
 def sockets(found: Count | Receipt, *, unanswered: int) -> str:
@@ -105,10 +105,10 @@ def sockets(found: Count | Receipt, *, unanswered: int) -> str:
     return text + (f"; {plural(unanswered, 'worker')} did not say how many it has" if unanswered else "")
 
 
-def what_became(facility: str | None, options: dict[str, Any]) -> str:
+def what_became(facility: str | None, receipt: Receipt, options: dict[str, Any]) -> str:
     """Say what became of a message that no socket got."""
-    if options["key"] or options["retry"]:
-        return "If it was sent with this key before, it was not sent again."
+    if receipt.is_repeated:
+        return "It was sent with this key before, and not again."
     if facility is not None and options["expire"] != 0 and (options["expire"] or get_settings().keep_of(facility)):
         return "It is kept for those who join."
     return "It is not kept: WSREDIS['HISTORY'], or --expire, says what is."
