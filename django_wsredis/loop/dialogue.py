@@ -128,7 +128,7 @@ class Dialogue:
     def _publish(self, name: str, payload: bytes, is_text: bool) -> None:
         facility = self._facilities.get(name)
         if facility is None or facility.target is None:
-            self._connection.close(1003, "this socket may not publish there: no publish-... was granted")
+            self._connection.close_listener("this socket may not publish there: no publish-... was granted")
         else:
             self._desk.publish(self._connection, facility.target, payload, is_text)
 

@@ -183,7 +183,7 @@ class Loop:
             if connection.is_open:
                 connection.write(self.keepalive.heartbeat)
         elif connection.publish_to is None:
-            connection.close(1003, "this socket only listens: it has no publish-… in its URL")
+            connection.close_listener("this socket only listens: it has no publish-… in its URL")
         else:
             self.desk.publish(connection, connection.publish_to, payload, is_text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -86,7 +87,15 @@ def listen(options: dict[str, Any]) -> socket.socket:
         return listen_tcp(*parse_address(options["addrport"]), backlog=options["backlog"])
     except OSError as error:
         where = options["unix"] or options["addrport"] or DEFAULT_ADDRESS
-        raise CommandError(f"Cannot listen on {where}: {reason(error)}.") from error
+        is_taken = error.errno == errno.EADDRINUSE and not options["unix"]
+        hint = f"; choose another: ./manage.py runwsserver {another_port(str(where))}" if is_taken else ""
+        raise CommandError(f"Cannot listen on {where}: {reason(error)}{hint}.") from error
+
+
+def another_port(addrport: str) -> str:
+    """Return an address with another port that is often free."""
+    host, colon, port = addrport.rpartition(":")
+    return f"{host}{colon}{8001 if port == '8000' else 8000}"
 
 
 def reason(error: OSError) -> str:
