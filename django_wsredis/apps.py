@@ -10,6 +10,8 @@ class WSRedisConfig(AppConfig):
 
     def ready(self) -> None:
         from .checks import check_application, check_settings
+        from .following import follow
 
         checks.register(check_settings)
         checks.register(check_application, deploy=True)
+        follow()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count, groupby
+from typing import Any, TypeAlias
 
 import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
@@ -19,7 +19,11 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainErr
 from .commands import Command
 from .redis_url import Address
 
+MAX_SHARES = 3  # into which the time is divided that is left to ask nodes for the map
 PAUSE_SECONDS = 0.02  # while a slot moves: a script whose keys are on both sides must wait, and nodes may disagree
+
+# Returns a client of one node, which waits so many seconds for a connection and for each reply, None: as long as usual.
+MakeClient: TypeAlias = Callable[[Address, float | None], redis.Redis]
 
 
 class SlotMap:
@@ -54,6 +58,17 @@ class SlotMap:
         """Return the master that serves a channel and its stream."""
         return self._masters[key_slot(name)]
 
+    def samples(self) -> Iterator[int]:
+        """Yield a number for each master, whose digits are in a slot that it serves."""
+        missing = self.masters
+        for number in count():
+            if not missing:
+                return
+            address = self.master(b"%d" % number)
+            if address in missing:
+                missing.discard(address)
+                yield number
+
     def is_same(self, other: SlotMap) -> bool:
         """Tell whether another map says the same."""
         return self._masters == other._masters
@@ -63,17 +78,23 @@ class SlotMap:
         self._masters[slot] = address
 
 
-def read_map(addresses: Iterable[Address], make_client: Callable[[Address], redis.Redis]) -> SlotMap:
+def read_map(addresses: Sequence[Address], make_client: MakeClient, *, seconds: float) -> SlotMap:
     """Ask one node after the other until one knows a master for each slot; or else return the last answer.
 
-    Blocks. Raises redis.RedisError if no node answers.
+    Blocks for so many seconds, which all nodes share, as some may hang. Raises redis.RedisError if no node answers.
     """
     answer: SlotMap | None = None
     problem: redis.RedisError = redis.ConnectionError("no node is known")
-    for address in addresses:
+    deadline = time.monotonic() + seconds
+    for index, address in enumerate(addresses):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            break
+        share = left / min(MAX_SHARES, len(addresses) - index)  # of many nodes the first ones get more than the last
         try:
-            # as two words: the form of a reply to its own "CLUSTER SLOTS" is redis-py's
-            reply = make_client(address).execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
+            with make_client(address, share) as client:
+                # as two words: the form of a reply to its own "CLUSTER SLOTS" is redis-py's
+                reply = client.execute_command("CLUSTER", "SLOTS")
         except redis.RedisError as error:
             problem = error
             continue
@@ -93,9 +114,7 @@ def _ranges(reply: Any, asked: Address) -> Iterable[tuple[int, int, Address]]:
 class Cluster:
     """A client of a cluster: it sends each command to the master that serves its first key or channel."""
 
-    def __init__(
-        self, addresses: Sequence[Address], make_client: Callable[[Address], redis.Redis], *, seconds: float
-    ) -> None:
+    def __init__(self, addresses: Sequence[Address], make_client: MakeClient, *, seconds: float) -> None:
         self._addresses = addresses
         self._make_client = make_client
         self._seconds = seconds
@@ -152,7 +171,7 @@ class Cluster:
         known = list({*self._clients, *self._addresses})
         random.shuffle(known)
         known.sort(key=lambda address: address == self._failed)
-        self._map = slots = read_map(known, self._client)
+        self._map = slots = read_map(known, self._make_client, seconds=self._seconds)
         for address in set(self._clients) - slots.masters:
             if client := self._clients.pop(address, None):
                 client.connection_pool.disconnect(inuse_connections=False)
@@ -161,7 +180,7 @@ class Cluster:
     def _client(self, address: Address) -> redis.Redis:
         client = self._clients.get(address)
         if client is None:
-            client = self._clients[address] = self._make_client(address)
+            client = self._clients[address] = self._make_client(address, None)
         return client
 
     def _send(self, address: Address, commands: Sequence[Command], is_asking: bool) -> list[Any]:

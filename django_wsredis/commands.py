@@ -22,7 +22,9 @@ MIN_KEY_SECONDS = 300
 # A stream is begun for who waits at a channel that holds nothing: not for long, as any visitor's wish can cause it.
 MAX_BEGIN_SECONDS = 3600
 
-# Of one read: what a slow socket is sent before it is asked for more, and how long Redis serves nobody else.
+REPEATED = -1  # the reply to a message whose key was there already: it was not published
+
+# Of one read: what a slow socket is sent before it is asked for more, and what Redis reads while it serves nobody else.
 PAGE_MESSAGES = 500
 PAGE_BYTES = 256 * 1024
 
@@ -37,11 +39,15 @@ class Stored(NamedTuple):
     messages: from old to new, each with its id.
     end: the position of the newest, also when it is not among them; None if the channel keeps nothing.
     is_whole: whether nothing is missing between the position that was asked for and the first of them.
+    before, rest: of the newest, where they are more than Redis reads at once: nothing was read yet; ask for as many as
+        `rest` next, in front of that entry.
     """
 
     messages: list[Message]
     end: bytes | None
     is_whole: bool
+    before: bytes | None = None
+    rest: int = 0
 
     @property
     def has_more(self) -> bool:
@@ -57,7 +63,7 @@ def publish_command(
     key: with the same key twice only the first is published.
     is_sharded: for a cluster, where a message goes to the channel's own shard alone.
 
-    Its reply is the number of workers that received the message.
+    Its reply is the number of workers that received the message, or REPEATED.
     """
     word = "SPUBLISH" if is_sharded else "PUBLISH"
     if keep is None and key is None:
@@ -85,12 +91,14 @@ def read_command(
     history: Keep | None,
     *,
     since: bytes | None = None,
+    before: bytes | None = None,
     count: int = PAGE_MESSAGES,
     max_bytes: int = PAGE_BYTES,
 ) -> Command:
     """Return the command that reads up to `count` messages of a channel: those after `since`, or else the newest.
 
     history: of the channel, if it has one; where that is empty it gets an end, from which nothing can be missed.
+    before: of the newest, which are looked for page by page: what `Stored` says.
 
     What would be more than a page is cut: then its last message is not the end, and what follows that can be read.
 
@@ -100,7 +108,10 @@ def read_command(
     begin_seconds = min(history.seconds, MAX_BEGIN_SECONDS) if history else 0
     if since is None:
         count = min(count, history.messages if history else 1)
-    return ("EVAL", READ_SCRIPT, 1, name, since or b"", count, max_age, begin_seconds, max_bytes, PAGE_MESSAGES)
+    return (
+        *("EVAL", READ_SCRIPT, 1, name),
+        *(since or b"", count, max_age, begin_seconds, max_bytes, PAGE_MESSAGES, before or b""),
+    )
 
 
 def newest_command(name: bytes, count: int, *, end: bytes = b"+") -> Command:
@@ -115,8 +126,8 @@ def newest_command(name: bytes, count: int, *, end: bytes = b"+") -> Command:
 
 def stored(name: bytes, reply: Any) -> Stored:
     """Read the reply to `read_command()`. What cannot be read of it is logged and left out."""
-    is_whole, end, entries = reply
-    return Stored(read_entries(name, entries), end or None, bool(is_whole))
+    is_whole, end, entries, *next_read = reply
+    return Stored(read_entries(name, entries), end or None, bool(is_whole), *next_read)
 
 
 def read_entries(name: bytes, entries: Iterable[Any]) -> list[Message]:
@@ -126,5 +137,5 @@ def read_entries(name: bytes, entries: Iterable[Any]) -> list[Message]:
         try:  # redis-py makes a dict of the fields, but not of those in a script's reply
             messages.append(decode(fields[b"m"] if isinstance(fields, dict) else fields[1], id))
         except (ValueError, KeyError) as error:
-            logger.error("What is stored on %s cannot be read and is left out: %s", name, error)
+            logger.error("What is stored on %s cannot be read and is left out: %s", name.decode(), error)
     return messages

@@ -25,6 +25,11 @@ ANNOUNCE_SECONDS = 5.0  # from one announcement to the next
 ANNOUNCED_SECONDS = 15  # for which one holds: a worker that was killed is gone after that
 ANSWER_SECONDS = 30  # for which an answer waits for whoever asked
 
+# Close codes. After the first two wsredis.js does not come back.
+NOT_LOGGED_IN = 4401
+NOT_AUTHORIZED = 4403
+COME_BACK = 1012
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announcement:
@@ -84,8 +89,9 @@ def fits(name: str, pattern: str) -> bool:
 class Request:
     """What workers are asked.
 
-    verb: "report", "names", "sockets", "count", "close", or "regroup"; see `loop/control.py`.
-    reply: the list that answers are pushed to; "" where none is wanted.
+    verb: "report", "names", "sockets", "count", "close", "end" or "regroup"; see `loop/control.py`. "canary": see
+        `loop/canary.py`.
+    reply: the list that answers are pushed to; "" where none is wanted. Of a canary its number.
     limit: how many sockets, or channels, a worker tells of. sort: by what they are the first, see `SORTS`.
     also: channels that it tells of beside those, by the names that clients know.
     code, reason: of the closing handshake.
@@ -99,7 +105,6 @@ class Request:
     also: tuple[str, ...] = ()
     code: int = 1000
     reason: str = ""
-    groups: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         """Return the request as it travels."""
@@ -137,6 +142,11 @@ def workers_name(prefix: str) -> bytes:
 def reply_name(prefix: str) -> bytes:
     """Return a name for a list of answers that nobody had before."""
     return f"{escape(prefix)}:reply:{secrets.token_hex(8)}".encode()
+
+
+def canary_name(prefix: str, worker: str) -> bytes:
+    """Return the pub/sub channel on which a worker hears what it sends itself."""
+    return f"{escape(prefix)}:canary:{escape(worker)}".encode()
 
 
 def announce_command(prefix: str, announcement: Announcement) -> Command:

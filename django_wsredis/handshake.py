@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import io
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from django.apps import apps
@@ -24,40 +25,56 @@ from django.http import HttpRequest, HttpResponse
 from django.http.request import split_domain_port
 from django.utils.http import is_same_domain
 
-from . import subprotocol
-from .channels import Channel, Wish, is_facility, parse_wish
+from . import sessions, subprotocol
+from .channels import Channel, Wish, facility_problem, parse_wish
 from .conf import Settings, resolve
 from .exceptions import HandshakeError, NotAuthorized, NotFound, OriginNotAllowed, Unavailable
 from .packing import pack, unpack
 from .peer import Peer, peer_of
 from .upgrade import Upgrade, negotiate
-from .visitor import own_names
+from .visitor import groups_text, own_names
 
 logger = logging.getLogger("django_wsredis.handshake")
 
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """What a visitor gets of a facility: the channels to listen and to publish to, and from where it hears them."""
+    """What a visitor gets of a facility: the channels to listen and to publish to, and from where it hears them.
+
+    groups: those of the user, as one text, where the wish names that audience.
+    """
 
     facility: str
     subscribe: tuple[Channel, ...]
     publish: tuple[Channel, ...]
     wish: Wish
+    groups: str | None = None
+
+
+class Standing(NamedTuple):
+    """Who the visitor of an open socket is now: the user's name and the session's digest, "" for none.
+
+    groups: of the user, as one text, if they were asked for.
+    """
+
+    user: str
+    session: str
+    groups: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """A granted handshake: the upgrade's answer, and what was granted.
 
-    visitor: what `decide_more()`, `decide_again()` and `user_now()` need, where the socket has a user or a session, or
-    may ask for more, as it speaks wsredis.v1.
+    visitor: what `decide_more()`, `decide_again()` and `standing_of()` need, where the socket has a user or a session,
+    or may ask for more, as it speaks wsredis.v1. began_at: when it began to be decided, by the monotonic clock.
     """
 
     upgrade: Upgrade
     granted: Granted
     peer: Peer
     visitor: bytes = b""
+    began_at: float = field(default_factory=time.monotonic)
 
     @property
     def speaks_v1(self) -> bool:
@@ -89,13 +106,14 @@ def decide(environ: dict[str, Any], settings: Settings) -> Accepted:
 
     Raises HandshakeError or one of its kind, whose `status` is the answer.
     """
+    began_at = time.monotonic()
     facility = facility_of(environ, settings.websocket_url)
     upgrade = negotiate(
         environ, subprotocols=(subprotocol.NAME, *settings.subprotocols), compress=settings.compression > 0
     )
     granted, peer = _grant(environ, facility, settings)
     is_kept = upgrade.subprotocol == subprotocol.NAME or peer.user or peer.session
-    return Accepted(upgrade, granted, peer, pack(environ) if is_kept else b"")
+    return Accepted(upgrade, granted, peer, pack(environ) if is_kept else b"", began_at)
 
 
 def decide_more(visitor: bytes, facility: str, query: str, settings: Settings) -> Granted:
@@ -103,8 +121,8 @@ def decide_more(visitor: bytes, facility: str, query: str, settings: Settings) -
 
     visitor: of its `Accepted`. Raises HandshakeError.
     """
-    if not is_facility(facility):
-        raise NotFound(f"{facility!r} is no facility: a path of 1 to 200 characters")
+    if problem := facility_problem(facility):
+        raise NotFound(f"{facility!r} is no facility: {problem}")
     try:  # PEP 3333: bytes in disguise
         path, query = (text.encode().decode("latin-1") for text in (settings.websocket_url + facility, query))
     except UnicodeEncodeError as error:
@@ -118,16 +136,15 @@ def decide_again(visitor: bytes, settings: Settings) -> Granted:
     return _grant(environ, facility_of(environ, settings.websocket_url), settings)[0]
 
 
-def user_now(visitor: bytes, settings: Settings) -> tuple[str, str]:
-    """Return the user's name and the session's digest that an open socket's handshake would have now; "" for none.
+def standing_of(visitor: bytes, *, with_groups: bool) -> Standing:
+    """Tell who the visitor of an open socket is now, by Django's own sessions.
 
-    Blocks as `decide()`; raises HandshakeError.
+    Blocks on the database, and on what keeps the sessions; raises their errors. Connections are the caller's business.
     """
     request = _request(_environ(visitor))
-    with _database():
-        authenticate(request, settings.process_request)
-        peer = peer_of(request, "")
-    return peer.user, peer.session
+    authenticate(request, None)
+    peer = peer_of(request, "")
+    return Standing(peer.user, peer.session, groups_text(request) if with_groups else None)
 
 
 def _environ(visitor: bytes) -> dict[str, Any]:
@@ -158,12 +175,14 @@ def _database() -> Iterator[None]:
 
 
 def _grant_channels(request: HttpRequest, facility: str, wish: Wish, settings: Settings) -> Granted:
+    # before the channels: a change in between is looked for once too often, and not missed
+    groups = groups_text(request) if "group" in (*wish.subscribe, *wish.publish) else None
     subscriber = _call("SUBSCRIBER", _import("SUBSCRIBER", settings.subscriber))
     subscribe = _call("SUBSCRIBER", lambda: _channels(subscriber.subscribe_channels(request, facility, wish.subscribe)))
     publish = _call("SUBSCRIBER", lambda: _channels(subscriber.publish_channels(request, facility, wish.publish)))
     if not (subscribe or publish):
         raise NotAuthorized(f"the visitor has no channel of {', '.join(wish.names)}; is it logged in?")
-    return Granted(facility, subscribe, publish, wish)
+    return Granted(facility, subscribe, publish, wish, groups)
 
 
 def facility_of(environ: dict[str, Any], websocket_url: str) -> str:
@@ -175,8 +194,8 @@ def facility_of(environ: dict[str, Any], websocket_url: str) -> str:
         facility: str = path.removeprefix(websocket_url).encode("latin-1").decode()  # PEP 3333: bytes in disguise
     except UnicodeError as error:
         raise HandshakeError("the path is not UTF-8") from error
-    if not is_facility(facility):
-        raise NotFound(f"{facility!r} is no facility: a path of 1 to 200 characters")
+    if problem := facility_problem(facility):
+        raise NotFound(f"{facility!r} is no facility: {problem}")
     return facility
 
 
@@ -235,7 +254,7 @@ def authenticate(request: HttpRequest, process_request: Any) -> None:
         _call("PROCESS_REQUEST", _import("PROCESS_REQUEST", process_request), request)
         return
     # Django's own middleware, without the rest of the chain: a handshake has no response that it could change
-    if apps.is_installed("django.contrib.sessions") or not django_settings.SESSION_ENGINE.endswith(".db"):
+    if sessions.are_there():
         SessionMiddleware(_no_response).process_request(request)
         request.session.keys()  # reads the session: a key that names none is dropped here
         if request.session.modified:  # but by signed_cookies, which begins a new session and keeps the wrong key

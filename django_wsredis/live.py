@@ -11,14 +11,13 @@ from django.apps import apps
 from .asking import Asked, ask
 from .channels import Channel, address, redis_name, session_digest
 from .conf import get_settings
-from .control import Announcement, Filter, Request
+from .control import NOT_AUTHORIZED, Announcement, Filter, Request
 from .publisher import Publisher
 from .recipients import Names, Special, read
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
 
-NOT_AUTHORIZED = 4403  # close code: after it wsredis.js does not come back
 MAX_REASON_BYTES = 123  # RFC 6455, 5.5
 
 
@@ -255,6 +254,7 @@ class WorkerState:
     memory_bytes: int | None = None
     uptime_seconds: float | None = None
     is_draining: bool | None = None
+    is_connected: bool | None = None
     closes: dict[str, int] | None = None
     last_error: str | None = None
     last_error_age_seconds: float | None = None

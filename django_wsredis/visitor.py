@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
 from django.http import HttpRequest
 
 from .channels import session_digest
+
+
+def session_key(request: HttpRequest | None) -> str | None:
+    """Return the key of a visitor's session, None without one."""
+    return getattr(getattr(request, "session", None), "session_key", None)
 
 
 def own_names(request: HttpRequest | None, audience: str) -> list[str]:
@@ -15,7 +22,7 @@ def own_names(request: HttpRequest | None, audience: str) -> list[str]:
     if audience == "broadcast":
         return [""]
     if audience == "session":
-        key = getattr(getattr(request, "session", None), "session_key", None)
+        key = session_key(request)
         return [session_digest(key)] if key else []
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated:
@@ -23,3 +30,8 @@ def own_names(request: HttpRequest | None, audience: str) -> list[str]:
     if audience == "user":
         return [user.get_username()]
     return list(user.groups.order_by("name").values_list("name", flat=True)) if hasattr(user, "groups") else []
+
+
+def groups_text(request: HttpRequest) -> str:
+    """Return the names of a visitor's groups as one text, to compare; it is shared by all that have the same."""
+    return sys.intern("\0".join(own_names(request, "group")))

@@ -22,6 +22,11 @@ def text(payload: str, **options: Any) -> Message:
     return Message(payload.encode(), True, **options)
 
 
+def listening(*names: bytes, positions: Any = None) -> Any:
+    """Return a desk that grants each facility the same channels, and nothing to publish."""
+    return SimpleNamespace(names=lambda granted: names, target=lambda granted: None, positions=positions)
+
+
 class Watcher:
     """What gevent gives for a socket or a timer; here the test says when it fires."""
 
@@ -42,11 +47,18 @@ class Ear(Connection):
     """A connection whose socket takes everything, but while it is blocked.
 
     is_attached: whether the socket is there, else it waits for `be_attached()`.
+    desk: that of its dialogue, if it speaks wsredis.v1; it is granted the facility "chat".
     heard: the payloads. told: of a socket that speaks wsredis.v1 all headers, each as (header, payload).
     """
 
     def __init__(
-        self, key: bytes | None = None, echo: bool = False, *, v1: bool = False, is_attached: bool = True
+        self,
+        key: bytes | None = None,
+        echo: bool = False,
+        *,
+        v1: bool = False,
+        is_attached: bool = True,
+        desk: Any = None,
     ) -> None:
         settings = SimpleNamespace(max_message_bytes=1024, compression=0, max_outbox_bytes=10**9)
         self.writable: list[Watcher] = []
@@ -71,9 +83,8 @@ class Ear(Connection):
         self.close_code: int | None = None
         self._client = Protocol(CLIENT)
         if v1:
-            desk: Any = SimpleNamespace(names=lambda granted: (), target=lambda granted: None)
             granted = Granted("chat", (), (), Wish((), (), echo))
-            self.dialogue = Dialogue(desk, self, granted)
+            self.dialogue = Dialogue(desk or listening(), self, granted)
 
     def be_attached(self) -> None:
         """Get the socket, whose handshake is answered."""

@@ -218,14 +218,6 @@ def test_a_peer_that_has_gone_is_noticed_soon_and_everything_is_free(line: Line)
     assert line.connection.sock is None
 
 
-def test_a_peer_that_went_without_a_word_leaves_no_open_connection(line: Line) -> None:
-    assert line.connection.is_open
-    line.peer.close()
-    line.connection._on_readable()
-    assert line.owner.told == ["left", "gone"]
-    assert not line.connection.is_open  # what is decided for it later must not join it to anything
-
-
 def test_a_socket_that_has_gone_is_not_open_any_more(line: Line) -> None:
     """It went without a close frame, so the protocol does not know."""
     line.peer.close()

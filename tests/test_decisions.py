@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -23,13 +22,14 @@ class Desk:
         self.has_room = True
         self.told: list[Any] = []
         self._soon: list[Callable[[], None]] = []
-        reactor: Any = SimpleNamespace(settings=None, run=self._run)
+        reactor: Any = SimpleNamespace(settings=None, run=self._run, start_thread=self._start_thread)
         self._decisions = Decisions(reactor)
 
-    def start_thread(self, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        if not self.has_room:
-            raise RuntimeError("can't start new thread")
-        self.threads.append(lambda: function(*arguments))
+    def _start_thread(self, function: Callable[[], None], on_failed: Callable[[str], None]) -> None:
+        if self.has_room:
+            self.threads.append(function)
+        else:
+            self._run(on_failed, "can't start new thread")
 
     def _run(self, function: Callable[..., None], *arguments: Any) -> None:
         self._soon.append(lambda: function(*arguments))
@@ -45,10 +45,8 @@ class Desk:
 
 @pytest.fixture
 def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
-    desk = Desk()
-    monkeypatch.setattr(_thread, "start_new_thread", desk.start_thread)
     monkeypatch.setattr("django_wsredis.handshake.decide_more", lambda *_: GRANTED)
-    return desk
+    return Desk()
 
 
 def test_a_few_are_decided_at_a_time(desk: Desk) -> None:

@@ -41,6 +41,7 @@ class Desk:
         self.answers: list[Callable[[Granted | int], None]] = []
         self.joined: list[str] = []
         self.left: list[bytes] = []
+        self.arrived: set[bytes] = set()
         self.is_away = False
         self.settings = Settings(websocket_url="/ws/", url="redis://", max_facilities=MAX_FACILITIES)
 
@@ -61,13 +62,16 @@ class Desk:
             done.set_exception(Unavailable("Redis is away"))
         else:
             self.joined.append(granted.facility)
-        return SimpleNamespace(done=done, facility=granted.facility, arrivals=[])
+        return SimpleNamespace(done=done)
 
     def leave_channels(self, connection: Connection, names: Sequence[bytes]) -> None:
         self.left += names
 
     def names(self, granted: Granted) -> Sequence[bytes]:
         return [channel.facility.encode() for channel in granted.subscribe]
+
+    def positions(self, connection: Connection, names: Sequence[bytes]) -> dict[bytes, bytes | None] | None:
+        return dict.fromkeys(names, b"1-0") if self.arrived.issuperset(names) else None
 
     def target(self, granted: Granted) -> Target | None:
         return Target(self.names(granted), None) if granted.publish else None
@@ -152,13 +156,19 @@ def test_a_message_goes_to_the_facility_of_the_url_or_to_another_one_that_is_gra
 
 
 @pytest.mark.parametrize("facility", ["chat", "listening", "unknown"])
-def test_who_publishes_without_a_grant_is_closed_with_1003(facility: str) -> None:
+def test_who_publishes_without_a_grant_is_closed_with_1003(facility: str, caplog: pytest.LogCaptureFixture) -> None:
     talk = Talk()
     talk.says(type="subscribe", facility="listening", query="x")
     talk.desk.answer(granted("listening"))
     talk.says(b"x", type="publish", facility=facility)
+    talk.says(b"y", type="publish", facility=facility)
     assert talk.ear.close_code == 1003
     assert talk.desk.published == []
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage().endswith(
+        "is closed (1003): this socket may not publish there: no publish-... was granted"
+    )
 
 
 def test_after_an_unsubscribe_its_grant_to_publish_is_gone_too() -> None:
@@ -267,8 +277,57 @@ def test_a_decision_for_a_socket_that_has_gone_comes_to_nothing(talk: Talk) -> N
     assert talk.desk.asked == [("a", "x")]
 
 
+def granted_shared(facility: str) -> Granted:
+    """Return a facility that has a channel of its own, and another one's."""
+    channels = (Channel("broadcast", "", facility), Channel("broadcast", "", "shared"))
+    return Granted(facility, channels, (), Wish((), (), False))
+
+
+def arrive(talk: Talk, *names: bytes) -> list[dict[str, Any]]:
+    """Let channels arrive, with which a join is done; return what is told."""
+    talk.desk.arrived.update(names)
+    talk.dialogue.tell_joined()
+    return talk.told()
+
+
+def acked(facility: str, *channels: str) -> dict[str, Any]:
+    return {"type": "ack", "facility": facility, "channels": dict.fromkeys(channels, "1-0")}
+
+
+def test_an_ack_names_all_channels_of_a_facility_as_soon_as_the_last_of_them_has_arrived(talk: Talk) -> None:
+    assert arrive(talk, b"chat") == [acked("chat", "chat")]
+    for name in ("a", "b"):
+        talk.says(type="subscribe", facility=name, query="x")
+        talk.desk.answer(granted_shared(name))
+    assert arrive(talk, b"b") == []  # "shared" is under way for both
+    assert arrive(talk, b"shared") == [acked("b", "b", "shared")]
+    assert arrive(talk, b"a") == [acked("a", "a", "shared")]
+    assert arrive(talk) == []  # each once
+
+
+def test_a_facility_that_waits_for_the_channel_of_another_one_is_acked_when_that_is_left(talk: Talk) -> None:
+    for name in ("a", "b"):
+        talk.says(type="subscribe", facility=name, query="x")
+        talk.desk.answer(granted_shared(name))
+    talk.desk.arrived.update([b"b", b"shared"])  # but a's own has not, so its join is not done
+    talk.says(type="unsubscribe", facility="a")
+    assert talk.told() == [{"type": "unsubscribed", "facility": "a"}, acked("b", "b", "shared")]
+    assert arrive(talk, b"a") == []
+    assert talk.desk.left == [b"a"]
+
+
+def test_what_is_refused_is_never_acked(talk: Talk) -> None:
+    talk.desk.is_away = True
+    talk.says(type="subscribe", facility="a", query="x")
+    talk.desk.answer(granted("a"))
+    talk.told()
+    assert arrive(talk, b"a") == []
+
+
 def test_a_gap_says_since_when_or_how_many(talk: Talk) -> None:
-    topic: Any = SimpleNamespace(channel=b"user:al:chat", facility="chat", position=b"7-0")
+    topic: Any = SimpleNamespace(name=b"chat", channel=b"user:al:chat", position=b"7-0")
+    talk.dialogue.tell_position(topic)  # the ack that is due will tell
+    assert arrive(talk, b"chat") == [acked("chat", "chat")]
     talk.dialogue.tell_gap(topic, b"5-1")
     talk.dialogue.tell_gap(topic, None)
     talk.dialogue.tell_position(topic)
@@ -279,3 +338,12 @@ def test_a_gap_says_since_when_or_how_many(talk: Talk) -> None:
         {"type": "ack", "facility": "chat", "channels": {"user:al:chat": "7-0"}},
         {"type": "gap", "channel": "user:al:chat", "missed": 12},
     ]
+
+
+def test_after_a_gap_the_ack_is_that_of_a_facility_that_the_socket_has(talk: Talk) -> None:
+    talk.says(type="subscribe", facility="a", query="x")
+    talk.desk.answer(granted_shared("a"))
+    arrive(talk, b"chat", b"a", b"shared")
+    topic: Any = SimpleNamespace(name=b"shared", channel=b"broadcast:shared", position=b"7-0")
+    talk.dialogue.tell_position(topic)
+    assert talk.told() == [{"type": "ack", "facility": "a", "channels": {"broadcast:shared": "7-0"}}]

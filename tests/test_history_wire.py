@@ -380,6 +380,36 @@ def test_a_further_facility_is_granted_heard_and_left(site: Site, connect: Conne
 
 
 @pytest.mark.parametrize(
+    "settings_of_site", [{"SUBSCRIBER": "tests.project.callbacks.Lobby"}], indirect=True, ids=["lobby"]
+)
+def test_a_channel_that_two_facilities_share_is_named_by_both_and_goes_on_when_one_is_left(
+    site: Site, connect: Connect, redis_server: RedisServer
+) -> None:
+    lobby = "broadcast:chat/lobby"
+    peer = connect("chat/1?subscribe-broadcast")
+    first = positions(peer.notice("ack"))
+    assert set(first) == {"broadcast:chat/1", lobby}
+    say("one", facility="chat/lobby")
+    seen = peer.message().header["id"]
+    peer.says(type="subscribe", facility="chat/2", query="subscribe-broadcast")
+    ack = peer.notice("ack")
+    assert ack["facility"] == "chat/2"
+    assert set(positions(ack)) == {"broadcast:chat/2", lobby}
+    assert positions(ack)[lobby] == seen
+    peer.says(type="unsubscribe", facility="chat/1")
+    peer.notice("unsubscribed")
+    say("two", facility="chat/lobby")
+    got = peer.message()
+    assert (got.header["channel"], got.payload) == (lobby, "two")
+    with redis_server.client() as client:
+        client.flushall()
+    break_links(site, redis_server)
+    assert peer.notice("gap")["channel"] == lobby
+    ack = peer.notice("ack")
+    assert (ack["facility"], set(positions(ack))) == ("chat/2", {lobby})
+
+
+@pytest.mark.parametrize(
     ("facility", "query", "status"),
     [
         ("chat/2", "subscribe-broadcast&since=yesterday", 400),

@@ -16,7 +16,7 @@ from django_wsredis.loop.hub import Hub
 from django_wsredis.loop.topic import Arrival, Join, Topic
 from django_wsredis.messages import Message
 
-from .ears import Ear, text
+from .ears import Ear, listening, text
 
 KEEP = Keep(100, 60)
 
@@ -29,7 +29,7 @@ def place(hub: Hub, name: bytes, history: Keep | None = None) -> Topic:
 
 def begun(hub: Hub, ear: Ear, *names: bytes, history: Keep | None = None, since: bytes | None = None) -> Join:
     """Let an ear begin to join channels, which Redis has confirmed."""
-    join = Join(ear, "chat")
+    join = Join(ear)
     for name in names:
         arrival = Arrival(join, place(hub, name, history), since, 1)
         hub.begin(arrival)
@@ -314,7 +314,39 @@ def test_only_a_channel_with_a_history_tells_of_gaps(history: Keep | None, told:
     assert [header.get("type", "message") for header, _ in ear.told] == [*told, "message"]
 
 
+def test_the_positions_of_a_connection_are_those_up_to_which_it_has_been_sent_all() -> None:
+    hub, ear = Hub(), Ear()
+    joined(hub, ear, b"a", history=KEEP)
+    (arrival,) = begun(hub, ear, b"b", history=KEEP).arrivals
+    hub.publish(b"a", text("k1", id=b"1-0"))
+    assert hub.positions(ear, [b"a", b"b"]) is None
+    assert hub.positions(ear, [b"a"]) == {b"broadcast:a": b"1-0"}
+    assert ear.heard == ["k1"]
+    hub.complete(arrival, stored(end=b"2-0"))
+    assert hub.positions(ear, [b"b", b"a"]) == {b"broadcast:a": b"1-0", b"broadcast:b": b"2-0"}
+    assert hub.positions(ear, []) == {}
+
+
 # After a break
+
+
+@pytest.mark.parametrize("is_break", [True, False])
+def test_after_redis_lost_a_channel_lower_ids_are_no_old_ones(is_break: bool) -> None:
+    """Its clock may be behind, or that of the replica that took its place."""
+    hub, ear, newcomer = Hub(), Ear(), Ear()
+    joined(hub, ear, b"a")
+    deliver(hub, b"a", text("before", id=b"9-0"))
+    topic = hub.topics[b"a"]
+    if is_break:
+        hub.hold(topic)
+        deliver(hub, b"a", text("held", id=b"4-0"))
+        hub.release(topic, stored())
+    else:
+        complete(hub, begun(hub, newcomer, b"a"))
+        deliver(hub, b"a", text("held", id=b"4-0"))
+    deliver(hub, b"a", text("after", id=b"5-0"))
+    assert ear.heard == ["before", "held", "after"]
+    assert topic.position == b"5-0"
 
 
 @pytest.mark.parametrize(
@@ -380,8 +412,12 @@ def test_what_was_missed_may_come_in_parts_and_each_message_comes_once() -> None
 
 @pytest.mark.parametrize("v1", [True, False])
 def test_who_cannot_be_told_what_it_missed_is_told_so_and_where_it_is_now(v1: bool) -> None:
-    hub, ear = Hub(), Ear(v1=v1)
+    hub = Hub()
+    ear = Ear(v1=v1, desk=listening(b"a", positions=hub.positions))
     joined(hub, ear, b"a", history=KEEP)
+    if v1:
+        ear.dialogue.tell_joined()
+        ear.told.clear()
     topic = hub.topics[b"a"]
     deliver(hub, b"a", text("k1", id=b"1-0"))
     hub.hold(topic)
@@ -390,7 +426,7 @@ def test_who_cannot_be_told_what_it_missed_is_told_so_and_where_it_is_now(v1: bo
     assert ear.notices == (
         [
             {"type": "gap", "channel": "broadcast:a", "since": "1-0"},
-            {"type": "ack", "facility": "a", "channels": {"broadcast:a": "9-0"}},
+            {"type": "ack", "facility": "chat", "channels": {"broadcast:a": "9-0"}},
         ]
         if v1
         else []

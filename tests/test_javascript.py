@@ -543,7 +543,7 @@ def test_a_channel_of_another_facility_is_heard() -> None:
         last().message("group:staff:news", "2-0", "live");
         last().say({ type: "gap", channel: "group:staff:news", since: "2-0" });
         last().message("group:staff:news", "3-0", "after a gap");
-        ack({ "group:staff:news": "3-0" }, "news"); // of this channel alone
+        ack({ "group:staff:news": "3-0" }, "room/1"); // of this channel alone
         socket.send("x", { facility: "room/1" });
         await cut();
         report([socket.seen, last().query]);
@@ -591,6 +591,26 @@ def test_a_channel_of_two_subscriptions_stays_with_the_one_that_is_not_left() ->
     """)
     assert messages(found[0]) == ["of the URL"]
     assert found[1] == "broadcast:chat=5-0,group:staff:news=2-0"
+
+
+def test_a_channel_of_two_further_facilities_keeps_its_position_when_one_of_them_is_left() -> None:
+    query = run("""
+        const socket = open(CHAT);
+        last().accept();
+        ack({ "broadcast:chat": "5-0" });
+        socket.subscribe("room/1", "subscribe-group");
+        socket.subscribe("room/2", "subscribe-group");
+        ack({ "group:staff:news": "1-0", "group:staff:room/1": null }, "room/1");
+        last().message("group:staff:news", "2-0", "live");
+        ack({ "group:staff:news": "2-0", "group:staff:room/2": null }, "room/2"); // all of it, also what is shared
+        socket.unsubscribe("room/1");
+        last().say({ type: "unsubscribed", facility: "room/1" });
+        last().message("group:staff:news", "3-0", "live");
+        await cut();
+        last().accept();
+        report(decodeURIComponent(last().headers[0].query));
+    """)
+    assert query == "subscribe-group&since=group:staff:news=3-0"
 
 
 # Further facilities
@@ -710,7 +730,8 @@ def test_a_facility_that_is_refused_for_the_moment_is_asked_for_again() -> None:
 def test_what_cannot_be_subscribed_is_an_error() -> None:
     errors = run("""
         const socket = open(CHAT);
-        const errors = [thrown(() => socket.subscribe("news")), thrown(() => socket.subscribe("news", "since=x"))];
+        const errors = [thrown(() => socket.subscribe("news")), thrown(() => socket.subscribe("/news", "a"))];
+        errors.push(thrown(() => socket.subscribe("news", "since=x")));
         last().accept();
         ack({ "broadcast:chat": null });
         errors.push(thrown(() => socket.subscribe("chat", "subscribe-user")));
@@ -721,6 +742,7 @@ def test_what_cannot_be_subscribed_is_an_error() -> None:
     assert errors == [
         [
             "TypeError: WSRedis: subscribe() needs a facility and a query",
+            'TypeError: WSRedis: leave out the slash in front of "/news"',
             "TypeError: WSRedis: since=x is no position",
             'Error: WSRedis: "chat" is the URL\'s own facility',
             "Error: WSRedis: cannot subscribe, the socket is closed",
@@ -853,14 +875,25 @@ def test_a_subscription_that_waited_for_a_server_without_the_subprotocol_is_warn
 
 
 @pytest.mark.parametrize("code", [1003, 1008])
-def test_a_final_code_ends_it(code: int) -> None:
-    found = run(f"""
+def test_a_final_code_ends_it_and_is_warned_of_once(code: int) -> None:
+    found = run(
+        f"""
         const socket = open(CHAT);
         last().accept();
-        last().lose({code});
-        report([socket.state, socket.seen.at(-1)]);
-    """)
-    assert found == ["closed", {"type": "close", "code": code, "final": True}]
+        last().lose({code}, "no");
+        socket.close();
+        report([socket.state, socket.seen.at(-1), warnings]);
+        """,
+        warns=True,
+    )
+    warning = f"WSRedis: the server closed /ws/chat, and it stays closed: {code} no"
+    assert found == ["closed", {"type": "close", "code": code, "final": True}, [warning]]
+
+
+@pytest.mark.parametrize("url", ["", "undefined", "null", '""'])
+def test_a_url_that_is_left_out_is_an_error(url: str) -> None:
+    found = run(f"report([thrown(() => new WSRedis({url})), sockets.length]);")
+    assert found == ["TypeError: WSRedis: it needs the URL of a facility, such as /ws/news?subscribe-broadcast", 0]
 
 
 def test_each_event_is_an_option_too() -> None:

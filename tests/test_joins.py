@@ -1,18 +1,19 @@
 """The join rule as a property: whatever happens, a client misses nothing unannounced, and sees nothing twice.
 
-Hub and subscriber run against a model of Redis: one thread of execution, streams as publish.lua and read.lua keep them,
-and for each connection one queue of commands and one of replies and published messages, in one order. There are two
-shards, between which channels move. Clients block, so that what is stored comes in pages; links break at any moment;
-streams lose their old entries, expire, and begin again.
+Hub and subscriber run against a model of Redis, in one thread of execution. There are two shards, between which
+channels move. Clients block, so that what is stored comes in pages; links break at any moment; streams lose their old
+entries, expire, and begin again.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +25,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from django_wsredis import commands
 from django_wsredis.channels import Channel
-from django_wsredis.commands import READ_SCRIPT
 from django_wsredis.conf import Keep
 from django_wsredis.exceptions import Unavailable
 from django_wsredis.loop import subscriber as subscriber_module
@@ -34,6 +34,7 @@ from django_wsredis.loop.topic import Arrival, Join, Topic
 from django_wsredis.messages import Message, decode, encode, envelope
 
 from .ears import Ear, text
+from .models import ModelLink, ModelRedis, id_bytes, number_of
 from .servers import RedisServer, wait_until
 
 PAGE_MESSAGES, PAGE_BYTES = 3, 40  # some four payloads
@@ -47,106 +48,7 @@ def nothing(*_: object) -> None:
     pass
 
 
-def id_bytes(number: int) -> bytes:
-    return b"%d-0" % number
-
-
-def number_of(id: str | bytes) -> int:
-    return int(id.partition("-" if isinstance(id, str) else b"-")[0])
-
-
 # Redis
-
-
-@dataclass
-class Stream:
-    """Entries as (number, payload, the position that it came after); the number stands for the id."""
-
-    entries: list[tuple[int, bytes, int | None]] = field(default_factory=list)
-    last: int = 0
-
-
-class ModelRedis:
-    """The data. Ids are numbers of one clock, which also a Redis that lost its data goes on with."""
-
-    def __init__(self) -> None:
-        self.clock = 0
-        self.streams: dict[bytes, Stream] = {}
-        self.losses: dict[bytes, list[int]] = defaultdict(list)  # when something else than MAXLEN took entries away
-
-    def tick(self) -> int:
-        self.clock += 1
-        return self.clock
-
-    def publish(self, name: bytes, payload: bytes, entries: int) -> int:
-        """Do what publish.lua does; return the number of the id."""
-        after = None
-        if name in self.streams and not self.streams[name].entries:
-            after = self.streams[name].last
-        stream = self.streams.setdefault(name, Stream())
-        stream.last = self.tick()
-        stream.entries = [*stream.entries, (stream.last, payload, after)][-entries:]
-        return stream.last
-
-    def read(
-        self, name: bytes, since: bytes, count: int, begin_seconds: int, max_bytes: int, max_entries: int
-    ) -> list[Any]:
-        """Do what read.lua does."""
-        if name not in self.streams:
-            if not begin_seconds:
-                return [int(not since), b"", []]
-            self.streams[name] = Stream(last=self.tick())
-            return [int(not since), id_bytes(self.streams[name].last), []]
-        stream = self.streams[name]
-        if not since:
-            return [
-                1,
-                id_bytes(stream.last),
-                self.cut(stream.entries[-count:] if count else [], max_bytes, max_entries),
-            ]
-        position = number_of(since)
-        found = [entry for entry in stream.entries if entry[0] > position][:count]
-        is_whole = (
-            position == stream.last
-            or (found and found[0][2] == position)
-            or any(number == position for number, _, _ in stream.entries)
-        )
-        return [int(bool(is_whole)), id_bytes(stream.last), self.cut(found, max_bytes, max_entries)]
-
-    @staticmethod
-    def cut(entries: list[tuple[int, bytes, int | None]], max_bytes: int, max_entries: int) -> list[Any]:
-        found: list[Any] = []
-        size = 0
-        for number, payload, _ in entries:
-            size += len(payload)
-            if (size > max_bytes and found) or len(found) == max_entries:
-                break
-            found.append([id_bytes(number), [b"m", payload]])
-        return found
-
-    def trim(self, name: bytes, count: int) -> None:
-        """Drop the oldest, as time does."""
-        if name in self.streams and len(self.streams[name].entries) > count:
-            self.streams[name].entries = self.streams[name].entries[count:]
-            self.losses[name].append(self.clock)
-
-    def lose(self, name: bytes) -> None:
-        """Forget a stream, which has expired or was deleted."""
-        if self.streams.pop(name, None):
-            self.losses[name].append(self.clock)
-
-
-class ModelLink:
-    """A connection to a shard: commands on their way there, replies and messages on their way back."""
-
-    def __init__(self) -> None:
-        self.is_closed = False
-        self.subscribed: set[bytes] = set()
-        self.outgoing: deque[SimpleNamespace] = deque()
-        self.incoming: deque[Callable[[], None]] = deque()
-
-    def call(self, *command: Any, on_reply: Callable[[Any], None]) -> None:
-        self.outgoing.append(SimpleNamespace(command=command, on_reply=on_reply))
 
 
 class ModelLinks:
@@ -172,9 +74,6 @@ class ModelLinks:
     def moved(self, link: Any = None) -> None:
         self.must_look = True
 
-    def succeeded(self, link: Any) -> None:
-        pass
-
 
 @pytest.fixture(autouse=True)
 def model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,19 +90,23 @@ def model(monkeypatch: pytest.MonkeyPatch) -> None:
 class Client:
     """What a browser knows of one socket, and whether the server keeps its word."""
 
-    def __init__(self, ear: Ear, log: dict[bytes, list[tuple[int, str]]]) -> None:
+    def __init__(self, ear: Ear, desk: Desk, log: dict[bytes, list[tuple[int, str]]]) -> None:
         self.ear = ear
+        self.desk = desk
         self.log = log  # all that was ever kept, by channel: number and payload
-        self.joins: list[tuple[Join, dict[bytes, int | None]]] = []
+        self.joins: list[tuple[Join, set[bytes]]] = []
         self.positions: dict[bytes, int | None] = {}
         self.in_gap: set[bytes] = set()
-        self.is_acked: set[bytes] = set()
+        self.acked: dict[str, set[bytes]] = defaultdict(set)  # the channels that the acks of a facility named
         self.read = 0
         self.seen: set[str] = set()
 
     @property
     def is_here(self) -> bool:
         return not self.ear.has_left
+
+    def say(self, type: str, facility: str) -> None:
+        self.ear.dialogue.on_message(json.dumps({"type": type, "facility": facility}).encode(), True)
 
     def missed(self, name: bytes, up_to: int) -> list[str]:
         """Return what was kept after its position, before a number."""
@@ -225,8 +128,14 @@ class Client:
                 case None:
                     self.on_message(payload, header)
                 case "ack":
-                    for channel, id in header["channels"].items():
-                        self.on_ack(channel.removeprefix("broadcast:").encode(), id)
+                    positions = {
+                        name.removeprefix("broadcast:").encode(): id for name, id in header["channels"].items()
+                    }
+                    self.acked[header["facility"]].update(positions)
+                    for name, id in positions.items():
+                        self.on_ack(name, id)
+                case "unsubscribed":
+                    self.acked.pop(header["facility"], None)
                 case "gap":
                     self.on_gap(header["channel"].removeprefix("broadcast:").encode(), header.get("since"))
 
@@ -246,7 +155,6 @@ class Client:
         self.in_gap.discard(name)
 
     def on_ack(self, name: bytes, id: str | None) -> None:
-        self.is_acked.add(name)
         if id is None:
             assert KEEPS[name] is None, "each channel with a history has a position"
             return
@@ -268,6 +176,32 @@ class Client:
             assert not self.missed(name, up_to), f"{self.missed(name, up_to)} missed in silence"
 
 
+class Desk:
+    """Serves the dialogue of a client: grants what it asks for.
+
+    facilities: the channels of each. enter: begins to join channels.
+    """
+
+    settings = SimpleNamespace(max_facilities=100)
+
+    def __init__(self, hub: Hub, subscriber: Subscriber, names: set[bytes]) -> None:
+        self.positions = hub.positions
+        self.leave_channels = subscriber.leave_channels
+        self.facilities = {"chat": names}
+        self.enter: Callable[[set[bytes]], Join]
+
+    def names(self, granted: Any) -> set[bytes]:
+        return self.facilities[granted.facility]
+
+    def target(self, granted: Any) -> None: ...
+
+    def decide(self, visitor: bytes, facility: str, query: str, on_decided: Callable[[Any], None]) -> None:
+        on_decided(SimpleNamespace(facility=facility, groups=None))
+
+    def join(self, connection: Ear, granted: Any) -> Join:
+        return self.enter(self.names(granted))
+
+
 # Schedules
 
 
@@ -280,7 +214,11 @@ class Delivery(RuleBasedStateMachine):
         super().__init__()
         self.redis = ModelRedis()
         self.hub = Hub()
-        reactor: Any = SimpleNamespace(settings=SimpleNamespace(prefix="p"), now=lambda: 0.0)
+        self.refused: set[tuple[str, bytes]] = set()  # commands, each for a channel
+        self.later: deque[Callable[[], None]] = deque()
+        reactor: Any = SimpleNamespace(
+            settings=SimpleNamespace(prefix="p"), now=lambda: 0.0, call_later=lambda _, call: self.later.append(call)
+        )
         self.subscriber = Subscriber(reactor, self.hub, on_request=nothing, on_receipt=nothing, on_listening=nothing)
         self.links: Any = self.subscriber.links
         self.published = dict.fromkeys(NAMES, 0)
@@ -318,7 +256,7 @@ class Delivery(RuleBasedStateMachine):
                 link.incoming.append(lambda link=link: self.arrive(link, name, data, listeners, payload))
 
     def is_joined(self, client: Client, name: bytes) -> bool:
-        return any(name in since and join.done.done() for join, since in client.joins)
+        return any(name in names and join.done.done() for join, names in client.joins)
 
     def arrive(self, link: ModelLink, name: bytes, data: bytes, listeners: list[Ear], payload: str) -> None:
         if self.links.link(name) is link and self.hub.topics.get(name) and self.hub.topics[name].is_subscribed:
@@ -337,30 +275,25 @@ class Delivery(RuleBasedStateMachine):
 
     def carry_out(self, shard: int, link: ModelLink, command: Any) -> Any:
         word, name = command[0], command[3] if command[0] == "EVAL" else command[1]
-        if word == "UNSUBSCRIBE":
-            link.subscribed.discard(name)
-            return [b"unsubscribe", name, 0]
-        if self.links.owner.get(name, 0) != shard:
+        if word != "UNSUBSCRIBE" and self.links.owner.get(name, 0) != shard:
             return ReplyError("MOVED 1 elsewhere")
-        if word == "SUBSCRIBE":
-            link.subscribed.add(name)
-            return [b"subscribe", name, 1]
-        if word == "EVAL" and command[1] == READ_SCRIPT:
-            since, count, _, begin_seconds, max_bytes, max_entries = command[4:]
-            return self.read(name, since, count, begin_seconds, max_bytes, max_entries)
-        raise AssertionError(f"the model does not know {command}")
+        if (word, name) in self.refused:
+            return ReplyError("NOPERM this user has no permissions")
+        reply = self.redis.carry_out(link, command)
+        if word == "EVAL":
+            self.check_read(name, command[4], reply)
+        return reply
 
-    def read(self, name: bytes, since: bytes, count: int, begin_seconds: int, max_bytes: int, max_entries: int) -> Any:
+    def check_read(self, name: bytes, since: bytes, reply: Any) -> None:
+        """See that a gap has its reason."""
         keep = KEEPS[name]
-        reply = self.redis.read(name, since, count, begin_seconds, max_bytes, max_entries)
-        is_whole, end, entries = reply
-        if end and not entries:
+        is_whole, end, entries, *next_read = reply
+        if end and not entries and not next_read:
             self.begun_positions[name].append(number_of(end))
         if since and keep and not is_whole:
             position = number_of(since)
             newer = [number for number, _ in self.log[name] if number > position]
             assert len(newer) > keep.messages or any(at >= position for at in self.redis.losses[name]), "a needless gap"
-        return reply
 
     @rule(name=st.sampled_from(NAMES), count=st.integers(1, 3))
     def trim(self, name: bytes, count: int) -> None:
@@ -376,7 +309,26 @@ class Delivery(RuleBasedStateMachine):
         for name in NAMES if chance == 0 else ():
             self.redis.lose(name)
 
+    @rule(word=st.sampled_from(["SUBSCRIBE", "EVAL"]), name=st.sampled_from([*NAMES, EVERYWHERE]), breaks=st.booleans())
+    def refuse(self, word: str, name: bytes, breaks: bool) -> None:
+        """Carry out such commands no more, as a Redis whose rights have changed, or which is busy."""
+        self.refused.add((word, name))
+        if breaks:
+            shard = self.links.owner.get(name, 0)
+            self.break_link(shard, 0)
+            self.connect(shard)
+
+    @rule()
+    def allow(self) -> None:
+        self.refused.clear()
+
     # The worker
+
+    @rule()
+    def time_passes(self) -> None:
+        for _ in range(len(self.later)):
+            self.later.popleft()()
+        self.sort_out()
 
     @rule(shard=st.integers(0, 1), count=st.integers(1, 6))
     def loop_works(self, shard: int, count: int) -> None:
@@ -397,7 +349,7 @@ class Delivery(RuleBasedStateMachine):
         is_attached=st.booleans(),
     )
     def join_anew(self, v1: bool, names: set[bytes], history: int, is_attached: bool) -> None:
-        self.join(Client(Ear(v1=v1, is_attached=is_attached), self.log), dict.fromkeys(names), history)
+        self.come(dict.fromkeys(names), history, v1=v1, is_attached=is_attached)
 
     @rule(
         v1=st.booleans(),
@@ -413,7 +365,7 @@ class Delivery(RuleBasedStateMachine):
             if is_begun:
                 known = sorted({*known, *self.begun_positions[name]})
             since[name] = known[-1 - back] if back < len(known) else None
-        self.join(Client(Ear(v1=v1), self.log), since, 1)
+        self.come(since, 1, v1=v1)
 
     @precondition(lambda self: self.gone)
     @rule(who=st.integers(0, 9))
@@ -421,35 +373,61 @@ class Delivery(RuleBasedStateMachine):
         """Join with the very positions at which a socket ended."""
         old = self.gone[who % len(self.gone)]
         old.check()
-        names = {name for _, since in old.joins for name in since}
-        self.join(Client(Ear(v1=True), self.log), {name: old.positions.get(name) for name in names}, 1)
+        names = {name for _, names in old.joins for name in names}
+        self.come({name: old.positions.get(name) for name in names}, 1)
 
     @precondition(lambda self: self.clients)
-    @rule(who=st.integers(0, 9), name=st.sampled_from(NAMES), history=st.sampled_from([0, 2]))
-    def join_further(self, who: int, name: bytes, history: int) -> None:
+    @rule(
+        who=st.integers(0, 9),
+        names=st.sets(st.sampled_from(NAMES), min_size=1, max_size=2),
+        history=st.sampled_from([0, 2]),
+    )
+    def join_further(self, who: int, names: set[bytes], history: int) -> None:
+        """Subscribe to a further facility, which may share channels with others."""
         client = self.clients[who % len(self.clients)]
-        if client.ear.dialogue is not None and client.ear.sock is not None and name not in client.ear.channels:
-            self.join(client, {name: client.positions.get(name)}, history)
+        if client.ear.dialogue is None or client.ear.sock is None:
+            return
+        if client.ear.is_blocked and not names.isdisjoint(client.positions):
+            return  # who comes back to a channel has read what it was sent of it
+        facility = next(
+            name for number in itertools.count() if (name := f"further {number}") not in client.desk.facilities
+        )
+        client.desk.facilities[facility] = names
+        client.desk.enter = lambda names: self.enter(client, names, history)
+        client.say("subscribe", facility)
+        join, _ = client.joins[-1]
+        if join.done.done() and join.done.exception():
+            client.joins.pop()  # refused: it stays as it was
+            del client.desk.facilities[facility]
+        self.sort_out()
 
-    def join(self, client: Client, since: dict[bytes, int | None], history: int) -> None:
-        is_new = client not in self.clients
-        if is_new:
-            client.ear.when_left = self.subscriber.leave
-            self.clients.append(client)
+    def come(
+        self, since: dict[bytes, int | None], history: int, *, v1: bool = True, is_attached: bool = True
+    ) -> Client:
+        """Begin a client's first join, at positions or without one."""
+        desk = Desk(self.hub, self.subscriber, set(since))
+        client = Client(Ear(v1=v1, is_attached=is_attached, desk=desk), desk, self.log)
+        client.ear.when_left = self.subscriber.leave
         client.positions.update(since)
-        join = Join(client.ear, "chat")
-        client.joins.append((join, since))
+        self.clients.append(client)
+        self.enter(client, set(since), history)
+        self.sort_out()
+        return client
+
+    def enter(self, client: Client, names: set[bytes], history: int) -> Join:
+        """Join those of a facility's channels that the client does not have."""
+        join = Join(client.ear)
+        client.joins.append((join, names))
         arrivals = []
-        for name, position in sorted(since.items()):
+        for name in sorted(names.difference(client.ear.channels)):
+            position = client.positions.get(name)
             topic = self.hub.topics.get(name) or Topic(
                 name, Channel("broadcast", "", name.decode()), history=KEEPS[name], slow="close"
             )
             count = history if position is None else PAGE_MESSAGES
             arrivals.append(Arrival(join, topic, None if position is None else id_bytes(position), count))
         self.subscriber.join(join, arrivals)
-        if not is_new and join.done.done() and join.done.exception():
-            client.joins.pop()  # refused: it stays as it was
-        self.sort_out()
+        return join
 
     @precondition(lambda self: self.clients)
     @rule(who=st.integers(0, 9))
@@ -463,12 +441,12 @@ class Delivery(RuleBasedStateMachine):
     @rule()
     def unsubscribe(self) -> None:
         client = next(client for client in self.clients if len(client.joins) > 1)
-        _, since = client.joins.pop(0)
-        self.subscriber.leave_channels(client.ear, list(since))
+        client.joins.pop(0)
+        facility = next(iter(client.desk.facilities))
+        client.say("unsubscribe", facility)
+        del client.desk.facilities[facility]
         client.check()
-        for name in since:
-            client.is_acked.discard(name)
-            client.in_gap.discard(name)
+        client.in_gap.intersection_update(client.ear.channels)
 
     @precondition(lambda self: any(client.ear.sock is None for client in self.clients))
     @rule()
@@ -576,8 +554,11 @@ class Delivery(RuleBasedStateMachine):
             client.check()
 
     def teardown(self) -> None:
+        self.allow()
         for shard in range(2):
             self.connect(shard)
+        self.settle()
+        self.time_passes()
         self.settle()
         while any(client.ear.is_blocked or client.ear.sock is None for client in self.clients):
             for client in self.clients:
@@ -599,12 +580,12 @@ class Delivery(RuleBasedStateMachine):
     def check_at_the_end(self, client: Client) -> None:
         lost = self.owed[client.ear] - client.seen
         assert not lost, f"{sorted(lost)} lost"
-        names = {name for _, since in client.joins for name in since}
+        names = {name for _, names in client.joins for name in names}
         assert set(client.ear.channels) == names
+        if client.ear.dialogue is not None:
+            assert client.acked == client.desk.facilities, "an ack names all channels of its facility"
         assert not client.in_gap, "after a gap it is told where it is"
         for name in names:
-            if client.ear.dialogue is not None:
-                assert name in client.is_acked
             if KEEPS[name] is not None:
                 client.require_whole(name, self.redis.clock)
             elif stream := self.redis.streams.get(name):
@@ -642,9 +623,8 @@ def test_a_link_that_breaks_amid_a_replay_closes_the_socket_also_one_whose_hands
 ) -> None:
     state = Delivery()
     state.publish_many(b"history")
-    client = Client(Ear(v1=True, is_attached=is_attached), state.log)
+    client = state.come({b"history": None}, 100, is_attached=is_attached)
     client.ear.is_blocked = True
-    state.join(client, {b"history": None}, 100)
     state.settle()
     assert client.joins[0][0].done.done()
     state.break_link(0, 0)
@@ -656,9 +636,8 @@ def test_a_link_that_breaks_amid_a_replay_closes_the_socket_also_one_whose_hands
 def test_a_replay_waits_for_a_peer_that_does_not_read() -> None:
     state = Delivery()
     state.publish_many(b"history")
-    client = Client(Ear(v1=True), state.log)
+    client = state.come({b"history": None}, 100)
     client.ear.is_blocked = True
-    state.join(client, {b"history": None}, 100)
     state.settle()
     waiting = client.ear.outbox
     assert waiting is not None
@@ -670,15 +649,89 @@ def test_a_replay_waits_for_a_peer_that_does_not_read() -> None:
     state.settle()
     assert client.ear.heard == [f"history {number}" for number in range(1, 15)]
     client.check()
-    assert client.is_acked == {b"history"}
+    assert client.acked == {"chat": {b"history"}}
 
 
-# The model itself
+def test_who_shares_a_channel_with_a_facility_that_is_left_on_its_way_in_is_acked() -> None:
+    state = Delivery()
+    client = state.come({b"last": None}, 1)
+    state.settle()
+    for names in ({b"history", b"short"}, {b"history"}):
+        state.join_further(0, names, 0)
+    client.say("unsubscribe", "further 0")
+    state.settle()
+    client.check()
+    assert client.acked == {"chat": {b"last"}, "further 1": {b"history"}}
+    assert state.subscriber._joining == set()
+
+
+@pytest.mark.parametrize("published", [1, 7])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 11, 12])
+def test_who_joins_gets_as_many_of_the_newest_as_it_wants(count: int, published: int) -> None:
+    """Also where they are more than is read at once, and while others come and the oldest go."""
+    state = Delivery()
+    for _ in range(2):
+        state.publish_many(b"history")
+    client = state.come({b"history": None}, count)
+    state.redis_works(0, 100)
+    state.loop_works(0, 100)
+    state.publish_some(b"history", [True] * published)
+    state.settle()
+    last = 14 + published
+    assert client.ear.heard == [f"history {number}" for number in range(max(15 - count, last - 12), last + 1)]
+
+
+def test_those_who_want_the_same_share_a_read_that_is_under_way() -> None:
+    state = Delivery()
+    state.publish_many(b"history")
+    clients = [state.come({b"history": None}, count) for count in (9, 9, 1)]
+    reads = [call.command for call in state.links.links[0].outgoing if call.command[0] == "EVAL"]
+    assert [command[5] for command in reads] == [9, 1]
+    state.settle()
+    for client, count in zip(clients, (7, 7, 1), strict=True):
+        assert client.ear.heard == [f"history {number}" for number in range(8 - count, 8)]
+
+
+@pytest.mark.parametrize(("word", "name"), [("SUBSCRIBE", b"history"), ("EVAL", b"history"), ("SUBSCRIBE", EVERYWHERE)])
+def test_what_redis_refuses_after_a_break_is_tried_again_and_we_are_not_ready_until_then(
+    word: str, name: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = Delivery()
+    client = state.come({b"history": None}, 1)
+    state.settle()
+    assert state.subscriber.is_ready
+    state.refuse(word, name, breaks=True)
+    assert not state.subscriber.is_ready
+    for _ in range(3):
+        state.settle()
+        state.publish(b"history", is_kept=True)
+        state.settle()
+        assert not state.subscriber.is_ready
+        state.time_passes()
+    state.allow()
+    state.settle()
+    assert state.subscriber.is_ready
+    assert client.ear.heard == ["history 1", "history 2", "history 3"]
+    assert [notice["type"] for notice in client.ear.notices] == ["ack"]
+    assert caplog.text.count("NOPERM") == 1
+    assert "b'" not in caplog.text
+    assert state.links.links[0].subscribed == {b"history", EVERYWHERE}
+    state.refuse(word, name, breaks=True)
+    state.settle()
+    state.leave(0)
+    state.settle()
+    assert state.links.links[0].subscribed <= {EVERYWHERE}
+
+
+# The model itself, which tests/faults/test_schedules.py has, too
 
 operations = st.lists(
     st.one_of(
-        st.tuples(st.just("publish"), st.integers(1, 4)),
-        st.tuples(st.just("read"), st.integers(0, 9), st.sampled_from([0, 1, 3, 100]), st.sampled_from([60, 10_000])),
+        st.tuples(st.just("publish"), st.lists(st.integers(1, 4), min_size=1, max_size=8)),
+        st.tuples(
+            *(st.just("read"), st.sampled_from([*[0] * 5, 1, 2, 4, 9]), st.sampled_from([0, 1, 4, 100])),
+            *(st.sampled_from([20, 60, 10_000]), st.sampled_from([*[0] * 5, 1, 2, 4, 9])),
+        ),
         st.tuples(st.just("trim"), st.integers(1, 3)),
         st.tuples(st.just("lose")),
     ),
@@ -687,7 +740,7 @@ operations = st.lists(
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(operations, st.sampled_from([Keep(1, 60, is_history=False), Keep(3, 60)]), st.booleans())
+@given(operations, st.sampled_from([Keep(1, 60, is_history=False), Keep(5, 60)]), st.booleans())
 def test_the_model_keeps_and_reads_as_redis_does(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, given_operations: Any, keep: Keep, has_history: bool
 ) -> None:
@@ -699,19 +752,18 @@ def test_the_model_keeps_and_reads_as_redis_does(
         client.delete(name)
         for word, *arguments in given_operations:
             if word == "publish":
-                message = Message(b"x" * arguments[0] * 10, True)
-                client.execute_command(*commands.publish_command(name, message, keep))
-                theirs.append(client.xinfo_stream(name)["last-generated-id"])
-                ours.append(id_bytes(model.publish(name, b"".join(envelope(message)), keep.entries)))
+                for size in arguments[0]:
+                    message = Message(b"x" * size * 10, True)
+                    client.execute_command(*commands.publish_command(name, message, keep))
+                    theirs.append(client.xinfo_stream(name)["last-generated-id"])
+                    ours.append(id_bytes(model.publish(name, b"".join(envelope(message)), keep.entries)))
             elif word == "read":
-                back, count, page_bytes = arguments
+                back, count, page_bytes, before_back = arguments
                 options: dict[str, Any] = {"count": max(count, 1) if back else count, "max_bytes": page_bytes}
-                their_since = theirs[-back] if 0 < back <= len(theirs) else None
-                our_since = ours[-back] if 0 < back <= len(ours) else None
-                history = keep if has_history else None
-                reply = client.execute_command(*commands.read_command(name, history, since=their_since, **options))
-                since, count, _, *limits = commands.read_command(name, history, since=our_since, **options)[4:]
-                expected = model.read(name, since, count, *limits)
+                read = partial(commands.read_command, name, keep if has_history else None, **options)
+                reply = client.execute_command(*read(since=nth(theirs, back), before=nth(theirs, before_back)))
+                since, count, _, *others = read(since=nth(ours, back), before=nth(ours, before_back))[4:]
+                expected = model.read(name, since, count, *others)
                 if reply[1] and reply[1] not in theirs:  # it was begun
                     theirs.append(reply[1])
                     ours.append(expected[1])
@@ -727,7 +779,14 @@ def test_the_model_keeps_and_reads_as_redis_does(
                 wait_until(lambda now=now: client.time() > (now[0], now[1] + 1000))  # a new stream has later ids
 
 
+def nth(ids: list[bytes], back: int) -> bytes | None:
+    """Return an id, counted from the newest on."""
+    return ids[-back] if 0 < back <= len(ids) else None
+
+
 def named(reply: Any, ids: list[bytes]) -> Any:
     """Return a reply with the places of its ids, and without the fields that only the script reads."""
-    is_whole, end, entries = reply
-    return is_whole, ids.index(end) if end else None, [(ids.index(id), fields[1]) for id, fields in entries]
+    is_whole, end, entries, *next_read = reply
+    found = [(ids.index(id), fields[1]) for id, fields in entries]
+    before, count = (ids.index(next_read[0]), next_read[1]) if next_read else (None, 0)
+    return is_whole, ids.index(end) if end else None, found, before, count

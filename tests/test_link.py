@@ -171,3 +171,22 @@ def test_a_lost_connection_is_told_once(rig: Rig) -> None:
 )
 def test_which_refusals_mean_that_the_master_is_elsewhere(text: str, is_elsewhere: bool) -> None:
     assert redis.is_elsewhere(ReplyError(text)) is is_elsewhere
+
+
+@pytest.mark.parametrize(
+    ("text", "is_transient"),
+    [
+        ("OOM command not allowed when used memory > 'maxmemory'. script: 1, on @user_script:1.", True),
+        ("ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -OOM command not allowed", True),
+        ("NOREPLICAS Not enough good replicas to write.", True),
+        ("MISCONF Redis is configured to save RDB snapshots", True),
+        ("BUSY Redis is busy running a script.", True),
+        ("BUSYKEY Target key name already exists.", False),
+        ("NOPERM No permissions", False),
+        ("WRONGTYPE Operation against a key", False),
+        ("READONLY You can't write against a read only replica.", False),
+        ("", False),
+    ],
+)
+def test_which_refusals_pass(text: str, is_transient: bool) -> None:
+    assert redis.is_transient(ReplyError(text)) is is_transient

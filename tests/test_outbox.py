@@ -140,10 +140,11 @@ def rest(outbox: Outbox) -> bytes:
 
 def test_the_latest_frame_of_a_source_takes_the_place_of_the_one_before() -> None:
     outbox = mixed((b"first ", None), (b"t1 ", LATEST), (b"o1 ", OTHER), (b"x ", None))
-    assert outbox.replace(b"t2 longer ", LATEST)
+    assert outbox.replaced_bytes(LATEST) == len(b"t1 ")
+    outbox.replace(b"t2 longer ", LATEST)
     assert outbox.bytes == len(b"first t2 longer o1 x ")
-    assert outbox.replace(b"o2 ", OTHER)
-    assert not outbox.replace(b"l", LOG)
+    outbox.replace(b"o2 ", OTHER)
+    assert outbox.replaced_bytes(LOG) == 0
     assert rest(outbox) == b"first t2 longer o2 x "
 
 
@@ -152,9 +153,9 @@ def test_a_frame_that_may_have_begun_is_not_replaced(room: int) -> None:
     outbox, kernel = mixed((b"t1 ", LATEST), (b"x ", None)), Kernel(room)
     with pytest.raises(BlockingIOError):
         send(outbox, kernel)
-    assert not outbox.replace(b"t2 ", LATEST)
+    assert outbox.replaced_bytes(LATEST) == 0
     outbox.add(b"t2 ", source=LATEST)
-    assert outbox.replace(b"t3 ", LATEST)
+    outbox.replace(b"t3 ", LATEST)
     assert kernel.taken + rest(outbox) == b"t1 x t3 "
 
 
@@ -162,9 +163,9 @@ def test_after_some_have_gone_it_still_knows_where_the_latest_stands() -> None:
     outbox, kernel = mixed((b"a ", None), (b"b ", None), (b"t1 ", LATEST), (b"o1 ", OTHER)), Kernel(3)
     with pytest.raises(BlockingIOError):
         send(outbox, kernel)
-    assert outbox.replace(b"t2 ", LATEST)
+    outbox.replace(b"t2 ", LATEST)
     outbox.add(b"c ")
-    assert outbox.replace(b"o2 ", OTHER)
+    outbox.replace(b"o2 ", OTHER)
     assert rest(outbox) == b" t2 o2 c "
 
 
@@ -177,7 +178,7 @@ def test_the_oldest_are_dropped_and_a_notice_stands_where_the_first_of_them_stoo
 def test_only_what_may_be_missed_is_dropped() -> None:
     outbox = mixed((b"first ", LOG), (b"x ", None), (b"t1 ", LATEST), (b"l2 ", LOG))
     assert outbox.drop_oldest(0, notice) == 1
-    assert outbox.replace(b"t2 ", LATEST)
+    outbox.replace(b"t2 ", LATEST)
     assert rest(outbox) == b"first x t2 <log missed 1>"
 
 
@@ -317,6 +318,17 @@ def test_a_frame_for_which_all_that_may_be_dropped_makes_no_room_closes_the_sock
     assert writer.clock.soon == [writer.close_slow]
 
 
+def test_a_latest_frame_that_is_larger_than_the_one_before_needs_room_too() -> None:
+    writer = Slow(4)
+    writer.get((b"x" * 10, None), (b"t" * 40, LATEST), (b"o" * 40, OTHER))
+    writer.get((b"t" * 54, LATEST))  # 100 in all
+    assert writer.clock.soon == []
+    writer.get((b"o" * 41, OTHER))
+    assert writer.clock.soon == [writer.close_slow]
+    assert writer.clock.dropped == 1
+    assert writer.all() == b"x" * 10 + b"t" * 54 + b"o" * 40
+
+
 frames_strategy = st.lists(
     st.tuples(st.sampled_from([LATEST, OTHER, LOG, LOG2, None]), st.integers(1, 30), st.integers(0, 40)), max_size=40
 )
@@ -331,6 +343,7 @@ def test_a_peer_reads_whole_frames_in_their_order_whatever_is_left_out(
     written: list[tuple[int, Topic | None]] = []
     for number, (source, size, room) in enumerate(given_frames):
         writer.get((b"[%d%b]" % (number, b"." * size), source))
+        assert writer.outbox is None or writer.outbox.bytes <= writer.clock.max_outbox_bytes
         written += [(number, source)] if len(writer.clock.soon) == closes else []
         closes = len(writer.clock.soon)
         writer.kernel.room += room

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +12,14 @@ from hiredis import ReplyError
 
 from django_wsredis import commands
 from django_wsredis.conf import Keep
-from django_wsredis.loop.outgoing import ENTRY_BYTES, MAX_HELD_BYTES, MAX_RESEND_SECONDS, Outgoing, Target
+from django_wsredis.loop.outgoing import (
+    ENTRY_BYTES,
+    MAX_HELD_BYTES,
+    MAX_RESEND_SECONDS,
+    RETRY_SECONDS,
+    Outgoing,
+    Target,
+)
 from django_wsredis.messages import decode
 
 from .ears import text
@@ -69,16 +77,26 @@ class Links:
 
     def stop(self) -> None: ...
 
-    def succeeded(self, link: Any) -> None: ...
-
 
 class Clock:
-    """The time, which the test sets."""
+    """A reactor: the time, which the test sets, and what is to be called later."""
 
-    seconds = 1000.0
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+        self.later: list[Callable[[], None]] = []
 
     def now(self) -> float:
         return self.seconds
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
+        assert seconds == RETRY_SECONDS
+        self.later.append(function)
+
+    def retry(self) -> None:
+        """Let the time pass until what was refused is sent again."""
+        (function,) = self.later
+        self.later.clear()
+        function()
 
 
 @pytest.fixture
@@ -87,17 +105,25 @@ def links() -> Links:
 
 
 @pytest.fixture
-def clock() -> Clock:
+def clock() -> Any:
     return Clock()
 
 
 @pytest.fixture
-def outgoing(links: Links, clock: Clock) -> Outgoing:
-    return Outgoing(links, clock.now)
+def outgoing(links: Links, clock: Any) -> Outgoing:
+    return Outgoing(clock, links)
+
+
+refused: list[str] = []  # the payloads that were refused for good
+
+
+@pytest.fixture(autouse=True)
+def _none_is_refused() -> None:
+    refused.clear()
 
 
 def publish(outgoing: Outgoing, target: Target, *payloads: str) -> list[bool]:
-    return [outgoing.publish(target, text(payload)) for payload in payloads]
+    return [outgoing.publish(target, text(payload), partial(refused.append, payload)) for payload in payloads]
 
 
 def lose(links: Links, outgoing: Outgoing, name: bytes = b"a") -> Link:
@@ -164,7 +190,7 @@ def test_only_what_came_before_it_on_its_channel_holds_a_message_up(links: Links
 
 def test_so_much_may_wait_and_no_more(links: Links, outgoing: Outgoing) -> None:
     assert publish(outgoing, PLAIN, HALF, HALF, "") == [True, True, False]
-    assert not outgoing.publish(Target([b"a", b"b"], None), text("x"))
+    assert publish(outgoing, Target([b"a", b"b"], None), "x") == [False]
     link = connect(links, outgoing)
     assert len(link.sent) == 2
     link.answer(1, 1)
@@ -181,7 +207,7 @@ def test_so_much_may_be_unanswered_and_no_more(links: Links, outgoing: Outgoing)
     assert publish(outgoing, PLAIN, HALF, "") == [True, False]
     lose(links, outgoing)  # what was unanswered and is plain is over
     assert publish(outgoing, PLAIN, HALF, HALF, "") == [True, True, False]
-    other.answer(1, ReplyError("OOM command not allowed"))
+    other.answer(1, ReplyError("NOPERM no permissions"))
     assert publish(outgoing, Target([b"b"], None), HALF, HALF, "") == [True, True, False]
 
 
@@ -227,7 +253,8 @@ def test_what_is_kept_is_sent_again_with_the_same_key_when_its_answer_was_lost(
 def test_two_channels_and_two_workers_never_share_a_key(links: Links, outgoing: Outgoing) -> None:
     link = connect(links, outgoing, b"a", b"b")
     publish(outgoing, Target([b"a", b"b"], Keep(5, 60)), "1", "2")
-    publish(Outgoing(links, Clock().now), KEPT, "1")
+    other_worker: Any = Clock()
+    publish(Outgoing(other_worker, links), KEPT, "1")
     assert len(set(link.keys)) == 5
 
 
@@ -316,17 +343,156 @@ def test_what_belongs_elsewhere_when_its_link_is_lost_keeps_its_order(links: Lin
     assert connect(links, outgoing).sent == ["a 1", "a 2", "a 3", "a 4"]
 
 
-def test_what_redis_refuses_is_logged_and_not_sent_again(
-    links: Links, outgoing: Outgoing, caplog: pytest.LogCaptureFixture
+# Refusals
+
+
+OOM = ReplyError("OOM command not allowed when used memory > 'maxmemory'.")
+
+
+@pytest.mark.parametrize(
+    "reply", ["NOPERM No permissions to run", "WRONGTYPE Operation against a key", "ERR unknown command"]
+)
+def test_what_redis_refuses_for_good_is_logged_and_told_and_not_sent_again(
+    links: Links, outgoing: Outgoing, clock: Any, caplog: pytest.LogCaptureFixture, reply: str
 ) -> None:
     link = connect(links, outgoing)
     publish(outgoing, KEPT, "the secret payload", "2")
-    link.answer(ReplyError("OOM command not allowed"), 1)
+    link.answer(ReplyError(reply), 1)
     (record,) = caplog.records
-    assert "OOM" in record.getMessage()
+    assert reply in record.getMessage()
     assert "secret" not in record.getMessage()
+    assert refused == ["the secret payload"]
+    assert (outgoing.is_empty, clock.later) == (True, [])
     lose(links, outgoing)
     assert connect(links, outgoing).sent == []
+
+
+@pytest.mark.parametrize("target", [PLAIN, KEPT])
+@pytest.mark.parametrize("word", ["OOM", "NOREPLICAS", "MISCONF", "BUSY"])
+def test_what_redis_refuses_for_now_is_sent_again_with_its_key_until_it_is_taken(
+    links: Links, outgoing: Outgoing, clock: Any, caplog: pytest.LogCaptureFixture, target: Target, word: str
+) -> None:
+    link = connect(links, outgoing)
+    publish(outgoing, target, "secret 1")
+    for _ in range(3):
+        link.answer(ReplyError(f"{word} not now"))
+        assert link.calls == []  # not at once
+        clock.seconds += MAX_RESEND_SECONDS  # however late: it was never carried out
+        clock.retry()
+    link.answer(1)
+    assert link.sent == ["a secret 1"] * 4
+    assert len(set(link.keys)) == len(set(link.keys[:1]))
+    assert (outgoing.is_empty, clock.later, refused) == (True, [], [])
+    (record,) = caplog.records  # once, however often it is refused
+    assert f"{word} not now" in record.getMessage()
+    assert "secret" not in record.getMessage()
+
+
+def test_what_is_refused_for_now_keeps_its_order_by_going_one_after_the_other(
+    links: Links, outgoing: Outgoing, clock: Any
+) -> None:
+    link = connect(links, outgoing)
+    publish(outgoing, PLAIN, "1", "2")
+    link.answer(OOM, OOM)
+    publish(outgoing, PLAIN, "3")
+    clock.retry()
+    publish(outgoing, PLAIN, "4")
+    assert link.sent == ["a 1", "a 2", "a 1"]  # the others wait for what becomes of the first
+    link.answer(OOM)
+    clock.retry()
+    link.answer(1)
+    assert link.sent[3:] == ["a 1", "a 2", "a 3", "a 4"]
+    link.answer(1, 1, 1)
+    publish(outgoing, PLAIN, "5", "6")
+    assert link.sent[7:] == ["a 5", "a 6"]
+
+
+def test_what_is_refused_on_one_channel_does_not_hold_up_another(links: Links, outgoing: Outgoing, clock: Any) -> None:
+    link = connect(links, outgoing, b"a", b"b")
+    publish(outgoing, KEPT, "1")
+    link.answer(OOM)
+    publish(outgoing, Target([b"b"], None), "2")
+    assert link.sent == ["a 1", "b 2"]
+    link.answer(1)
+    clock.retry()
+    assert link.sent == ["a 1", "b 2", "a 1"]
+
+
+def test_what_is_refused_for_now_counts_as_what_waits(links: Links, outgoing: Outgoing, clock: Any) -> None:
+    link = connect(links, outgoing)
+    publish(outgoing, PLAIN, HALF, HALF)
+    link.answer(OOM, OOM)
+    assert publish(outgoing, PLAIN, "") == [False]
+    clock.retry()
+    link.answer(1)
+    link.answer(1)
+    assert publish(outgoing, PLAIN, HALF, HALF, "") == [True, True, False]
+
+
+def test_what_is_refused_for_now_goes_to_a_new_master_at_once(links: Links, outgoing: Outgoing, clock: Any) -> None:
+    link = connect(links, outgoing)
+    publish(outgoing, PLAIN, "1", "2")
+    link.answer(OOM, OOM)
+    lose(links, outgoing)
+    again = connect(links, outgoing)
+    again.answer(1)
+    assert again.sent == ["a 1", "a 2"]
+    clock.retry()
+    assert again.sent == ["a 1", "a 2"]
+
+
+# A slot that moves
+
+
+def test_a_message_waits_for_those_before_it_that_another_live_link_has_not_answered(
+    links: Links, outgoing: Outgoing
+) -> None:
+    old = connect(links, outgoing)
+    publish(outgoing, KEPT, "1", "2")
+    new = connect(links, outgoing)  # the map says so
+    publish(outgoing, KEPT, "3")
+    assert new.sent == []
+    moved = ReplyError("MOVED 1 127.0.0.1:7001")
+    old.answer(moved)
+    outgoing.on_changed()  # as it was told that it moved
+    assert new.sent == []
+    old.answer(moved)
+    outgoing.on_changed()
+    assert new.sent == ["a 1", "a 2", "a 3"]
+    publish(outgoing, KEPT, "4")
+    assert new.sent == ["a 1", "a 2", "a 3", "a 4"]
+
+
+def test_what_waits_for_another_link_goes_when_that_has_answered_or_is_lost(links: Links, outgoing: Outgoing) -> None:
+    old = connect(links, outgoing)
+    publish(outgoing, KEPT, "1")
+    new = connect(links, outgoing)
+    publish(outgoing, KEPT, "2")
+    old.answer(1)
+    assert new.sent == ["a 2"]
+    newer = connect(links, outgoing)
+    publish(outgoing, KEPT, "3")
+    new.is_closed = True
+    outgoing.on_changed()
+    assert newer.sent == ["a 2", "a 3"]
+
+
+# The end
+
+
+def test_what_is_lost_with_the_worker_is_logged(
+    links: Links, outgoing: Outgoing, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert outgoing.is_empty
+    outgoing.stop()
+    assert caplog.records == []
+    link = connect(links, outgoing, b"a")
+    publish(outgoing, Target([b"a", b"b"], None), "1", "2")
+    link.answer(1)
+    assert not outgoing.is_empty
+    outgoing.stop()
+    (record,) = caplog.records
+    assert "3 messages" in record.getMessage()
 
 
 def test_in_a_cluster_it_goes_to_the_channels_shard_alone(links: Links, outgoing: Outgoing) -> None:

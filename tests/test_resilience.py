@@ -19,11 +19,11 @@ from typing import Any
 
 import pytest
 from django.test import override_settings
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Close, Opcode
 from websockets.sync.client import ClientConnection
 
-from django_wsredis import publish
+from django_wsredis import fetch_message, publish
 
 from .conftest import DATABASE
 from .rawsocket import RawSocket, masked, text
@@ -51,6 +51,8 @@ def _many_files() -> Iterator[None]:
 @pytest.fixture(scope="module", params=["runwsserver", "runserver"])
 def running(request: pytest.FixtureRequest, shared_redis: RedisServer, database: object) -> Iterator[tuple[Site, int]]:
     """A server that has opened all that it keeps open (threads, listener, Redis), and how many files those are."""
+    with shared_redis.client() as client:
+        client.flushall()  # other modules may have kept messages where these tests listen
     site = Site(request.param, "--noreload", database=DATABASE, redis_url=shared_redis.url, settings={"WSREDIS": GRANT})
     with override_settings(WSREDIS={"URL": shared_redis.url}):
         warm_up(site)
@@ -381,12 +383,75 @@ def test_what_browsers_send_while_redis_is_away_is_published_later(
         assert listener.recv(10) == "and now"
 
 
+def test_what_browsers_send_while_redis_refuses_writes_is_published_later(
+    start: Callable[..., Site], own_redis: RedisServer
+) -> None:
+    site = start(EXPIRE=60)
+    with site.connect(TALK) as speaker, site.connect(NEWS) as listener, own_redis.client() as redis:
+        redis.config_set("min-replicas-to-write", 1)
+        for number in range(20):
+            speaker.send(f"message {number}")
+        wait_for_lines(site, "NOREPLICAS")
+        redis.config_set("min-replicas-to-write", 0)
+        assert receive(listener, 20) == [f"message {number}" for number in range(20)]
+        speaker.send("and now")
+        assert listener.recv(10) == "and now"
+    assert site.stop() == 0
+    assert site.output.count("NOREPLICAS") == 1
+
+
+def test_who_sends_what_redis_refuses_for_good_is_closed(start: Callable[..., Site], own_redis: RedisServer) -> None:
+    site = start(EXPIRE=60)
+    with site.connect(TALK) as speaker, own_redis.client() as redis:
+        redis.set(CHANNEL, "no stream")
+        speaker.send("hello")
+        with pytest.raises(ConnectionClosed) as raised:
+            speaker.recv(10)
+    assert raised.value.rcvd is not None
+    assert raised.value.rcvd.code == 1011
+    wait_for_lines(site, "WRONGTYPE")
+
+
+def test_a_server_that_stops_waits_for_redis_to_take_what_browsers_sent(
+    start: Callable[..., Site], own_redis: RedisServer
+) -> None:
+    site = start(EXPIRE=60, DRAIN_SECONDS=15)
+    with site.connect(TALK) as speaker:
+        own_redis.kill()
+        wait_for_lines(site, "Redis is away; sockets stay open")
+        speaker.send("hello")
+        site.popen.send_signal(signal.SIGTERM)
+        wait_for_lines(site, "Draining")
+    own_redis.start()
+    assert site.popen.wait(20) == 0
+    assert fetch_message(None, "news", "broadcast") == "hello"
+    assert "may be lost" not in site.output
+
+
+def test_a_server_that_stops_says_how_much_redis_did_not_take(
+    start: Callable[..., Site], own_redis: RedisServer
+) -> None:
+    site = start()
+    with site.connect(TALK) as speaker:
+        own_redis.kill()
+        wait_for_lines(site, "Redis is away; sockets stay open")
+        speaker.send("one")
+        speaker.send("two")
+        speaker.ping().wait(10)  # they were read before it
+        assert site.stop() == 0
+    assert "Redis has not answered 2 messages of browsers" in site.output
+
+
+PING_SECONDS = 3  # PING_INTERVAL: a link that is silent is found within it
+SLOW_MACHINE_SECONDS = 3
+
+
 def test_a_half_open_link_is_found_and_replaced(start: Callable[..., Site], own_redis: RedisServer) -> None:
-    site = start(PING_INTERVAL=1)
+    site = start(PING_INTERVAL=PING_SECONDS)
     with site.connect(NEWS) as websocket:
         os.kill(own_redis.process.pid, signal.SIGSTOP)
         try:
-            wait_for_lines(site, "Redis does not answer", seconds=4)
+            wait_for_lines(site, "Redis does not answer", seconds=PING_SECONDS + SLOW_MACHINE_SECONDS)
             assert refusal(site).status_code == 503
         finally:
             os.kill(own_redis.process.pid, signal.SIGCONT)

@@ -5,7 +5,6 @@ The map is read again when a link is lost, when Redis says that something is els
 
 from __future__ import annotations
 
-import _thread
 import logging
 import random
 import threading
@@ -86,6 +85,10 @@ class ClusterLinks:
         redial = self._redials.get(address) if address is not None else None
         return redial.link if redial is not None else None
 
+    def probes(self, name: bytes) -> list[bytes]:
+        """Return a name for each master; what is in braces chooses the slot."""
+        return [b"%s:{%d}" % (name, number) for number in self._map.samples()]
+
     def moved(self, link: Link | None = None) -> None:
         """Read the map again, soon; the more often in vain, the later."""
         if link is not None:
@@ -112,10 +115,7 @@ class ClusterLinks:
         up.sort(key=lambda address: address != self._told_by)
         down = [address for address, redial in self._redials.items() if redial.link is None]
         self._told_by = None
-        try:  # as in redial.py
-            _thread.start_new_thread(self._ask, (up, down))
-        except RuntimeError as error:
-            self._reactor.run(self._on_map, None, str(error))
+        self._reactor.start_thread(partial(self._ask, up, down), on_failed=partial(self._on_map, None))
 
     def _ask(self, up: list[Address], down: list[Address]) -> None:
         """Read the map from those that are up, or else from those of the URL, or else from those that are down."""

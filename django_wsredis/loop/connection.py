@@ -53,7 +53,8 @@ class Connection(Writer):
 
     It begins without its socket: what is written until `attach()` waits in the outbox.
 
-    peer: who is at the other end. visitor: of its `Accepted`, what is needed to decide again what it may.
+    peer: who is at the other end. visitor: of its `Accepted`, what is needed to decide again what it may. groups: of
+    its `Granted`; of a socket that speaks wsredis.v1 its dialogue knows those of each facility.
     """
 
     __slots__ = (
@@ -65,6 +66,7 @@ class Connection(Writer):
         "channels",
         "dialogue",
         "echo",
+        "groups",
         "key",
         "last_received",
         "message_began_at",
@@ -90,11 +92,13 @@ class Connection(Writer):
         publish_to: Any = None,
         peer: Peer = NOBODY,
         visitor: bytes = b"",
+        groups: str | None = None,
     ) -> None:
         super().__init__(reactor, framing)
         self.owner = owner
         self.peer = peer
         self.visitor = visitor
+        self.groups = groups
         self.echo = echo
         self.publish_to = publish_to
         self.key: bytes | None = None
@@ -143,6 +147,13 @@ class Connection(Writer):
                 self.outbox.drop()
             logger.info("A socket is closed (1013): it is too slow.")
             self.close(1013, "too slow")
+
+    def close_listener(self, reason: str) -> None:
+        """Close a peer that publishes where it may not (1003), which is a mistake of its page: so the log says it."""
+        if self.is_open:
+            user, facility = self.peer.user or "an anonymous visitor", self.peer.facility
+            logger.warning("The socket of %s on %r is closed (1003): %s", user, facility, reason)
+            self.close(1003, reason)
 
     def fail(self, code: int, reason: str = "") -> None:
         """Fail the connection (RFC 6455, 7.1.7): say why, and hear nothing more of it."""

@@ -13,8 +13,11 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, Protocol
 
-from ..control import ANSWER_SECONDS, Announcement, Filter, Request, decode_request, fits
+from ..control import ANSWER_SECONDS, COME_BACK, NOT_LOGGED_IN, Announcement, Filter, Request, decode_request, fits
 from ..messages import Message
+from ..tally import handshakes
+from .canary import Canary
+from .changes import Changes
 from .connection import Connection
 from .gauges import Gauges, LastError, memory_bytes, uptime_seconds
 from .hub import Hub
@@ -24,6 +27,7 @@ from .registry import Registry
 from .topic import Topic
 
 STEP = 500  # sockets, or channels, that are looked at in one turn of the loop
+COOKIE_SECONDS = 0.5  # in which a browser gets the response that ends its session, or logs it in
 RECEIPT_SECONDS = 5.0  # in which all messages of one publication come: each socket is counted once
 MORE_CHANNELS = 10  # times as many as are asked for: of the others' few, too, the sum is to be right
 
@@ -48,7 +52,12 @@ class Worker(Protocol):
     gauges: Gauges
     last_error: LastError
     announcement: Announcement
+    canary: Canary
+    changes: Changes
     is_draining: bool
+
+    def regroup(self, connection: Connection) -> None:
+        """Decide again what a connection may."""
 
     def outbox_bytes(self) -> int:
         """Return how much waits for all sockets together."""
@@ -67,6 +76,9 @@ class Control:
             "sockets": self._sockets,
             "count": self._count,
             "close": self._close,
+            "canary": lambda request: self._worker.canary.on_returned(request.reply),
+            "end": self._end,
+            "regroup": self._regroup,
         }
 
     def on_request(self, payload: bytes) -> None:
@@ -79,6 +91,8 @@ class Control:
         if (verb := self._verbs.get(request.verb)) is None:
             logger.warning("A request for %r is ignored: a newer version must have sent it.", request.verb)
         elif self._worker.announcement.id.startswith(request.which.worker):
+            if request.verb in ("close", "end", "regroup"):
+                self._worker.changes.note(request.which)
             verb(request)
         else:
             self._answer(request.reply, {"is_other": True})  # whoever asked counts answers
@@ -125,8 +139,8 @@ class Control:
         if which.is_narrow:
             self._walk(self._candidates(which), self._if(which, see), tell)
         else:  # there are fewer channels than sockets
-            everything = list(topics.values())
-            self._walk(everything, lambda topic: count(topic, len(topic.connections) + len(topic.joins)), tell)
+            everything = topics.values() if request.limit else ()
+            self._walk(list(everything), lambda topic: count(topic, len(topic.connections) + len(topic.joins)), tell)
 
     def _names(self, request: Request) -> None:
         """Tell the names in Redis of the channels that are meant: first those that most sockets hear."""
@@ -144,7 +158,7 @@ class Control:
         self._walk(list(self._worker.hub.topics.values()), see, tell)
 
     def statistics(self) -> dict[str, Any]:
-        """Return how this worker does; the keys are those of `live.WorkerState`."""
+        """Return how this worker does; the keys are those of `live.WorkerState`, and what metrics tell besides."""
         worker, rates, error = self._worker, self._worker.gauges.rates(), self._worker.last_error
         return {
             "sockets": len(worker.connections),
@@ -162,6 +176,10 @@ class Control:
             "closes": dict(self._reactor.closes),
             "last_error": None if error.at is None else error.text,
             "last_error_age_seconds": None if error.at is None else round(uptime_seconds(error.at), 1),
+            "is_connected": worker.links.all_up,
+            "handshakes": handshakes(),
+            "canary_seconds": worker.canary.seconds,
+            "canaries": dict(worker.canary.outcomes),
         }
 
     def _sockets(self, request: Request) -> None:
@@ -202,6 +220,34 @@ class Control:
             self._answer(request.reply, {"sockets": closed.total(), "users": sorted(filter(None, closed))})
 
         self._walk(self._candidates(request.which), self._if(request.which, close), tell)
+
+    def _end(self, request: Request) -> None:
+        """Close the sockets of sessions that have ended: for good (4401) where they are a user's.
+
+        All others that are meant come back (1012), a moment later, when the browser has its new cookie: those that
+        nobody was logged in on, and those of users whose session may be the one that has ended.
+        """
+        sessions, others = set(request.which.sessions), list[Connection]()
+
+        def end(connection: Connection) -> None:
+            if connection.peer.user and connection.peer.session in sessions:
+                connection.close(NOT_LOGGED_IN, request.reason)
+            else:
+                others.append(connection)
+
+        def come_back(connection: Connection) -> None:
+            connection.close(COME_BACK, "the session has changed")
+
+        def tell() -> None:
+            if others:
+                self._reactor.call_later(COOKIE_SECONDS, lambda: self._walk(others, come_back, lambda: None))
+
+        self._walk(self._candidates(request.which), self._if(request.which, end), tell)
+
+    def _regroup(self, request: Request) -> None:
+        """Decide again what the sockets that are meant may: their users' groups have changed."""
+        regroup = self._if(request.which, self._worker.regroup)
+        self._walk(self._candidates(request.which), regroup, lambda: None)
 
     # Which sockets
 

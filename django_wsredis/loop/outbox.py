@@ -62,17 +62,18 @@ class Outbox:
         """
         self._set([*zip(self._data, self._sources, strict=True)][:1])
 
-    def replace(self, data: bytes, source: Source) -> bool:
-        """Put a frame into the place of the latest one of the same source; False if none waits.
+    def replaced_bytes(self, source: Source) -> int:
+        """Return how large the frame is that `replace()` would take away; 0 if none of the source waits.
 
         The first frame stays, as in `drop()`.
         """
         index = self._latest.get(source, 0) - self._sent
-        if index <= 0:
-            return False
-        self.bytes += len(data) - len(self._data[index])
-        self._data[index] = data
-        return True
+        return len(self._data[index]) if index > 0 else 0
+
+    def replace(self, data: bytes, source: Source) -> None:
+        """Put a frame into the place of the latest one of the same source, which waits."""
+        self.bytes += len(data) - self.replaced_bytes(source)
+        self._data[self._latest[source] - self._sent] = data
 
     def drop_oldest(self, bytes_left: int, notice: Callable[[Source, int], bytes]) -> int:
         """Leave out the oldest frames that may be missed, until no more than so many bytes are left.

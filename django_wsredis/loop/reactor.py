@@ -1,7 +1,8 @@
-"""The event loop as the parts of a worker see it: time, watchers of sockets, timers, and calls for later."""
+"""The event loop as the parts of a worker see it: time, watchers of sockets, timers, calls for later, and threads."""
 
 from __future__ import annotations
 
+import _thread
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -37,6 +38,17 @@ class Reactor:
     def run(self, function: Callable[..., object], *arguments: object) -> None:
         """From any thread: call a function in the loop's thread, soon."""
         self._loop.run_callback_threadsafe(function, *arguments)
+
+    def start_thread(self, function: Callable[[], object], on_failed: Callable[[str], object]) -> None:
+        """Call a function, which may block, in a native thread of its own.
+
+        on_failed(reason): called soon where there is no room for a thread; there may be later.
+        """
+        # not threading.Thread: where the host has patched it, its start() waits, which no callback of the loop may do
+        try:
+            _thread.start_new_thread(function, ())
+        except RuntimeError as error:  # a limit of threads
+            self.call_soon(on_failed, str(error))
 
     def call_soon(self, function: Callable[..., object], *arguments: object) -> None:
         """Call a function when the present callback has ended."""

@@ -5,7 +5,6 @@ Knows no topics and no messages.
 
 from __future__ import annotations
 
-import _thread
 import logging
 import random
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from .link import Link
 from .reactor import Reactor
 
 CLIENT_NAME = "django_wsredis"  # of each link, for CLIENT LIST
+MAX_PINGS = 4  # that are not answered; one goes out each half PING_INTERVAL
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 5.0
 
@@ -39,7 +39,7 @@ class Redial:
     on_message, on_read, on_unsubscribed: of each link; see `Link`.
     on_connected(): there is a new one. When all that it is asked at once is answered, it is taken for a good one.
     on_failed(): a try was in vain, or the link is over; another one is on its way.
-    on_tried(): a try has ended, with or without success.
+    on_tried(): the first try has ended, with or without success.
     """
 
     def __init__(
@@ -70,17 +70,14 @@ class Redial:
         self.has_tried = False  # once, with or without success
         self._attempts = 0
         self._drops = 0  # since a link last lived for a while
+        self._pings = 0  # that the link has not answered
         self._is_stopped = self._has_succeeded = False
         self._ping_timer = reactor.timer(reactor.settings.ping_interval / 2, reactor.settings.ping_interval / 2)
         self._ping_timer.start(self._check)
 
     def start(self) -> None:
         """Connect, in a native thread: what redis-py does there blocks."""
-        # not threading.Thread: where the host has patched it, its start() waits, which no callback of the loop may do
-        try:
-            _thread.start_new_thread(self._connect, ())
-        except RuntimeError as error:  # a limit of threads; there may be room later
-            self._reactor.run(self._retry, str(error))
+        self._reactor.start_thread(self._connect, on_failed=self._retry)
 
     def stop(self) -> None:
         """Disconnect for good."""
@@ -123,6 +120,7 @@ class Redial:
             on_unsubscribed=self._on_unsubscribed,
         )
         link = self.link
+        self._pings = 0
         self._tell_connected()
         if self.link is link:  # all that it must be asked has been asked before this
             link.call("PING", on_reply=partial(self._on_answered, link))
@@ -141,8 +139,9 @@ class Redial:
         self._tried()
 
     def _tried(self) -> None:
-        self.has_tried = True
-        self._tell_tried()
+        if not self.has_tried:
+            self.has_tried = True
+            self._tell_tried()
 
     def _on_lost(self, reason: str) -> None:
         self.link = None
@@ -164,17 +163,20 @@ class Redial:
             self.start()
 
     def _check(self) -> None:
-        """Find a link that is half open: a PING goes out, and nothing at all was heard until the next."""
+        """Find a link that is half open: nothing at all was heard since the last PING, or none was answered for long.
+
+        Where nothing goes out any more, what is published may still come in.
+        """
         if self.link is None:
             return
-        if not self.link.has_heard:
+        if not self.link.has_heard or self._pings == MAX_PINGS:
             self.link.close()
             self._on_lost("Redis does not answer.")
             return
         self._drops = 0
         self.link.has_heard = False
-        self.link.call("PING", on_reply=_ignore)
+        self._pings += 1
+        self.link.call("PING", on_reply=self._on_pong)
 
-
-def _ignore(reply: Any) -> None:
-    pass
+    def _on_pong(self, reply: Any) -> None:
+        self._pings -= 1

@@ -40,6 +40,10 @@ class Registry:
             _unindex(self._by_user, connection.peer.user, connection)
             _unindex(self._by_session, connection.peer.session, connection)
 
+    def sessions(self) -> list[str]:
+        """Return the digests of the sessions that have connections."""
+        return list(self._by_session)
+
     def of(self, users: Iterable[str] = (), sessions: Iterable[str] = ()) -> set[Connection]:
         """Return the connections of some users and of some sessions; the latter by their digests."""
         found: set[Connection] = set()

@@ -79,14 +79,15 @@ class Writer(ABC):
             self._wait_until_writable()
         elif self._has_overflowed and self.is_open:
             return
-        elif source is not None and source.slow == "latest" and self.outbox.replace(data, source):
-            self._missed(1)
-            return
-        elif self.is_open and not self._has_room(len(data), source):
+        replaced_bytes = 0 if source is None or source.slow != "latest" else self.outbox.replaced_bytes(source)
+        if self.is_open and not self._has_room(len(data) - replaced_bytes, source):
             self._has_overflowed = True
             self.reactor.call_soon(self.close_slow)
-            return
-        self.outbox.add(data, sent, source)
+        elif source is not None and replaced_bytes:
+            self.outbox.replace(data, source)
+            self._missed(1)
+        else:
+            self.outbox.add(data, sent, source)
 
     def _has_room(self, size: int, source: Source | None) -> bool:
         """Tell whether a frame may wait, too; for one of a source that is dropped, make room by its like."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from django_wsredis.channels import is_facility, is_position
+from django_wsredis.channels import facility_problem, is_position
 
 MIN_INTERVAL_SECONDS = 0.1
 
@@ -84,8 +84,8 @@ def channel_words(options: dict[str, Any]) -> list[str]:
 
 def require_facility(facility: str) -> None:
     """Raise CommandError for what is no facility."""
-    if not is_facility(facility):
-        raise CommandError(f"{facility!r} is no facility: it has 1 to 200 characters.")
+    if problem := facility_problem(facility):
+        raise CommandError(f"{facility!r} is no facility: {problem}.")
 
 
 def require_names(names: list[str]) -> None:

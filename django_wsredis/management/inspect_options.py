@@ -9,7 +9,7 @@ from django.db import Error as DatabaseError
 
 from django_wsredis import live
 from django_wsredis.commands import PAGE_MESSAGES
-from django_wsredis.control import Filter
+from django_wsredis.control import NOT_AUTHORIZED, Filter
 from django_wsredis.recipients import read_audiences
 
 from .arguments import add_audiences, count, interval, is_text, position, require_facility, require_names
@@ -70,7 +70,7 @@ def add_options(parser: CommandParser) -> None:
     add = closing.add_argument
     add("--everybody", action="store_true", help="all sockets, in place of filters")
     add("--yes", action="store_true", help="do not ask")
-    add("--code", type=int, help=f"close code, {live.NOT_AUTHORIZED} by default: wsredis.js does not come back")
+    add("--code", type=int, help=f"close code, {NOT_AUTHORIZED} by default: wsredis.js does not come back")
     add("--reason", help="a text that the browser gets, too")
 
 

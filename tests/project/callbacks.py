@@ -45,6 +45,11 @@ def by_query(request: HttpRequest, channels: list[str]) -> Any:
     return channels
 
 
+def of_members(request: HttpRequest, channels: list[str]) -> list[str]:
+    """Grant everything to the group "members", and nothing to others."""
+    return channels if request.user.groups.filter(name="members").exists() else []
+
+
 def by_token(request: HttpRequest) -> None:
     """A PROCESS_REQUEST: who connects is told by a token."""
     token = request.GET.get("token")
@@ -61,3 +66,10 @@ class Rooms(Subscriber):
 
     def subscribe_channels(self, request, facility, audiences):
         return [*super().subscribe_channels(request, facility, audiences), Channel("group", "lobby", facility)]
+
+
+class Lobby(Subscriber):
+    """A SUBSCRIBER: every facility has the lobby's channel, too."""
+
+    def subscribe_channels(self, request, facility, audiences):
+        return [*super().subscribe_channels(request, facility, audiences), Channel("broadcast", "", "chat/lobby")]

@@ -5,8 +5,10 @@ import threading
 import time
 
 import greenlet
+from django.contrib.auth import get_user_model, login, logout
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.shortcuts import render
 
 from django_wsredis import publish
 
@@ -54,6 +56,27 @@ def publish_in_transaction(request: HttpRequest, end: str) -> HttpResponse:
     return HttpResponse(end)
 
 
+def visit(request: HttpRequest) -> HttpResponse:
+    """Give the visitor a session, if it has none, and save it anew."""
+    request.session["visits"] = request.session.get("visits", 0) + 1
+    return HttpResponse("welcome")
+
+
+def log_in(request: HttpRequest, username: str) -> HttpResponse:
+    user = get_user_model().objects.get(username=username)
+    login(request, user, backend="django.contrib.auth.backends.ModelBackend")
+    return HttpResponse("welcome")
+
+
+def log_out(request: HttpRequest) -> HttpResponse:
+    logout(request)
+    return HttpResponse("goodbye")
+
+
 def greenlets(request: HttpRequest) -> HttpResponse:
     gc.collect()
     return HttpResponse(str(sum(issubclass(type(thing), greenlet.greenlet) for thing in gc.get_objects())))
+
+
+def cursor_page(request: HttpRequest, facility: str) -> HttpResponse:
+    return render(request, "cursor.html", {"facility": facility})

@@ -14,11 +14,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console, Group
 
+from django_wsredis.control import NOT_AUTHORIZED
 from django_wsredis.exceptions import BrokerUnavailable
 from django_wsredis.inspection import Inspector, inspect_channel
 from django_wsredis.inspection.overview import shown_worker
 from django_wsredis.inspection.reports import Overview
-from django_wsredis.live import NOT_AUTHORIZED
 from django_wsredis.management import inspect_options as given
 from django_wsredis.management.arguments import channel_words, read_channel
 from django_wsredis.management.disconnecting import disconnect
