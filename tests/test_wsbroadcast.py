@@ -302,9 +302,7 @@ def test_a_retry_after_a_lost_answer_does_not_say_that_nobody_listens(
         return answers[-1]
 
     monkeypatch.setattr(redis, "execute", lose_the_first_answer)
-    assert wsbroadcast("x", "--retry", "5").endswith(
-        " → no socket\nA try whose answer was lost had sent it already.\n"
-    )
+    assert wsbroadcast("x", "--retry", "5").endswith(" → no socket\nA try whose answer was lost had sent it already.\n")
     assert everywhere(listener)[0] == "x"
 
 
