@@ -160,13 +160,9 @@ def test_a_right_value_is_taken(key: str, value: Any) -> None:
         value = {pattern: Keep(**keep) for pattern, keep in value.items()}
     if key in ("HISTORY", "SLOW"):
         value = value.items()
-<<<<<<< ours
-    assert taken == (tuple(value) if key in ("HISTORY", "SLOW", "SUBPROTOCOLS", "METRICS_FROM") else value)
-=======
     if key == "FOLLOW":
         value = {name for name in FOLLOWED if value.get(name, True)}
-    assert taken == (tuple(value) if key in ("HISTORY", "SLOW", "SUBPROTOCOLS") else value)
->>>>>>> theirs
+    assert taken == (tuple(value) if key in ("HISTORY", "SLOW", "SUBPROTOCOLS", "METRICS_FROM") else value)
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, _, wrong in VALUES for value in wrong])

@@ -24,9 +24,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from django_wsredis import commands
-from django_wsredis.channels import Channel
+from django_wsredis.channels import Channel, Wish
 from django_wsredis.conf import Keep
 from django_wsredis.exceptions import Unavailable
+from django_wsredis.handshake import Granted
 from django_wsredis.loop import subscriber as subscriber_module
 from django_wsredis.loop.hub import Hub
 from django_wsredis.loop.subscriber import Subscriber
@@ -87,6 +88,10 @@ def model(monkeypatch: pytest.MonkeyPatch) -> None:
 # Clients
 
 
+def is_of(payload: str, name: bytes) -> bool:
+    return payload.startswith(f"{name.decode()} ")
+
+
 class Client:
     """What a browser knows of one socket, and whether the server keeps its word."""
 
@@ -107,6 +112,12 @@ class Client:
 
     def say(self, type: str, facility: str) -> None:
         self.ear.dialogue.on_message(json.dumps({"type": type, "facility": facility}).encode(), True)
+
+    def forget(self, name: bytes) -> None:
+        """Know nothing of a channel."""
+        self.positions.pop(name, None)
+        self.in_gap.discard(name)
+        self.seen = {payload for payload in self.seen if not is_of(payload, name)}
 
     def missed(self, name: bytes, up_to: int) -> list[str]:
         """Return what was kept after its position, before a number."""
@@ -190,15 +201,23 @@ class Desk:
         self.facilities = {"chat": names}
         self.enter: Callable[[set[bytes]], Join]
 
-    def names(self, granted: Any) -> set[bytes]:
+    def names(self, granted: Granted) -> set[bytes]:
         return self.facilities[granted.facility]
 
-    def target(self, granted: Any) -> None: ...
+    def target(self, granted: Granted) -> None: ...
 
-    def decide(self, visitor: bytes, facility: str, query: str, on_decided: Callable[[Any], None]) -> None:
-        on_decided(SimpleNamespace(facility=facility, groups=None))
+    def decide(
+        self,
+        visitor: bytes,
+        facility: str,
+        query: str | None,
+        on_decided: Callable[[Granted], None],
+        *,
+        is_urgent: bool = True,
+    ) -> None:
+        on_decided(Granted(facility, (), (), Wish((), (), False)))
 
-    def join(self, connection: Ear, granted: Any) -> Join:
+    def join(self, connection: Ear, granted: Granted) -> Join:
         return self.enter(self.names(granted))
 
 
@@ -447,6 +466,31 @@ class Delivery(RuleBasedStateMachine):
         del client.desk.facilities[facility]
         client.check()
         client.in_gap.intersection_update(client.ear.channels)
+
+    @precondition(lambda self: self.clients)
+    @rule(who=st.integers(0, 9), names=st.sets(st.sampled_from(NAMES), min_size=1, max_size=2))
+    def regroup(self, who: int, names: set[bytes]) -> None:
+        """Grant other channels of the first facility; a client forgets what it knows of those that it has lost."""
+        client = self.clients[who % len(self.clients)]
+        if client.ear.dialogue is None or client.ear.outbox is not None or not client.desk.facilities:
+            return
+        client.check()
+        facility, former = next(iter(client.desk.facilities.items()))
+        client.desk.facilities[facility] = names
+        client.desk.enter = lambda names: self.enter(client, names, 0)
+        for name in former.difference(*client.desk.facilities.values()):
+            client.forget(name)
+            self.owed[client.ear] = {payload for payload in self.owed[client.ear] if not is_of(payload, name)}
+        if names != former:
+            client.acked.pop(facility, None)  # which told of the former ones
+        (join, _), number = client.joins[0], len(client.joins)
+        client.ear.dialogue.regroup()
+        if len(client.joins) > number:
+            join, _ = client.joins.pop()
+        elif not join.done.done() and join not in self.subscriber._joining:  # all that it was to bring has been left
+            join.done.set_result(None)
+        client.joins[0] = join, names
+        self.sort_out()
 
     @precondition(lambda self: any(client.ear.sock is None for client in self.clients))
     @rule()

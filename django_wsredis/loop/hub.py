@@ -65,8 +65,8 @@ class Hub:
             self._send_unless_own(connection, topic, message)
         topic.joins.pop(arrival)
         topic.connections[connection] = topic.delivered
-        # without a stream there is no position: Redis may have lost its data, and begin anew with lower ids
-        topic.position = topic.caught_up_to = stored.end
+        if stored.end is not None:
+            topic.position = topic.caught_up_to = stored.end
 
     def positions(self, connection: Connection, names: Iterable[bytes]) -> dict[bytes, bytes | None] | None:
         """Return up to where a connection has been sent channels of its own, by the names that clients know.
@@ -209,7 +209,7 @@ class Hub:
     def release(self, topic: Topic, stored: Stored) -> None:
         """Deliver what was missed of a topic, then what came live meanwhile."""
         held, topic.held = topic.held or [], None
-        if stored.end is None:  # as in `complete()`
+        if stored.end is None:  # Redis may have lost its data, and begin anew with lower ids
             topic.position = None
         missed = stored.messages
         if not topic.history:  # the last kept message: it may have been seen before the break
