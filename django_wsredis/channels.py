@@ -50,6 +50,12 @@ def address(prefix: str, audience: str, name: str) -> bytes:
     return (":".join(map(escape, parts)) + ":").encode()
 
 
+def read_address(address: bytes) -> str:
+    """Return the audience of an `address()` as in a channel's name for clients: `group:staff`; `session` for any."""
+    _, audience, *names = address.decode("ascii", "replace").removesuffix(":").split(":")
+    return ":".join([audience, *names]) if audience != "session" else audience
+
+
 def redis_name(prefix: str, channel: Channel) -> bytes:
     """Return the name of the channel in Redis: of its pub/sub channel and of its stream alike.
 
@@ -75,6 +81,15 @@ def channel_name(channel: Channel) -> str:
     if channel.audience not in ("broadcast", "session"):
         parts.insert(1, channel.name)
     return ":".join(map(escape, parts))
+
+
+def read_channel_name(name: str) -> Channel | None:
+    """Return the channel that clients know by a name; None for a session's, whom that does not name, and for none."""
+    audience, *parts = map(unquote, name.split(":"))
+    if audience not in ("broadcast", "user", "group") or not all(parts) or len(parts) != 1 + (audience != "broadcast"):
+        return None
+    channel = Channel(audience, "".join(parts[:-1]), parts[-1])
+    return channel if channel_name(channel) == name else None  # unquote reads more than quote writes
 
 
 def everywhere_name(prefix: str) -> bytes:

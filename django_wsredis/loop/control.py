@@ -72,6 +72,7 @@ class Control:
         self._receipts: dict[bytes, set[Connection]] = {}
         self._verbs: dict[str, Callable[[Request], None]] = {
             "report": self._report,
+            "names": self._names,
             "sockets": self._sockets,
             "count": self._count,
             "close": self._close,
@@ -110,17 +111,49 @@ class Control:
     # Verbs
 
     def _report(self, request: Request) -> None:
-        """Tell how this worker does, and its busiest channels among those that are meant."""
-        which, channels = request.which, Counter[str]()
+        """Tell how this worker does, how many sockets are meant, and the busiest of the channels that they hear."""
+        which, topics, channels, sockets = request.which, self._worker.hub.topics, Counter[str](), 0
 
-        def see(topic: Topic) -> None:
+        def count(topic: Topic, number: int) -> None:
             # the sessions' channels have one name for clients, and so are told of together
             if which.fits(topic.facility, topic.channel.decode()):
-                channels[topic.channel.decode()] += len(topic.connections) + len(topic.joins)
+                channels[topic.channel.decode()] += number
+
+        def see(connection: Connection) -> None:
+            nonlocal sockets
+            sockets += 1
+            for name in connection.channels:
+                if topic := topics.get(name):
+                    count(topic, 1)
 
         def tell() -> None:
-            busiest = channels.most_common(request.limit * MORE_CHANNELS)
-            self._answer(request.reply, {**self.statistics(), "busiest": busiest, "channels_meant": len(channels)})
+            busiest = dict(channels.most_common(request.limit * MORE_CHANNELS))
+            busiest |= {name: channels[name] for name in request.also if channels[name]}
+            answer = {
+                "sockets_meant": sockets if which.is_narrow else len(self._worker.connections),
+                "busiest": list(busiest.items()),
+                "channels_meant": len(channels),
+            }
+            self._answer(request.reply, {**self.statistics(), **answer})
+
+        if which.is_narrow:
+            self._walk(self._candidates(which), self._if(which, see), tell)
+        else:  # there are fewer channels than sockets
+            everything = list(topics.values())
+            self._walk(everything, lambda topic: count(topic, len(topic.connections) + len(topic.joins)), tell)
+
+    def _names(self, request: Request) -> None:
+        """Tell the names in Redis of the channels that are meant: first those that most sockets hear."""
+        found: list[Topic] = []
+
+        def see(topic: Topic) -> None:
+            if request.which.fits(topic.facility, topic.channel.decode()):
+                found.append(topic)
+
+        def tell() -> None:
+            first = heapq.nlargest(request.limit, found, key=lambda topic: len(topic.connections))
+            names = [topic.name.decode() for topic in first]
+            self._answer(request.reply, {"names": names, "channels_meant": len(found)})
 
         topics = self._worker.hub.topics.values() if request.limit else ()
         self._walk(list(topics), see, tell)
