@@ -9,6 +9,7 @@ import pty
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -315,6 +316,7 @@ def test_what_is_kept_is_narrowed(kept: RedisServer, options: list[str], channel
 def test_channels_are_sorted(kept: RedisServer) -> None:
     for number, facility in ((1, "chat/b"), (3, "chat/c"), (2, "chat/a")):
         say(number, facility)
+        time.sleep(0.01)  # ages are told in milliseconds
     for sort, letters in (("kept", "cab"), ("name", "abc"), ("newest", "acb")):
         found = [one["channel"] for one in told("--sort", sort)["channels"]]
         assert found == [f"broadcast:chat/{letter}" for letter in letters]
