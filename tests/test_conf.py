@@ -13,7 +13,17 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from django_wsredis import conf
-from django_wsredis.conf import LEGACY_NAMES, RULES, Keep, Settings, get_settings, legacy_url, problems, resolve
+from django_wsredis.conf import (
+    FOLLOWED,
+    LEGACY_NAMES,
+    RULES,
+    Keep,
+    Settings,
+    get_settings,
+    legacy_url,
+    problems,
+    resolve,
+)
 
 from .project import callbacks
 
@@ -32,6 +42,8 @@ def test_the_defaults_are_those_of_the_documentation(nothing_set: None) -> None:
         "expire": 0,
         "history": (),
         "slow": (),
+        "follow": frozenset({"logout", "session", "password", "inactive", "deleted", "groups"}),
+        "session_recheck": 60.0,
         "heartbeat": None,
         "ping_interval": 20.0,
         "ping_timeout": 20.0,
@@ -53,6 +65,7 @@ def test_no_default_breaks_its_own_rule(nothing_set: None) -> None:
     settings = dataclasses.asdict(get_settings())
     del settings["websocket_url"]
     settings.update(history=dict(settings["history"]), slow=dict(settings["slow"]))  # as they are written
+    settings["follow"] = dict.fromkeys(settings["follow"], True)
     assert list(problems({key.upper(): value for key, value in settings.items()})) == []
 
 
@@ -124,6 +137,12 @@ VALUES: list[tuple[str, list[Any], list[Any]]] = [
         [{}, {"a": "close", "b": "latest", "c/*": "drop"}],
         [None, "drop", ["drop"], {"a": "oldest"}, {"a": None}, {"a": ["drop"]}, {5: "drop"}],
     ),
+    (
+        "FOLLOW",
+        [{}, {"groups": False}, dict.fromkeys(FOLLOWED, False), dict.fromkeys(FOLLOWED, True)],
+        [None, True, ["groups"], {"groups": None}, {"groups": 1}, {"groups": "no"}],
+    ),
+    ("SESSION_RECHECK", [0, 0.5, 3600], [-1, None, True, False, "60"]),
     ("HEARTBEAT", [None, "--heartbeat--"], ["", 1, b"x"]),
     ("PING_INTERVAL", [0.1, 20, 1.5], [0, -1, None, "20", True]),
     ("PING_TIMEOUT", [0.1, 20, 1.5], [0, -1, None, "20", False]),
@@ -154,6 +173,8 @@ def test_a_right_value_is_taken(key: str, value: Any) -> None:
         value = {pattern: Keep(**keep) for pattern, keep in value.items()}
     if key in ("HISTORY", "SLOW"):
         value = value.items()
+    if key == "FOLLOW":
+        value = {name for name in FOLLOWED if value.get(name, True)}
     assert taken == (tuple(value) if key in ("HISTORY", "SLOW", "SUBPROTOCOLS") else value)
 
 
@@ -181,6 +202,12 @@ def test_a_wrong_value_is_named_with_what_it_must_be(key: str, value: Any) -> No
 )
 def test_an_unknown_key_is_answered_with_the_nearest(given: str, nearest: str) -> None:
     assert list(problems({given: 1})) == [(f"WSREDIS has an unknown key {given!r}.", f"Did you mean {nearest!r}?")]
+
+
+def test_an_unknown_name_of_what_is_followed_is_answered_with_the_nearest() -> None:
+    ((problem, hint),) = problems({"FOLLOW": {"pasword": False, "groups": False}})
+    assert (problem, hint) == ("WSREDIS['FOLLOW'] has an unknown key 'pasword'.", "Did you mean 'password'?")
+    assert len(list(problems({"FOLLOW": {5: True, "": False}}))) == 2
 
 
 def test_any_unknown_key_is_a_problem_and_never_an_error() -> None:
