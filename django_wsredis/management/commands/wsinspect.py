@@ -31,15 +31,15 @@ from django_wsredis.management.watch import watch, watch_as_json
 SILENT_STATUS = 2  # some workers did not answer
 
 EXAMPLES = """examples:
-  ./manage.py wsinspect             Redis, workers, and the busiest channels
-  ./manage.py wsinspect --watch     the same, each second, on the whole screen
+  ./manage.py wsinspect               Redis, workers, and the busiest channels
+  ./manage.py wsinspect --watch       the same, live
   ./manage.py wsinspect --sockets --user alice
   ./manage.py wsinspect --sockets --sort outbox --limit 5
-                                    who does not keep up
-  ./manage.py wsinspect --tail chat messages as they are delivered
+                                      who does not keep up
+  ./manage.py wsinspect --tail chat   messages as they are delivered
   ./manage.py wsinspect --tail 'group:*:chat/*' --json
   ./manage.py wsinspect --messages --facility inbox --user alice
-                                    what her channel keeps
+                                      what her channel keeps
   ./manage.py wsinspect --disconnect --group staff --reason "see you at 5"
   ./manage.py wsinspect --json | jq '.workers[].sockets'
 
