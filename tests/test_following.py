@@ -5,8 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import secrets
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from importlib import import_module
 from itertools import cycle
@@ -14,11 +17,16 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.contrib.auth import login as django_login
 from django.contrib.auth import logout
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group, User
+from django.contrib.auth.signals import user_logged_in
+from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
+from django.core import serializers
 from django.core.cache import caches
+from django.core.management import call_command
 from django.db import connection, transaction
 from django.http import HttpRequest
 from django.test import override_settings
@@ -27,11 +35,15 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from django_wsredis import live, publish
+from django_wsredis.channels import session_digest
 from django_wsredis.conf import FOLLOWED
+from django_wsredis.control import Request
+from django_wsredis.exceptions import BrokerUnavailable
+from django_wsredis.following import MAX_NAMES
 
 from .conftest import login
 from .hosted import HostedSite
-from .servers import RedisServer, Site, wait_until
+from .servers import ROOT, RedisServer, Site, wait_until
 
 ENGINES = ("db", "cache", "signed_cookies")
 V1 = "wsredis.v1"
@@ -140,7 +152,8 @@ def start_world(database: Any, shared_redis: RedisServer, sites: dict[str, Site]
 @pytest.fixture(params=ENGINES)
 def world(request: pytest.FixtureRequest, start_world: Callable[..., World]) -> World:
     """No look comes in time: what closes a socket is a signal."""
-    return start_world(request.param, shared=request.param, SESSION_RECHECK=3600)
+    callback = "tests.project.callbacks.by_query"
+    return start_world(request.param, shared=request.param, SESSION_RECHECK=3600, ALLOWED_CHANNELS=callback)
 
 
 PATHS = ("all?subscribe-broadcast", "all?subscribe-broadcast&subscribe-user&subscribe-group&subscribe-session")
@@ -275,6 +288,42 @@ def test_what_is_rolled_back_closes_nothing_and_what_is_committed_does(sockets: 
     assert [close_of(socket)[0] for socket in sockets.first] == [4401] * 4
 
 
+@pytest.mark.parametrize("host", ["uwsgi gevent", "uwsgi threads", "gunicorn gthread"])
+def test_sockets_follow_on_every_host(start_world: Callable[..., World], host: str) -> None:
+    world = start_world("db", host=host)
+    user, group = world.user(), new_group()
+    cookie = world.get(f"login/{user.username}/")
+    with (
+        world.connect("all?subscribe-broadcast&subscribe-group", cookie) as socket,
+        world.connect("all?subscribe-broadcast", world.login(world.user())) as other,
+    ):
+        group.user_set.add(user)
+        wait_for_listeners(group.name, 1)
+        assert heard(socket, group.name)
+        world.get("logout/", cookie)
+        assert close_of(socket) == (4401, "logged out")
+        assert_open(other)
+
+
+def test_who_logs_out_during_a_handshake_is_not_connected_by_it(sockets: Sockets) -> None:
+    world = sockets.world
+    with ThreadPoolExecutor() as pool:
+        handshake = pool.submit(status_of, world, "all?subscribe-broadcast&callback=sleep", sockets.cookie)
+        other = pool.submit(status_of, world, "all?subscribe-broadcast&callback=sleep", world.login(sockets.other))
+        time.sleep(0.5)  # the callback sleeps for two seconds
+        world.get("logout/", sockets.cookie)
+        assert (handshake.result(), other.result()) == (503, 101)
+
+
+def status_of(world: World, path: str, cookie: str) -> int:
+    """Return the answer to a handshake."""
+    try:
+        with world.connect(path, cookie):
+            return 101
+    except InvalidStatus as refused:
+        return refused.response.status_code
+
+
 # Groups
 
 
@@ -364,45 +413,45 @@ def test_who_enters_a_group_gets_first_what_it_keeps_and_is_told_the_position(gr
         assert json.loads(v1.recv(10))["channels"] == {"broadcast:all": None}
         user.groups.add(group)
         assert plain.recv(10) == "kept"
-        header, _, payload = str(v1.recv(10)).partition("\n")
-        ack = json.loads(v1.recv(10))
-        assert (payload, json.loads(header)["channel"]) == ("kept", f"group:{group.name}:all")
-        assert ack == {
-            "type": "ack",
-            "facility": "all",
-            "channels": {f"group:{group.name}:all": json.loads(header)["id"]},
-        }
+        line, _, payload = str(v1.recv(10)).partition("\n")
+        header, ack = json.loads(line), json.loads(v1.recv(10))
+        assert (payload, header["channel"]) == ("kept", f"group:{group.name}:all")
+        channels = {"broadcast:all": None, header["channel"]: header["id"]}
+        assert ack == {"type": "ack", "facility": "all", "channels": channels}
         assert heard(plain, group.name)
         assert heard(v1, group.name)
+        user.groups.clear()
+        assert json.loads(v1.recv(10)) == {"type": "ack", "facility": "all", "channels": {"broadcast:all": None}}
 
 
 @pytest.mark.parametrize("v1", [False, True])
 def test_what_a_browser_publishes_goes_to_the_groups_that_its_user_is_in_now(grouped: World, v1: bool) -> None:
-    user, one, two = grouped.user(), new_group(), new_group()
-    member_of_two = grouped.user()
-    member_of_two.groups.add(two)
+    user, other, one, two = grouped.user(), grouped.user(), new_group(), new_group()
     user.groups.add(one)
+    other.groups.add(one, two)
     with (
         grouped.connect("all?subscribe-user&publish-group", grouped.login(user), v1=v1) as socket,
-        grouped.connect("all?subscribe-group", grouped.login(member_of_two)) as hearer,
+        grouped.connect("all?subscribe-group", grouped.login(other), v1=True) as hearer,
     ):
+        assert json.loads(hearer.recv(10))["type"] == "ack"
 
-        def say() -> None:
+        def said_to() -> str:
+            """Say something; return where it is heard."""
             socket.send('{"type":"publish"}\nhello' if v1 else "hello")
+            return str(json.loads(str(hearer.recv(10)).partition("\n")[0])["channel"])
 
-        def is_heard() -> bool:
-            say()
+        def is_closed() -> bool:
             try:
-                return hearer.recv(0.2) == "hello"
-            except TimeoutError:
-                return False
+                socket.send('{"type":"publish"}\nhello' if v1 else "hello")
+            except ConnectionClosed as closed:
+                return closed.rcvd is not None and closed.rcvd.code == 1003
+            return False
 
-        assert not is_heard()
+        assert said_to() == f"group:{one.name}:all"
         user.groups.set([two])
-        wait_until(is_heard)
+        wait_until(lambda: said_to() == f"group:{two.name}:all")
         user.groups.clear()
-        wait_until(lambda: not is_heard())
-        assert close_of(socket)[0] == 1003
+        wait_until(is_closed)
 
 
 def test_who_may_nothing_more_is_closed_and_a_further_facility_is_refused(grouped: World) -> None:
@@ -576,3 +625,239 @@ def test_while_the_cache_of_sessions_is_away_the_sockets_stay(
         own_redis.start()
         assert close_of(socket) == GONE  # it has kept nothing
         world.site.wait_for("are checked again")
+
+
+# What is told, without a worker
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
+    """What the workers are told."""
+    told: list[Request] = []
+    monkeypatch.setattr("django_wsredis.asking.tell", told.append)
+    return told
+
+
+@pytest.fixture
+def user(database: Any) -> Iterator[User]:
+    user = User.objects.create_user(f"user-{secrets.token_hex(4)}", password="demo")
+    yield user
+    User.objects.filter(pk=user.pk).delete()
+
+
+def shown(told: list[Request]) -> list[tuple[str, tuple[str, ...], str]]:
+    found = [(request.verb, request.which.users + request.which.sessions, request.reason) for request in told]
+    told.clear()
+    return found
+
+
+def test_what_changes_nothing_for_sockets_is_not_told(user: User, told: list[Request]) -> None:
+    user_logged_in.send(User, request=HttpRequest(), user=user)  # Django notes the time
+    user.last_name = "Doe"
+    user.save()
+    user.set_password("only for this object")
+    user.save(update_fields=["last_name"])
+    user.is_active = False
+    user.save(update_fields=["last_name"])
+    User.objects.create_user(f"{user.username}-2", password="demo").delete()
+    assert [reason for _, _, reason in shown(told)] == ["the user was deleted"]
+    for what in serializers.deserialize("json", serializers.serialize("json", [user, new_group()])):
+        what.save()
+    new_group().user_set.clear()
+    user.groups.remove(new_group())
+    user.groups.clear()
+    assert {(verb, names) for verb, names, _ in shown(told)} == {("regroup", (user.username,))}
+
+
+def test_a_password_that_is_only_stored_anew_is_no_other_password(user: User, told: list[Request]) -> None:
+    with override_settings(
+        PASSWORD_HASHERS=["django.contrib.auth.hashers.PBKDF2PasswordHasher", *settings.PASSWORD_HASHERS]
+    ):
+        former = user.password
+        assert user.check_password("demo")
+        user.refresh_from_db()
+    assert user.password != former
+    assert told == []
+
+
+def test_what_one_transaction_does_is_told_together_and_in_large_parts(user: User, told: list[Request]) -> None:
+    keys = [secrets.token_hex(16) for _ in range(2 * MAX_NAMES + 1)]
+    Session.objects.bulk_create(Session(session_key=key, expire_date=timezone.now()) for key in keys)
+    with transaction.atomic():
+        user.groups.set([new_group()])
+        user.groups.clear()
+        Session.objects.filter(session_key__in=keys[:-1]).delete()
+        for name in ("Jane", "Joan"):
+            user.first_name, user.is_active = name, False
+            user.save()
+        assert told == []
+    requests = shown(told)
+    assert [(verb, len(names)) for verb, names, _ in requests] == [
+        ("regroup", 1),
+        ("end", MAX_NAMES),
+        ("end", MAX_NAMES),
+        ("close", 1),
+    ]
+    assert {name for _, names, _ in requests[1:3] for name in names} == {session_digest(key) for key in keys[:-1]}
+    call_command("clearsessions")
+    assert shown(told) == [("end", (session_digest(keys[-1]),), "the session was deleted")]
+
+
+def test_what_is_rolled_back_to_a_savepoint_is_not_told(user: User, told: list[Request]) -> None:
+    groups = [new_group() for _ in range(4)]
+    other = User.objects.create_user(f"{user.username}-2")
+    with transaction.atomic():
+        groups[0].user_set.add(user)
+        with transaction.atomic():
+            groups[1].user_set.add(other)
+            transaction.set_rollback(True)
+    assert shown(told) == [("regroup", (user.username,), "")]
+    with transaction.atomic():
+        with transaction.atomic():
+            groups[1].user_set.add(user)
+            transaction.set_rollback(True)
+        groups[2].user_set.add(other)
+    assert shown(told) == [("regroup", (other.username,), "")]
+    with transaction.atomic():
+        groups[3].user_set.add(user)
+        transaction.set_rollback(True)
+    groups[3].user_set.add(other)
+    assert shown(told) == [("regroup", (other.username,), "")]
+
+
+def test_another_function_that_waits_for_the_commit_keeps_its_place(user: User, told: list[Request]) -> None:
+    numbers: list[int] = []
+    with transaction.atomic():
+        user.groups.add(new_group())
+        transaction.on_commit(lambda: numbers.append(len(told)))
+        user.groups.add(new_group())
+    assert (len(told), numbers) == (2, [1])
+
+
+def test_while_redis_is_away_all_goes_well_and_is_logged(
+    user: User, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(request: Request) -> None:
+        raise BrokerUnavailable("Redis cannot be reached")
+
+    monkeypatch.setattr("django_wsredis.asking.tell", fail)
+    with transaction.atomic():
+        user.groups.add(new_group())
+        user.delete()
+    (record,) = caplog.records
+    assert record.getMessage().endswith("Redis cannot be reached")
+    assert record.exc_info is None
+
+
+def log_out(user: User) -> None:
+    request = HttpRequest()
+    request.session, request.user = SessionStore(login(user.username)), user
+    request.session.delete = lambda key=None: None  # of that another signal tells
+    logout(request)
+
+
+def log_in(user: User) -> None:
+    request = HttpRequest()
+    request.COOKIES["sessionid"], request.session = "former", SessionStore()
+    django_login(request, user, backend="django.contrib.auth.backends.ModelBackend")
+
+
+def end_session(user: User) -> None:
+    SessionStore(login(user.username)).flush()
+
+
+def set_password(user: User) -> None:
+    user.set_password("new")
+    user.save()
+
+
+def make_inactive(user: User) -> None:
+    user.is_active = False
+    user.save()
+
+
+def rename_group(user: User) -> None:
+    group = new_group()
+    User.groups.through.objects.create(user=user, group=group)
+    group.name += "-2"
+    group.save()
+
+
+@pytest.mark.parametrize(
+    ("name", "act"),
+    [
+        ("logout", log_out),
+        ("logout", log_in),
+        ("session", end_session),
+        ("password", set_password),
+        ("inactive", make_inactive),
+        ("deleted", lambda user: user.delete()),
+        ("groups", lambda user: user.groups.add(new_group())),
+        (
+            "groups",
+            lambda user: (
+                (group := new_group()).user_set.through.objects.create(user=user, group=group) and group.save()
+            ),
+        ),
+    ],
+)
+def test_each_of_them_can_be_turned_off(user: User, told: list[Request], name: str, act: Callable[[User], Any]) -> None:
+    with override_settings(WSREDIS={"FOLLOW": {name: False}}):
+        act(user)
+    assert told == []
+    user = User.objects.create_user(f"{user.username}-2", password="demo")
+    with override_settings(WSREDIS={"FOLLOW": {**dict.fromkeys(FOLLOWED, False), name: True}}):
+        act(user)
+    assert len(told) == 1
+
+
+CONTENT, AUTH = "django.contrib.contenttypes", "django.contrib.auth"
+PROJECT = """
+import django
+from django.conf import settings
+settings.configure(SECRET_KEY="x", USE_TZ=True, **{given})
+django.setup()
+from django_wsredis import following
+for signal, receiver, sender in following._listeners:
+    print(receiver.__name__, sender and sender.__name__)
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"INSTALLED_APPS": ["django_wsredis"]}, set()),
+        (
+            {"INSTALLED_APPS": ["django_wsredis", "django.contrib.sessions"]},
+            {"_on_session_deleted Session"},
+        ),
+        (
+            {
+                "INSTALLED_APPS": ["django_wsredis", CONTENT, AUTH],
+                "SESSION_ENGINE": "django.contrib.sessions.backends.cache",
+                "WSREDIS": {"FOLLOW": {"groups": False, "password": False, "deleted": False}},
+            },
+            {"_on_logged_out None", "_on_logged_in None", "_on_inactive_saved User"},
+        ),
+        (
+            {
+                "INSTALLED_APPS": [
+                    "tests.people",
+                    "django_wsredis",
+                    "django.contrib.contenttypes",
+                    "django.contrib.auth",
+                ],
+                "AUTH_USER_MODEL": "people.Person",
+                "SESSION_ENGINE": "django.contrib.sessions.backends.signed_cookies",
+                "WSREDIS": {"FOLLOW": {"logout": False, "password": False, "inactive": False}},
+            },
+            {"_on_user_deleted Person", "_on_user_deleted Friend"},  # and it has no groups
+        ),
+        ({"INSTALLED_APPS": ["django_wsredis"], "WSREDIS": {"FOLLOW": {"nonsense": True}}}, set()),
+    ],
+)
+def test_only_what_is_installed_is_listened_to(given: dict[str, Any], expected: set[str]) -> None:
+    code = PROJECT.replace("{given}", repr(given))
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    assert set(done.stdout.splitlines()) == expected

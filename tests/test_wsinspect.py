@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -321,7 +322,8 @@ def test_what_is_kept_is_narrowed(kept: RedisServer, options: list[str], channel
 def test_channels_are_sorted(kept: RedisServer) -> None:
     for number, facility in ((1, "chat/b"), (3, "chat/c"), (2, "chat/a")):
         say(number, facility)
-    for sort, letters in (("kept", "cab"), ("name", "abc")):
+        time.sleep(0.01)  # ages are told in milliseconds
+    for sort, letters in (("kept", "cab"), ("name", "abc"), ("newest", "acb")):
         found = [one["channel"] for one in told("--sort", sort)["channels"]]
         assert found == [f"broadcast:chat/{letter}" for letter in letters]
         assert [row[0] for row in rows(wsinspect("--sort", sort), "broadcast:")] == found
