@@ -244,7 +244,8 @@ def test_the_command_inspects(site: Site, topology: Topology) -> None:
     broadcast("kept", "kept/inspected")
     url = topology.url.replace("//wsredis:", "//inspector:")  # where rights are limited, who inspects has more
     with site.connect("kept/inspected?subscribe-broadcast"):
-        done = run_manage("wsinspect", redis_url=url, env={"COLUMNS": "300"})
+        settings = {"WSREDIS": GRANT}
+        done = run_manage("wsinspect", redis_url=url, settings=settings, env={"COLUMNS": "300"})
         assert (done.returncode, done.stderr) == (0, "")
         closed = run_manage("wsinspect", "--disconnect", "--facility", "kept/inspected", "--yes", redis_url=url)
         assert (closed.returncode, closed.stderr) == (0, "")
@@ -257,7 +258,7 @@ def test_the_command_inspects(site: Site, topology: Topology) -> None:
         words, addresses = "  cluster", [node.address for node in topology.nodes]
     assert done.stdout.splitlines()[0].endswith(words)
     assert [address for address in addresses if address not in done.stdout] == []
-    assert re.search(rf":{site.pid} +runwsserver ", done.stdout)
+    assert re.search(rf":{site.pid} +runwsserver ", done.stdout), done.stdout
     assert re.search(r"^broadcast:kept/inspected +1 +1 of 100 ", done.stdout, re.MULTILINE)
     assert "a%2F" not in done.stdout
 

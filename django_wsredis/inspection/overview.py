@@ -126,7 +126,7 @@ def worker_problems(report: live.Report, problem: str | None, which: Filter) -> 
         elif worker.is_connected is False:
             yield f"{worker.host}:{worker.pid} ({worker.server}) is not connected to all masters of Redis."
     for id in report.unannounced:
-        yield f"{shown_worker(id)} answers, but is not announced: its log says why Redis refuses that."
+        yield f"{shown_worker(id)} answers, but is not announced: if Redis refuses that, its log says why."
     if not report.announced and not report.unannounced:
         yield "No worker is announced: no server runs with this WSREDIS['URL'] and PREFIX."
     elif which.worker and not report.workers and not report.unannounced:

@@ -16,6 +16,8 @@ from ..introduction import hostname, introduced
 from .links import Links
 from .reactor import Reactor
 
+SOON_SECONDS = 0.1  # after which a link is looked for again
+
 logger = logging.getLogger("django_wsredis.redis")
 
 
@@ -23,9 +25,10 @@ class Announcer:
     """Keeps this worker's announcement in Redis."""
 
     def __init__(self, reactor: Reactor, links: Links) -> None:
+        self._reactor = reactor
         self._prefix = reactor.settings.prefix
         self._links = links
-        self._is_refused = False
+        self._is_refused = self._is_stopped = False
         introduction, host = introduced(), hostname()
         self.announcement = Announcement(
             id=f"{host}:{os.getpid()}:{secrets.token_hex(2)}",
@@ -39,6 +42,13 @@ class Announcer:
         self._timer = reactor.timer(control.ANNOUNCE_SECONDS, control.ANNOUNCE_SECONDS)
         self._timer.start(self.announce)
 
+    def begin(self) -> None:
+        """Say that this worker lives as soon as it can: in a cluster that link may come up after others."""
+        if self._links.link(control.workers_name(self._prefix)):
+            self.announce()
+        elif not self._is_stopped:
+            self._reactor.call_later(SOON_SECONDS, self.begin)
+
     def announce(self) -> None:
         """Say that this worker lives."""
         if link := self._links.link(control.workers_name(self._prefix)):
@@ -46,6 +56,7 @@ class Announcer:
 
     def stop(self) -> None:
         """Say that it ends; the link sends what it is given before it is closed."""
+        self._is_stopped = True
         self._timer.stop()
         self._timer.close()
         if link := self._links.link(control.workers_name(self._prefix)):

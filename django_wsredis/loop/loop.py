@@ -70,7 +70,7 @@ class Loop:
             self.hub,
             on_request=lambda payload: self._control.on_request(payload),
             on_receipt=lambda name, message: self._control.on_receipt(name, message),
-            on_listening=lambda: self._announcer.announce(),
+            on_listening=lambda: self._announcer.begin(),
         )
         self.desk = Desk(self.reactor, self.hub, self.subscriber)
         self.regroup = Regrouping(self.desk).regroup
