@@ -51,8 +51,8 @@ def all_layouts(sockets: int) -> dict[str, Start]:
         "uWSGI --http router": lambda layout: starts.uwsgi(layout, "--router"),
         "uWSGI --https router (wss)": starts.uwsgi_tls,
         "uWSGI Emperor with a route": layouts.uwsgi_emperor,
-        "gunicorn, gevent": starts.gunicorn,
-        "gunicorn, gthread": lambda layout: starts.gunicorn(layout, "--threads", "8"),
+        "gunicorn, gevent": lambda layout: starts.gunicorn(layout, "gevent"),
+        "gunicorn, gthread": lambda layout: starts.gunicorn(layout, "gthread"),
     }
 
 

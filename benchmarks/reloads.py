@@ -75,8 +75,8 @@ add("uWSGI, gevent", lambda layout: starts.uwsgi(layout, *TWO), CHAIN)
 add("uWSGI, gevent, one worker", starts.uwsgi, HUP)
 add("uWSGI, threads", lambda layout: starts.uwsgi(layout, *TWO, "--threads", "8"), CHAIN)
 add("NGiNX, uWSGI", lambda layout: starts.nginx_to_uwsgi(layout, *TWO), CHAIN)
-add("gunicorn, gevent", lambda layout: starts.gunicorn(layout, *TWO), HUP)
-add("gunicorn, gthread", lambda layout: starts.gunicorn(layout, *TWO, "--threads", "8"), HUP)
+add("gunicorn, gevent", lambda layout: starts.gunicorn(layout, "gevent", *TWO), HUP)
+add("gunicorn, gthread", lambda layout: starts.gunicorn(layout, "gthread", *TWO), HUP)
 
 
 class Result(NamedTuple):

@@ -31,8 +31,9 @@ def uwsgi_tls(layout: Deployed) -> None:
     uwsgi(layout, "--certfile", str(cert), "--keyfile", str(key))
 
 
-def gunicorn(layout: Deployed, *options: str) -> None:
-    layouts.run_gunicorn(layout, "--listen", f"127.0.0.1:{layout.port}", "--workers", "1", *options)
+def gunicorn(layout: Deployed, worker_class: str, *options: str) -> None:
+    listen = ("--listen", f"127.0.0.1:{layout.port}")
+    layouts.run_gunicorn(layout, *listen, "--workers", "1", *options, worker_class=worker_class)
 
 
 def nginx_on_tcp(layout: Deployed, *options: str) -> None:

@@ -15,6 +15,7 @@ from .exceptions import HandshakeError
 AUDIENCES = ("broadcast", "user", "group", "session")
 
 MAX_FACILITY_CHARACTERS = 200
+RESERVED = "-/"  # below WEBSOCKET_URL: what begins so is for operators
 
 MAX_HISTORY = 10_000  # messages that one socket may ask for
 _POSITION = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")  # a stream id, in Redis two numbers of 64 bits
@@ -49,6 +50,12 @@ def address(prefix: str, audience: str, name: str) -> bytes:
     return (":".join(map(escape, parts)) + ":").encode()
 
 
+def read_address(address: bytes) -> str:
+    """Return the audience of an `address()` as in a channel's name for clients: `group:staff`; `session` for any."""
+    _, audience, *names = address.decode("ascii", "replace").removesuffix(":").split(":")
+    return ":".join([audience, *names]) if audience != "session" else audience
+
+
 def redis_name(prefix: str, channel: Channel) -> bytes:
     """Return the name of the channel in Redis: of its pub/sub channel and of its stream alike.
 
@@ -76,6 +83,15 @@ def channel_name(channel: Channel) -> str:
     return ":".join(map(escape, parts))
 
 
+def read_channel_name(name: str) -> Channel | None:
+    """Return the channel that clients know by a name; None for a session's, whom that does not name, and for none."""
+    audience, *parts = map(unquote, name.split(":"))
+    if audience not in ("broadcast", "user", "group") or not all(parts) or len(parts) != 1 + (audience != "broadcast"):
+        return None
+    channel = Channel(audience, "".join(parts[:-1]), parts[-1])
+    return channel if channel_name(channel) == name else None  # unquote reads more than quote writes
+
+
 def everywhere_name(prefix: str) -> bytes:
     """Return the pub/sub channel that every worker hears, for messages to an audience on every facility."""
     return f"{escape(prefix)}:everywhere".encode()
@@ -86,13 +102,17 @@ def session_digest(session_key: str) -> str:
     return salted_hmac("django_wsredis.session", session_key, algorithm="sha256").hexdigest()[:32]
 
 
-def is_facility(facility: str) -> bool:
-    """Tell whether a text can name a facility: any path of 1 to 200 characters that UTF-8 can hold."""
+def facility_problem(facility: str) -> str:
+    """Return why a text cannot name a facility; "" if it can, as most paths of 1 to 200 characters can."""
+    if facility.startswith("/"):
+        return "leave out the slash in front: a facility is what follows WEBSOCKET_URL"
+    if facility.startswith(RESERVED):
+        return f"what begins with {RESERVED!r} is for operators"
     try:
         facility.encode()
     except UnicodeEncodeError:
-        return False
-    return 0 < len(facility) <= MAX_FACILITY_CHARACTERS
+        return "UTF-8 cannot hold it"
+    return "" if 0 < len(facility) <= MAX_FACILITY_CHARACTERS else f"it has 1 to {MAX_FACILITY_CHARACTERS} characters"
 
 
 def is_position(text: str) -> bool:
@@ -145,7 +165,7 @@ def parse_wish(query: str) -> Wish:
         tuple(a for a in AUDIENCES if f"subscribe-{a}" in wanted),
         tuple(a for a in AUDIENCES if f"publish-{a}" in wanted),
         "echo" in wanted,
-        _since(values.get("since", "")),
+        read_since(values.get("since", "")),
         _history(values.get("history", "1")),
     )
     if not wish.names:
@@ -153,8 +173,11 @@ def parse_wish(query: str) -> Wish:
     return wish
 
 
-def _since(text: str) -> Mapping[str, bytes]:
-    """Read `1700000000000-0`, or `broadcast:chat=1700000000000-0,user:alice:chat=1700000000001-0`."""
+def read_since(text: str) -> Mapping[str, bytes]:
+    """Read `1700000000000-0`, or `broadcast:chat=1700000000000-0,user:alice:chat=1700000000001-0`.
+
+    The position that names no channel, which is that of all others, is under "". Raises HandshakeError.
+    """
     found = {}
     for part in filter(None, text.split(",")):
         channel, _, position = part.rpartition("=")

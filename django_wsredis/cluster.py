@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count, groupby
 from typing import Any, TypeAlias
 
 import redis
@@ -57,6 +57,17 @@ class SlotMap:
     def master(self, name: bytes) -> Address | None:
         """Return the master that serves a channel and its stream."""
         return self._masters[key_slot(name)]
+
+    def samples(self) -> Iterator[int]:
+        """Yield a number for each master, whose digits are in a slot that it serves."""
+        missing = self.masters
+        for number in count():
+            if not missing:
+                return
+            address = self.master(b"%d" % number)
+            if address in missing:
+                missing.discard(address)
+                yield number
 
     def is_same(self, other: SlotMap) -> bool:
         """Tell whether another map says the same."""

@@ -22,6 +22,8 @@ MIN_KEY_SECONDS = 300
 # A stream is begun for who waits at a channel that holds nothing: not for long, as any visitor's wish can cause it.
 MAX_BEGIN_SECONDS = 3600
 
+REPEATED = -1  # the reply to a message whose key was there already: it was not published
+
 # Of one read: what a slow socket is sent before it is asked for more, and what Redis reads while it serves nobody else.
 PAGE_MESSAGES = 500
 PAGE_BYTES = 256 * 1024
@@ -61,7 +63,7 @@ def publish_command(
     key: with the same key twice only the first is published.
     is_sharded: for a cluster, where a message goes to the channel's own shard alone.
 
-    Its reply is the number of workers that received the message.
+    Its reply is the number of workers that received the message, or REPEATED.
     """
     word = "SPUBLISH" if is_sharded else "PUBLISH"
     if keep is None and key is None:

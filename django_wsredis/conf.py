@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from functools import cache
+from ipaddress import ip_network
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
@@ -19,8 +20,10 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from . import redis_url
+from .channels import facility_problem
 
 URL_SCHEMES = ("redis", "rediss", "unix", "embedded", *redis_url.SCHEMES)
+URL_TEXT = "a URL that begins with " + ", ".join(f"{scheme}://" for scheme in URL_SCHEMES)
 
 MAX_EXPIRE_SECONDS = 2**31 - 1  # 68 years; Redis refuses what overflows its clock, after it has stored the message
 EXPIRE_TEXT = f"a whole number of seconds up to {MAX_EXPIRE_SECONDS}, 0 to keep nothing"
@@ -37,6 +40,8 @@ LEGACY_NAMES = {
 
 
 SLOW_POLICIES = ("close", "latest", "drop")
+KEEP_NAMES = ("messages", "seconds")
+KEEP_TEXT = 'a dict such as {"messages": 500, "seconds": 86400}'
 
 # What Django tells of users and sessions, that open sockets follow; see `following.py`.
 FOLLOWED = ("logout", "session", "password", "inactive", "deleted", "groups")
@@ -89,6 +94,7 @@ class Settings:
     allowed_channels: Any = None
     process_request: Any = None
     subscriber: Any = "django_wsredis.handshake.Subscriber"
+    metrics_from: tuple[str, ...] = ("127.0.0.0/8", "::1")  # addresses and networks
 
     def history_of(self, facility: str) -> Keep | None:
         """Return what is kept of a facility's channels as their history, None if that is not set."""
@@ -121,43 +127,43 @@ def is_seconds(value: Any) -> bool:
     return _is_positive(value) or (value == 0 and not isinstance(value, bool))
 
 
-def _is_url(value: Any) -> bool:
-    if not isinstance(value, str):
-        return False
-    if redis_url.is_several(value):
-        return not _url_problem(value)
-    try:
-        parts = urlsplit(value)
-        parts.port  # noqa: B018  no number: a password with a "/" must be quoted, or it is read as the path
-    except ValueError:
-        return False
-    return parts.scheme in URL_SCHEMES
-
-
 def _url_problem(value: Any) -> str:
-    """Return what is wrong with the URL of several servers, without showing a login; "" for all others."""
-    if isinstance(value, str) and redis_url.is_several(value):
-        try:
-            redis_url.parse(value)
-        except ValueError as error:
-            return str(error)
+    """Return what a URL must be, without showing a login; "" for one that is right."""
+    if not (isinstance(value, str) and value.startswith(tuple(f"{scheme}://" for scheme in URL_SCHEMES))):
+        return URL_TEXT
+    try:
+        redis_url.require_sound(value)
+    except ValueError as error:
+        return str(error)
     return ""
 
 
-def _is_history(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(pattern, str)
-        and isinstance(keep, dict)
-        and keep.keys() == {"messages", "seconds"}
-        and all(is_expire(number) and number for number in keep.values())
-        for pattern, keep in value.items()
-    )
+def _keep_problems(where: str, keep: Any) -> Iterator[tuple[str, str]]:
+    """For one pattern's HISTORY."""
+    if not isinstance(keep, dict):
+        yield f"{where} is {keep!r}.", f"It must be {KEEP_TEXT}."
+        return
+    if unknown := [name for name in keep if name not in KEEP_NAMES]:
+        yield from (_unknown(where, name, KEEP_NAMES) for name in unknown)
+        return
+    for name in KEEP_NAMES:
+        if name not in keep:
+            yield f"{where} lacks {name!r}.", f"It must be {KEEP_TEXT}."
+        elif not is_expire(keep[name]) or not keep[name]:
+            yield f"{where}[{name!r}] is {keep[name]!r}.", f"It must be a whole number from 1 to {MAX_EXPIRE_SECONDS}."
 
 
-def _is_slow(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(pattern, str) and policy in SLOW_POLICIES for pattern, policy in value.items()
-    )
+def _slow_problems(where: str, policy: Any) -> Iterator[tuple[str, str]]:
+    """For one facility's SLOW."""
+    if policy not in SLOW_POLICIES:
+        yield f"{where} is {policy!r}.", f"It must be one of {', '.join(SLOW_POLICIES)}."
+
+
+def _are_networks(value: Any) -> bool:
+    try:
+        return isinstance(value, (list, tuple)) and all(isinstance(text, str) and ip_network(text) for text in value)
+    except ValueError:
+        return False
 
 
 def _is_follow(value: Any) -> bool:
@@ -170,11 +176,14 @@ def _is_reference(value: Any) -> bool:
 
 # key → (is the value right?, what it must be)
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "URL": (_is_url, "a URL that begins with " + ", ".join(f"{s}://" for s in URL_SCHEMES)),
+    "URL": (lambda v: not _url_problem(v), URL_TEXT),
     "PREFIX": (lambda v: isinstance(v, str) and v != "", "a text that is not empty"),
     "EXPIRE": (is_expire, EXPIRE_TEXT),
-    "HISTORY": (_is_history, 'a dict of facilities, such as {"chat/*": {"messages": 500, "seconds": 86400}}'),
-    "SLOW": (_is_slow, 'a dict of facilities, such as {"ticker/*": "latest"}, to one of ' + ", ".join(SLOW_POLICIES)),
+    "HISTORY": (
+        lambda v: isinstance(v, dict),
+        'a dict of facilities, such as {"chat*": {"messages": 500, "seconds": 86400}}',
+    ),
+    "SLOW": (lambda v: isinstance(v, dict), 'a dict of facilities, such as {"ticker/*": "latest"}'),
     "FOLLOW": (_is_follow, "a dict of True and False, by " + ", ".join(FOLLOWED)),
     "SESSION_RECHECK": (is_seconds, "a number of seconds, or 0"),
     "HEARTBEAT": (lambda v: v is None or (isinstance(v, str) and v != ""), "a text, or None"),
@@ -194,6 +203,13 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "ALLOWED_CHANNELS": (_is_reference, "a function, its dotted path, or None"),
     "PROCESS_REQUEST": (_is_reference, "a function, its dotted path, or None"),
     "SUBSCRIBER": (lambda v: v is not None and _is_reference(v), "a class or its dotted path"),
+    "METRICS_FROM": (_are_networks, 'a list of addresses and networks, such as ["127.0.0.1", "10.0.0.0/8"]'),
+}
+
+# key → what is wrong with what it says of one pattern of facilities
+BY_FACILITY: dict[str, Callable[[str, Any], Iterator[tuple[str, str]]]] = {
+    "HISTORY": _keep_problems,
+    "SLOW": _slow_problems,
 }
 
 
@@ -201,18 +217,34 @@ def problems(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (what is wrong, hint) for each wrong key or value of a `WSREDIS` dict."""
     for key, value in given.items():
         if key not in RULES:
-            yield f"WSREDIS has an unknown key {key!r}.", _did_you_mean(str(key).upper(), RULES)
+            yield _unknown("WSREDIS", key, RULES)
         elif not RULES[key][0](value):
-            shown = "(hidden)" if key == "URL" else repr(value)  # a URL may hold a password
-            problem = _url_problem(value) if key == "URL" else ""
-            yield f"WSREDIS[{key!r}] is {shown}.", f"It must be {problem or RULES[key][1]}."
+            must_be = _url_problem(value) if key == "URL" else RULES[key][1]
+            yield f"WSREDIS[{key!r}] is {_shown(value) if key == 'URL' else repr(value)}.", f"It must be {must_be}."
         elif key == "FOLLOW":
-            for name in [name for name in value if name not in FOLLOWED]:
-                yield f"WSREDIS['FOLLOW'] has an unknown key {name!r}.", _did_you_mean(str(name), FOLLOWED)
+            yield from (_unknown("WSREDIS['FOLLOW']", name, FOLLOWED) for name in value if name not in FOLLOWED)
+        elif key in BY_FACILITY:
+            for pattern, setting in value.items():
+                yield from _pattern_problems(key, pattern)
+                yield from BY_FACILITY[key](f"WSREDIS[{key!r}][{pattern!r}]", setting)
 
 
-def _did_you_mean(word: str, words: Iterable[str]) -> str:
-    return f"Did you mean {difflib.get_close_matches(word, words, n=1, cutoff=0)[0]!r}?"
+def _unknown(where: str, key: Any, known: Iterable[str]) -> tuple[str, str]:
+    names = {name.upper(): name for name in known}
+    nearest = names[difflib.get_close_matches(str(key).upper(), names, n=1, cutoff=0)[0]]
+    return f"{where} has an unknown key {key!r}.", f"Did you mean {nearest!r}?"
+
+
+def _pattern_problems(key: str, pattern: Any) -> Iterator[tuple[str, str]]:
+    problem = facility_problem(pattern) if isinstance(pattern, str) else "it is a text"
+    if problem:
+        hint = f"{problem[0].upper()}{problem[1:]}."
+        yield f"WSREDIS[{key!r}] has the pattern {pattern!r}, which fits no facility.", hint
+
+
+def _shown(url: Any) -> str:
+    """Return a URL for people, unless it may hold a login."""
+    return "(hidden)" if any(word in str(url) for word in ("@", "password")) else repr(url)
 
 
 def legacy_url(connection: dict[str, Any]) -> str:
@@ -259,10 +291,11 @@ def get_settings() -> Settings:
         merged["HISTORY"] = tuple((pattern, Keep(**keep)) for pattern, keep in merged["HISTORY"].items())
     if "SLOW" in merged:
         merged["SLOW"] = tuple(merged["SLOW"].items())
+    for key in ("SUBPROTOCOLS", "METRICS_FROM"):
+        if key in merged:
+            merged[key] = tuple(merged[key])
     if "FOLLOW" in merged:
         merged["FOLLOW"] = frozenset(name for name in FOLLOWED if merged["FOLLOW"].get(name, True))
-    if "SUBPROTOCOLS" in merged:
-        merged["SUBPROTOCOLS"] = tuple(merged["SUBPROTOCOLS"])
     return Settings(
         websocket_url=getattr(django_settings, "WEBSOCKET_URL", "/ws/"),
         **{key.lower(): value for key, value in merged.items()},

@@ -68,6 +68,11 @@ class Filter:
     hears: tuple[str, ...] = ()
     is_nobody: bool = False
 
+    @property
+    def is_narrow(self) -> bool:
+        """Whether not all of a worker's sockets are meant."""
+        return bool(self.users or self.sessions or self.facility or self.channel or self.hears or self.is_nobody)
+
     def fits(self, facility: str, channel: str) -> bool:
         """Tell whether a channel is meant, by its facility and the name that clients know."""
         return (not self.facility or fits(facility, self.facility)) and (
@@ -84,9 +89,11 @@ def fits(name: str, pattern: str) -> bool:
 class Request:
     """What workers are asked.
 
-    verb: "report", "sockets", "count", "close", "end" or "regroup"; see `loop/control.py`.
-    reply: the list that answers are pushed to; "" where none is wanted.
+    verb: "report", "names", "sockets", "count", "close", "end" or "regroup"; see `loop/control.py`. "canary": see
+        `loop/canary.py`.
+    reply: the list that answers are pushed to; "" where none is wanted. Of a canary its number.
     limit: how many sockets, or channels, a worker tells of. sort: by what they are the first, see `SORTS`.
+    also: channels that it tells of beside those, by the names that clients know.
     code, reason: of the closing handshake.
     """
 
@@ -95,6 +102,7 @@ class Request:
     which: Filter = field(default_factory=Filter)
     limit: int = 20
     sort: str = ""
+    also: tuple[str, ...] = ()
     code: int = 1000
     reason: str = ""
 
@@ -134,6 +142,11 @@ def workers_name(prefix: str) -> bytes:
 def reply_name(prefix: str) -> bytes:
     """Return a name for a list of answers that nobody had before."""
     return f"{escape(prefix)}:reply:{secrets.token_hex(8)}".encode()
+
+
+def canary_name(prefix: str, worker: str) -> bytes:
+    """Return the pub/sub channel on which a worker hears what it sends itself."""
+    return f"{escape(prefix)}:canary:{escape(worker)}".encode()
 
 
 def announce_command(prefix: str, announcement: Announcement) -> Command:

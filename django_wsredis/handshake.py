@@ -26,7 +26,7 @@ from django.http.request import split_domain_port
 from django.utils.http import is_same_domain
 
 from . import sessions, subprotocol
-from .channels import Channel, Wish, is_facility, parse_wish
+from .channels import Channel, Wish, facility_problem, parse_wish
 from .conf import Settings, resolve
 from .exceptions import HandshakeError, NotAuthorized, NotFound, OriginNotAllowed, Unavailable
 from .packing import pack, unpack
@@ -121,8 +121,8 @@ def decide_more(visitor: bytes, facility: str, query: str, settings: Settings) -
 
     visitor: of its `Accepted`. Raises HandshakeError.
     """
-    if not is_facility(facility):
-        raise NotFound(f"{facility!r} is no facility: a path of 1 to 200 characters")
+    if problem := facility_problem(facility):
+        raise NotFound(f"{facility!r} is no facility: {problem}")
     try:  # PEP 3333: bytes in disguise
         path, query = (text.encode().decode("latin-1") for text in (settings.websocket_url + facility, query))
     except UnicodeEncodeError as error:
@@ -194,8 +194,8 @@ def facility_of(environ: dict[str, Any], websocket_url: str) -> str:
         facility: str = path.removeprefix(websocket_url).encode("latin-1").decode()  # PEP 3333: bytes in disguise
     except UnicodeError as error:
         raise HandshakeError("the path is not UTF-8") from error
-    if not is_facility(facility):
-        raise NotFound(f"{facility!r} is no facility: a path of 1 to 200 characters")
+    if problem := facility_problem(facility):
+        raise NotFound(f"{facility!r} is no facility: {problem}")
     return facility
 
 

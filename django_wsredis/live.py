@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +90,11 @@ def connections(
     if not isinstance(limit, int) or limit < 1:
         raise TypeError(f"limit is {limit!r}; it is a whole number above 0")
     which = meant(groups=groups, users=users, sessions=sessions, facility=facility, channel=channel, worker=worker)
+    return sockets(which, sort=sort, limit=limit)
+
+
+def sockets(which: Filter, *, sort: str, limit: int) -> Connections:
+    """Return the sockets that are meant, as `connections()` does."""
     asked = ask(Request(verb="sockets", which=which, limit=limit, sort=sort))
     rows = [Socket(worker=answer["worker"], **row) for answer in asked.answers for row in answer["rows"]]
     rows.sort(key=SORTS[sort], reverse=sort != "age")
@@ -237,6 +242,7 @@ class WorkerState:
     group: str
     address: str
     sockets: int | None = None
+    sockets_meant: int | None = None
     channels: int | None = None
     received: int | None = None
     delivered: int | None = None
@@ -248,6 +254,7 @@ class WorkerState:
     memory_bytes: int | None = None
     uptime_seconds: float | None = None
     is_draining: bool | None = None
+    is_connected: bool | None = None
     closes: dict[str, int] | None = None
     last_error: str | None = None
     last_error_age_seconds: float | None = None
@@ -263,21 +270,34 @@ class LiveChannel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """How the workers do, and the busiest channels; `channels_total` is at least how many there are."""
+    """How the workers do, and the busiest channels; `channels_total` is at least how many there are.
+
+    silent, unannounced, announced, listening: as of `Asked`.
+    """
 
     workers: list[WorkerState]
     channels: list[LiveChannel]
     channels_total: int
     silent: list[str]
+    unannounced: list[str]
+    announced: int
+    listening: int
     seconds: float
 
 
-def report(which: Filter, *, limit: int) -> Report:
+NO_REPORT = Report(
+    workers=[], channels=[], channels_total=0, silent=[], unannounced=[], announced=0, listening=0, seconds=0.0
+)
+
+
+def report(which: Filter, *, limit: int, also: Sequence[str] = ()) -> Report:
     """Ask the workers how they do, and for the channels that are meant to which most sockets listen.
+
+    also: channels that are told of beside those, if somebody listens, by the names that clients know.
 
     Raises BrokerUnavailable.
     """
-    asked = ask(Request(verb="report", which=which, limit=limit))
+    asked = ask(Request(verb="report", which=which, limit=limit, also=tuple(also)))
     answers = {answer["worker"]: answer for answer in asked.answers}
     sockets: dict[str, int] = {}
     for answer in asked.answers:
@@ -286,9 +306,16 @@ def report(which: Filter, *, limit: int) -> Report:
     most = sorted(sockets.items(), key=lambda item: (-item[1], item[0]))
     return Report(
         workers=[_state(worker, answers.get(worker.id)) for worker in asked.workers],
-        channels=[LiveChannel(channel=name, sockets=number) for name, number in most[:limit]],
+        channels=[
+            LiveChannel(channel=name, sockets=number)
+            for place, (name, number) in enumerate(most)
+            if place < limit or name in also
+        ],
         channels_total=max([len(most), *(answer["channels_meant"] for answer in asked.answers)]),
         silent=asked.silent,
+        unannounced=asked.unannounced,
+        announced=asked.announced,
+        listening=asked.listening,
         seconds=asked.seconds,
     )
 

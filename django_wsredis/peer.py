@@ -46,7 +46,7 @@ def _shared(text: str) -> str:
 def client_address(request: HttpRequest) -> str:
     """Return the browser's address: behind a proxy on this machine the one that the proxy names."""
     address: str = request.META.get("REMOTE_ADDR") or ""
-    if address in ("", "127.0.0.1", "::1"):  # "" is a unix socket's
+    if address in ("", "0.0.0.0", "127.0.0.1", "::1"):  # a unix socket has none; uWSGI says 0.0.0.0 of it
         named = request.META.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
         return named if 0 < len(named) <= MAX_ADDRESS and named.isprintable() else address
     return address

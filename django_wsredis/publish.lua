@@ -3,13 +3,13 @@
 -- KEYS: the channel's name, which is its stream's too; and the name of a key that makes it once only, where there is one
 -- ARGV: PUBLISH or SPUBLISH; the envelope's head without an id, its head with one, all that follows the id;
 --       how many entries are kept and for how many seconds (0: none); for how many seconds the key is remembered
--- Returns how many workers received it; of a repeated key nothing is done, and that is 0.
+-- Returns how many workers received it; of a repeated key nothing is done, and that is -1.
 local name, once = KEYS[1], KEYS[2]
 local word, head, head_with_id, tail = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local entries, seconds, key_seconds = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
 
 if once and redis.call('EXISTS', once) == 1 then
-    return 0
+    return -1
 end
 
 -- What may not be published must not be kept, or it would never come. Redis 6 has no such question, and raises at the end.

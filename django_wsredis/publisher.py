@@ -16,7 +16,7 @@ from . import channels as names
 from . import recipients, redis
 from .asking import ANSWER_SECONDS, collect
 from .channels import Channel
-from .commands import MIN_KEY_SECONDS, Command, publish_command
+from .commands import MIN_KEY_SECONDS, REPEATED, Command, publish_command
 from .conf import EXPIRE_TEXT, Keep, get_settings, is_expire, keep_last
 from .control import reply_name
 from .exceptions import BrokerUnavailable
@@ -44,7 +44,7 @@ class Receipt:
     """How many sockets a message was sent to: of how many users who are logged in, on how many workers.
 
     unanswered: how many workers (or other subscribers) received it and did not say so in time. seconds: that it took,
-    from publishing to the last answer.
+    from publishing to the last answer. is_repeated: whether it was not published, as all channels had its key already.
     """
 
     sockets: int
@@ -52,6 +52,7 @@ class Receipt:
     workers: int
     unanswered: int
     seconds: float
+    is_repeated: bool = False
 
 
 class MessageOptions(TypedDict, total=False):
@@ -156,8 +157,8 @@ class Publisher:
             _after_commit(lambda: _send_logged(commands, retry or 0))
             return None
         began_at = time.monotonic()
-        received = _send(commands, retry or 0)
-        return received if reply is None else _receipt(reply, received, began_at)
+        replies = _send(commands, retry or 0)
+        return _received(replies) if reply is None else _receipt(reply, replies, began_at)
 
     def _commands(self, message: Message, keep: Keep | None, key: bytes | None) -> list[Command]:
         prefix, is_sharded = get_settings().prefix, redis.is_cluster()
@@ -247,14 +248,15 @@ def _keep(expire: int | None, facility: str | Special) -> Keep | None:
     return keep_last(seconds)
 
 
-def _send(commands: list[Command], retry_seconds: float) -> int:
+def _send(commands: list[Command], retry_seconds: float) -> list[int]:
+    """Return the reply to each command."""
     if not commands:  # SELF was nobody
-        return 0
+        return []
     deadline = time.monotonic() + retry_seconds
     pause = FIRST_PAUSE_SECONDS
     while True:
         try:
-            return sum(redis.execute(commands))
+            return redis.execute(commands)
         except BrokerUnavailable:
             left = deadline - time.monotonic()
             if left <= 0:
@@ -263,7 +265,12 @@ def _send(commands: list[Command], retry_seconds: float) -> int:
         pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
 
-def _receipt(reply: bytes, received: int, began_at: float) -> Receipt:
+def _received(replies: list[int]) -> int:
+    return sum(reply for reply in replies if reply != REPEATED)
+
+
+def _receipt(reply: bytes, replies: list[int], began_at: float) -> Receipt:
+    received = _received(replies)
     answers = collect(reply, received, until=time.monotonic() + ANSWER_SECONDS)
     return Receipt(
         sockets=sum(answer["sockets"] for answer in answers),
@@ -271,6 +278,7 @@ def _receipt(reply: bytes, received: int, began_at: float) -> Receipt:
         workers=len({answer["worker"] for answer in answers if answer["sockets"]}),
         unanswered=received - len(answers),
         seconds=time.monotonic() - began_at,
+        is_repeated=bool(replies) and all(reply == REPEATED for reply in replies),
     )
 
 

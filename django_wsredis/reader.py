@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from django.core.exceptions import PermissionDenied
 
 from . import recipients, redis
-from .channels import AUDIENCES, Channel, channel_name, is_position, redis_name
+from .channels import AUDIENCES, Channel, channel_name, is_position, read_since, redis_name
 from .commands import PAGE_MESSAGES, newest_command, read_command, read_entries, stored
 from .conf import get_settings, resolve
+from .exceptions import HandshakeError
 from .messages import Message, id_key
 from .recipients import Names
 from .visitor import own_names
@@ -68,7 +69,7 @@ def history(
     """Return kept messages of one channel: the newest, or the first after `since`, or the last before `before`.
 
     facility, broadcast, groups, users, sessions, request: as of `publish()`, but together they name one channel.
-    since, before: ids of messages, such as `"1700000000000-0"`.
+    since, before: ids of messages, such as `"1700000000000-0"`; as since also a cursor that has the channel.
     limit: how many messages at most, 1 to 500; large ones after `since` may be fewer, and `Page.since` goes on.
 
     It changes nothing in Redis. Raises TypeError for arguments of the wrong kind, BrokerUnavailable if Redis is away.
@@ -85,13 +86,27 @@ def history(
         raise TypeError(f"limit is {limit!r}; it is a whole number from 1 to {PAGE_MESSAGES}")
     channel = Channel(*audiences[0], facility)
     if since is not None:
-        return _page_after(channel, _position("since", since), limit)
-    return _page_up_to(channel, b"+" if before is None else b"(" + _position("before", before), limit)
+        return _page_after(channel, _since(channel, since), limit)
+    return _page_up_to(channel, b"+" if before is None else b"(" + _before(before), limit)
 
 
-def _position(argument: str, given: Any) -> bytes:
+def _since(channel: Channel, given: Any) -> bytes:
+    name = channel_name(channel)
+    try:
+        positions = read_since(given) if isinstance(given, str) else {}
+    except HandshakeError:
+        positions = {}
+    position = positions.get(name, positions.get(""))
+    if position is None:
+        raise TypeError(
+            f"since is {given!r}; it is the id of a message, such as '1700000000000-0', or a cursor that has {name}"
+        )
+    return position
+
+
+def _before(given: Any) -> bytes:
     if not (isinstance(given, str) and is_position(given)):
-        raise TypeError(f"{argument} is {given!r}; it is the id of a message, such as '1700000000000-0'")
+        raise TypeError(f"before is {given!r}; it is the id of a message, such as '1700000000000-0'")
     return given.encode()
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from .channels import is_facility, session_digest
-from .visitor import own_names
+from .channels import facility_problem, session_digest
+from .visitor import own_names, session_key
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -33,8 +33,9 @@ Names: TypeAlias = "Iterable[Any] | str | Special | bool"
 
 def require_facility(facility: Any) -> None:
     """Raise TypeError for what is no facility's name."""
-    if not (isinstance(facility, str) and is_facility(facility)):
-        raise TypeError(f"facility is {facility!r}; it is a text of 1 to 200 characters")
+    problem = facility_problem(facility) if isinstance(facility, str) else "it is a text"
+    if problem:
+        raise TypeError(f"facility is {facility!r}; {problem}")
 
 
 def read_audiences(
@@ -75,7 +76,7 @@ def _own(argument: str, request: HttpRequest | None) -> list[str]:
     if request is None:
         raise TypeError(f"{argument}=[SELF] needs request=…")
     if argument == "sessions":
-        key = request.session.session_key
+        key = session_key(request)
         return [key] if key else []
     return own_names(request, argument.removesuffix("s"))
 

@@ -9,17 +9,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
 
 import hiredis
 import redis
 from redis.backoff import NoBackoff
 from redis.connection import Connection, ConnectionInterface, ConnectionPool, SSLConnection, parse_url
+from redis.exceptions import ClusterDownError, MovedError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from . import embedded, redis_url
+from .channels import everywhere_name
 from .cluster import Cluster, SlotMap, read_map
 from .commands import Command
 from .conf import get_settings
@@ -37,10 +39,7 @@ def shown_url(url: str) -> str:
     """Return a URL for people, without the login that it may hold."""
     if embedded.is_embedded(url):
         return f"embedded server at {embedded.location(url).folder}"
-    if redis_url.is_several(url):
-        return redis_url.without_login(url)
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
+    return redis_url.without_login(url)
 
 
 def is_cluster(url: str | None = None) -> bool:
@@ -177,6 +176,11 @@ def execute(commands: Sequence[Command]) -> list[Any]:
         return replies
 
 
+def require_answer() -> None:
+    """Raise BrokerUnavailable, within seconds, if Redis cannot be used."""
+    execute([("EXISTS", everywhere_name(get_settings().prefix))])
+
+
 # What a worker's loop uses
 
 
@@ -245,15 +249,24 @@ def translated(url: str | None = None) -> Iterator[None]:
     """Turn redis-py's errors into BrokerUnavailable, with a line that says what to do."""
     try:
         yield
-    except redis.ConnectionError as error:
-        raise BrokerUnavailable(_unreachable(url or get_settings().url, error)) from error
-    except redis.TimeoutError as error:
-        where = shown_url(url or get_settings().url)
-        raise BrokerUnavailable(f"Redis ({where}) did not answer within {TIMEOUT_SECONDS:g} s.") from error
     except redis.RedisError as error:
-        raise BrokerUnavailable(f"Redis refused a command: {error}") from error
+        raise BrokerUnavailable(_explained(url or get_settings().url, error)) from error
     except (TypeError, ValueError) as error:  # redis-py's word for a query in the URL that it does not know
         raise BrokerUnavailable(f"WSREDIS['URL'] cannot be used: {error}") from error
+
+
+def _explained(url: str, error: redis.RedisError) -> str:
+    where = shown_url(url)
+    if isinstance(error, redis.AuthenticationError):
+        return f"Redis ({where}) refuses the login of WSREDIS['URL']: {_reason(error)}."
+    if isinstance(error, redis.ConnectionError):
+        return _unreachable(url, error)
+    if isinstance(error, redis.TimeoutError):
+        hint = " Does it speak TLS there? If not, WSREDIS['URL'] begins with redis." if url.startswith("rediss") else ""
+        return f"Redis ({where}) did not answer within {TIMEOUT_SECONDS:g} s.{hint}"
+    if isinstance(error, redis.InvalidResponse):
+        return f"What listens at {where} is no Redis. Is WSREDIS['URL'] right?"
+    return f"Redis refused a command: {_reason(error)}.{_hint(url, error)}"
 
 
 def _unreachable(url: str, error: Exception) -> str:
@@ -262,5 +275,21 @@ def _unreachable(url: str, error: Exception) -> str:
             f"No Redis runs at {embedded.location(url).socket}. "
             "Start it with: ./manage.py runwsserver (or runserver), which own it; or set WSREDIS['URL']."
         )
-    reason = str(error).rstrip(".")
-    return f"Redis ({shown_url(url)}) cannot be reached: {reason}. Is it running, and is WSREDIS['URL'] right?"
+    return f"Redis ({shown_url(url)}) cannot be reached: {_reason(error)}. Is it running, and is WSREDIS['URL'] right?"
+
+
+def _hint(url: str, error: redis.RedisError) -> str:
+    """Return what a refusal tells of the URL; "" for most."""
+    text = str(error)
+    if "DB index is out of range" in text:
+        return " WSREDIS['URL'] names a database that it does not have."
+    if "cluster support disabled" in text:
+        return " It is no cluster: let WSREDIS['URL'] begin with redis://."
+    is_of_cluster = isinstance(error, (MovedError, ClusterDownError)) or "not allowed in cluster mode" in text
+    if is_of_cluster and not is_cluster(url):
+        return " It is a node of a cluster: let WSREDIS['URL'] begin with redis+cluster://."
+    return ""
+
+
+def _reason(error: Exception) -> str:
+    return str(error).rstrip(".")

@@ -1,4 +1,4 @@
-"""The URLs of a Redis that is several servers; those of a single one are redis-py's.
+"""The URLs of a Redis that is several servers, and what is wrong with one; those of a single server are redis-py's.
 
     redis+sentinel://[user:password@]host:port,host:port/service/db[?sentinel_username=…&sentinel_password=…]
     redis+cluster://[user:password@]host:port,host:port
@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple, TypeAlias
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 Address: TypeAlias = tuple[str, int]  # host and port
 
 SCHEMES = ("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 
 _HOST_AND_PORT = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\s:@\[\]]+)):(?P<port>[0-9]{1,5})")
+_DATABASE = re.compile("/?[0-9]{0,6}/?")
+_QUOTED = '(in a login "/?#@" are quoted)'
 _PATH = re.compile(r"(?P<service>[^/]+)(?:/(?P<db>[0-9]{1,6})?)?")
 
 
@@ -48,7 +50,7 @@ def is_cluster(url: str) -> bool:
 
 
 def without_login(url: str) -> str:
-    """Return the URL of several servers without the logins that it may hold."""
+    """Return a URL without the logins that it may hold."""
     scheme, _, rest = url.partition("://")
     place = rest.partition("?")[0]
     hosts, slash, path = place.partition("/")
@@ -76,6 +78,28 @@ def parse(url: str) -> RedisUrl:
     )
 
 
+def require_sound(url: str) -> None:
+    """Raise ValueError, which says what a URL must be and shows no login, for what cannot be meant.
+
+    redis-py would take its own defaults for what it cannot read.
+    """
+    if is_several(url):
+        parse(url)
+        return
+    scheme, _, rest = url.partition("://")
+    if scheme in ("unix", "embedded"):
+        if rest.partition("/")[0].rpartition("@")[2]:
+            raise ValueError(f"a URL with three slashes: {scheme}:///path")
+        return
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018
+    except ValueError:
+        raise ValueError(f"a URL whose port is a number: {scheme}://host:6379/0 {_QUOTED}") from None
+    if not _DATABASE.fullmatch(parts.path):
+        raise ValueError(f"a URL that ends in the number of a database: {scheme}://host:6379/0 {_QUOTED}")
+
+
 def shown_address(address: Address) -> str:
     """Return host and port for people."""
     host, port = address
@@ -86,7 +110,7 @@ def _address(text: str) -> Address:
     match = _HOST_AND_PORT.fullmatch(text)
     if match is None or not 0 < int(match["port"]) < 65536:
         # what was taken for a host may be the end of a password with an unquoted "/" or "?": it is not shown
-        raise ValueError('a URL that names each host with its port: host:port,host:port (in a login "/?@" are quoted)')
+        raise ValueError(f"a URL that names each host with its port: host:port,host:port {_QUOTED}")
     return match["ipv6"] or match["name"], int(match["port"])
 
 

@@ -19,7 +19,7 @@ from .hosts.pywsgi import DetachingServer
 from .hosts.threaded import ThreadedApplication
 
 if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+    from wsgiref.types import WSGIApplication
 
     from .conf import Settings
     from .worker import Parent
@@ -111,12 +111,3 @@ def raise_file_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def not_found_but_health(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-    """Answer `/healthz` with 200 and all else with 404: the pages of a server for websockets alone."""
-    is_health = environ.get("PATH_INFO") == "/healthz"
-    body = b"ok\n" if is_health else b"404 Not Found\n"
-    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
-    start_response("200 OK" if is_health else "404 Not Found", headers)
-    return [body]

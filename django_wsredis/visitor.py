@@ -9,6 +9,11 @@ from django.http import HttpRequest
 from .channels import session_digest
 
 
+def session_key(request: HttpRequest | None) -> str | None:
+    """Return the key of a visitor's session, None without one."""
+    return getattr(getattr(request, "session", None), "session_key", None)
+
+
 def own_names(request: HttpRequest | None, audience: str) -> list[str]:
     """Return the names of an audience that a visitor belongs to; groups are read from the database.
 
@@ -17,7 +22,7 @@ def own_names(request: HttpRequest | None, audience: str) -> list[str]:
     if audience == "broadcast":
         return [""]
     if audience == "session":
-        key = getattr(getattr(request, "session", None), "session_key", None)
+        key = session_key(request)
         return [session_digest(key)] if key else []
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated:

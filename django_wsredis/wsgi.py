@@ -7,19 +7,21 @@ import functools
 import logging
 import threading
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import django
 from django.core.wsgi import get_wsgi_application as get_django_application
 
+from . import operators
 from .conf import get_settings
-from .exceptions import CannotDetach, HandshakeError, NotFound, Unavailable
+from .exceptions import CannotDetach, HandshakeError
 from .log import log_to_stderr
+from .responses import respond
+from .tally import count_handshake
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
-
-READINESS = "-/readyz"  # below WEBSOCKET_URL: balancers ask there, so it is no facility
 
 logger = logging.getLogger("django_wsredis.handshake")
 
@@ -45,15 +47,16 @@ class WebSocketApplication:
     def answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request. Blocks."""
         path, websocket_url = environ.get("PATH_INFO", ""), get_settings().websocket_url
-        if self.pages and not path.startswith(websocket_url):
+        is_below = path.startswith(websocket_url)
+        if self.pages and not is_below:
             if environ.get("HTTP_UPGRADE", "").lower() == "websocket":
                 logger.warning(
                     "A websocket is asked for at %r; WEBSOCKET_URL is %r: does a proxy strip it?", path, websocket_url
                 )
             return self.pages(environ, start_response)
         try:
-            if path == websocket_url + READINESS:
-                return tell_readiness(environ, start_response)
+            if is_below and (name := path[len(websocket_url) :]) in operators.PATHS:
+                return operators.answer(name, environ, start_response)
             serve_websocket(environ)
         except HandshakeError as error:
             return refuse(error, environ, start_response)
@@ -91,37 +94,14 @@ def serve_websocket(environ: WSGIEnvironment) -> None:
     from . import handshake, loop  # models and gevent: not before Django is set up and a websocket comes
     from .hosts import detach
 
-    accepted = handshake.decide(environ, get_settings())
-    detach_socket = detach.find(environ)
-    loop.get_loop().serve(accepted, detach_socket)
-
-
-def tell_readiness(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer whether this process's loop delivers: 200, or 503 while it does not, or not any more.
-
-    A 503 is not logged: whoever asks does so all the time, and Redis' absence is in the log already. Raises
-    HandshakeError for what is no such question, and where websockets cannot be served at all.
-    """
-    if environ.get("HTTP_UPGRADE"):
-        raise NotFound(f"{READINESS} is no facility: there a worker tells whether it is ready")
-    if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-        status, body, headers = "405 Method Not Allowed", b"405 Method Not Allowed\n", [("Allow", "GET, HEAD")]
-    elif is_ready(environ):
-        status, body, headers = "200 OK", b"ready\n", []
-    else:
-        status, body, headers = "503 Service Unavailable", b"not ready\n", list(Unavailable.headers)
-    headers += [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
-    start_response(status, [*headers, ("Cache-Control", "no-store")])
-    return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
-
-
-def is_ready(environ: WSGIEnvironment) -> bool:
-    """Tell whether a websocket would be served now. Raises CannotDetach, and starts no loop, where none ever is."""
-    from . import loop  # gevent: as above
-    from .hosts import detach
-
-    detach.find(environ)
-    return loop.get_loop().is_ready()
+    try:
+        accepted = handshake.decide(environ, get_settings())
+        detach_socket = detach.find(environ)
+        loop.get_loop().serve(accepted, detach_socket)
+    except HandshakeError as error:
+        count_handshake(error.status)
+        raise
+    count_handshake(HTTPStatus.SWITCHING_PROTOCOLS)
 
 
 @functools.cache
@@ -137,10 +117,7 @@ def refuse(error: HandshakeError, environ: WSGIEnvironment, start_response: Star
     else:
         path = environ.get("PATH_INFO", "").encode("unicode_escape").decode()  # a newline in it would forge a line
         logger.warning("%d %s: %s", error.status, path, error)
-    body = f"{error.status.value} {error.status.phrase}\n".encode()
-    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
-    start_response(f"{error.status.value} {error.status.phrase}", headers + list(error.headers))
-    return [body]
+    return respond(environ, start_response, error.status, headers=error.headers)
 
 
 def get_wsgi_application() -> WebSocketApplication:

@@ -24,6 +24,7 @@ from django.test import override_settings
 from .servers import Listener, RedisServer, Site, find_redis
 
 DATABASE = Path(os.environ["TEST_DATABASE"])
+FAULTS = "faults"  # a property of a trial's report: what its verifier found
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,6 +34,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         shared = parameters.get("host") or parameters.get("layout")
         name = getattr(shared, "__name__", shared) or ""
         item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {name}"))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what was found in each trial of tests/faults, whose own conftest `pytest -n` loads in its workers alone."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    lines = [value for report in reports for name, value in report.user_properties if name == FAULTS]
+    if lines:
+        terminalreporter.section(FAULTS)
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -26,9 +26,11 @@ OPTIONS = {
 
 
 class HostedSite(Site):
-    """One worker of uWSGI or gunicorn."""
+    """uWSGI or gunicorn, by default with one worker."""
 
-    def __init__(self, host: str, redis_server: RedisServer, database: Path, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, host: str, redis_server: RedisServer, database: Path, settings: dict[str, Any], workers: int = 1
+    ) -> None:
         self.keeps_alive = host.startswith("gunicorn")  # uWSGI's --http-socket closes after each response
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -40,7 +42,8 @@ class HostedSite(Site):
             "PYTHONUNBUFFERED": "1",
         }
         program = GUNICORN if self.keeps_alive else [str(find_uwsgi()), *UWSGI]
-        command = [*program, f"127.0.0.1:{self.port}", *OPTIONS[host]]
+        number = ["--workers", str(workers)]  # uWSGI knows this name of its --processes, too
+        command = [*program, f"127.0.0.1:{self.port}", *OPTIONS[host], *number]
         Process.__init__(self, command, env={**os.environ, **given}, cwd=ROOT)
         wait_until(self._answers, 30, f"an answer of {host}; so far:\n{self.output}\n")
 

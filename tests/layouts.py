@@ -285,9 +285,9 @@ def run_uwsgi(layout: Layout, program: Path, *options: str) -> Process:
     return layout.run_site(program, "--ini", ini)
 
 
-def run_gunicorn(layout: Layout, *options: str) -> Process:
+def run_gunicorn(layout: Layout, *options: str, worker_class: str = "gthread") -> Process:
     (config,) = layout.emit("gunicorn", *options)
-    return layout.run_site(sys.executable, "-m", "gunicorn", "-c", config)
+    return layout.run_site(sys.executable, "-m", "gunicorn", "-c", config, "-k", worker_class)
 
 
 def run_runwsserver(layout: Layout, *options: str) -> Process:
@@ -434,12 +434,12 @@ def pyuwsgi(layout: Layout) -> None:
 
 def gunicorn_gevent(layout: Layout) -> None:
     layout.workers = 2
-    run_gunicorn(layout, "--listen", f"127.0.0.1:{layout.port}")
+    run_gunicorn(layout, "--listen", f"127.0.0.1:{layout.port}", worker_class="gevent")
 
 
 def gunicorn_threads(layout: Layout) -> None:
     layout.workers = 2
-    run_gunicorn(layout, "--listen", f"127.0.0.1:{layout.port}", "--threads", "8")
+    run_gunicorn(layout, "--listen", f"127.0.0.1:{layout.port}")
 
 
 def gunicorn_behind_nginx(layout: Layout) -> None:

@@ -254,6 +254,9 @@ def test_a_visitor_is_asked_to_log_in(site: SampleSite, browser: Browser) -> Non
         browser.wait(lambda: browser.text("h1") == "Log in", "the login page")
 
 
+NOT_SENT = "Not sent. The connection is down, try again soon."
+
+
 @pytest.mark.parametrize("how", ["stopped", "killed"])
 def test_a_page_comes_back_by_itself_when_the_server_does(
     environment: dict[str, str], redis_server: RedisServer, browser: Browser, how: str
@@ -271,12 +274,14 @@ def test_a_page_comes_back_by_itself_when_the_server_does(
         site.popen.wait(10)
         browser.wait_for_state("connecting")
         browser.wait_for("socket.state === 'waiting'")
+        browser.write("and ")
+        browser.wait(lambda: browser.text("#note") == NOT_SENT, "the note")
         site.stop()
         site = SampleSite(environment, site.port)
         browser.wait_for_state("live")
         site.manage_py("wsbroadcast", "--facility", "chat", "after")
         browser.wait_for_message("after")
-        browser.write("and back")
+        browser.write("back")  # what was written stayed in its place
         browser.wait_for_message("and back")
         assert browser.messages() == ["and back", "after", "before"]
         assert browser.run("return window.isSamePage")

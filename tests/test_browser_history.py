@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -11,7 +12,7 @@ from django.test import override_settings
 from django_wsredis import publish
 
 from .faults.proxy import Proxy
-from .servers import RedisServer
+from .servers import RedisServer, Site
 from .test_browser import (  # noqa: F401  some are fixtures
     LOADERS,
     Browser,
@@ -208,3 +209,37 @@ def test_a_facility_that_is_refused_leaves_the_socket_open(page: Browser) -> Non
     assert (refused["facility"], refused["status"]) == ("chat/2", 403)
     assert page.run("return socket.state") == "open"
     page.run("socket.close()")
+
+
+def test_a_page_with_the_tag_gets_exactly_what_was_published_since_it_was_rendered(
+    start_site: Callable[..., Site],
+    redis_server: RedisServer,
+    browser: Browser,  # noqa: F811
+    alice: str,
+) -> None:
+    facility = "kept/ä,=&1"  # the tag quotes it twice: in the channel's name, and that in the URL
+    wsredis = {"HISTORY": {"kept/*": {"messages": 50, "seconds": 3600}}}
+    site = start_site(
+        "runwsserver", "--noreload", redis_url=redis_server.url, settings={"DEBUG": True, "WSREDIS": wsredis}
+    )
+    channels: dict[str, dict[str, Any]] = {  # that of alice holds nothing yet when the page is rendered
+        f"broadcast:{quote(facility)}": {"broadcast": True},
+        f"user:alice:{quote(facility)}": {"users": ["alice"]},
+    }
+    with override_settings(WSREDIS={"URL": redis_server.url, **wsredis}):
+        say("before", facility=facility)
+        browser.open(f"{site.url}/")
+        browser.chrome.add_cookie({"name": "sessionid", "value": alice})
+        try:
+            browser.open(f"{site.url}/cursor/{quote(facility)}")
+            for text in numbers(1, 2):
+                for audience in channels.values():
+                    publish(text, facility=facility, **audience)
+            browser.run("connect()")
+            browser.wait_for("window.isLive")
+            for audience in channels.values():
+                publish("message 3", facility=facility, **audience)
+            browser.wait_for("Object.values(seen).filter((texts) => texts.includes('message 3')).length === 2")
+            assert browser.run("return seen") == dict.fromkeys(channels, numbers(1, 3))
+        finally:
+            browser.chrome.delete_all_cookies()

@@ -20,7 +20,7 @@ from django_wsredis.channels import (
     address,
     channel_name,
     everywhere_name,
-    is_facility,
+    facility_problem,
     is_position,
     parse_wish,
     read_redis_name,
@@ -158,19 +158,25 @@ def test_a_channel_is_shown_in_words(channel: Channel, text: str) -> None:
     assert str(channel) == text
 
 
+@pytest.mark.parametrize("facility", ["a", "a/b:c d", "a/", "-", "-a", "a?b#c", "é" * MAX_FACILITY_CHARACTERS])
+def test_most_texts_can_name_a_facility(facility: str) -> None:
+    assert facility_problem(facility) == ""
+
+
 @pytest.mark.parametrize(
-    ("facility", "is_right"),
+    ("facility", "problem"),
     [
-        ("a", True),
-        ("a/b:c d", True),
-        ("é" * MAX_FACILITY_CHARACTERS, True),
-        ("", False),
-        ("a" * (MAX_FACILITY_CHARACTERS + 1), False),
-        ("\ud800", False),
+        ("", "it has 1 to 200 characters"),
+        ("a" * (MAX_FACILITY_CHARACTERS + 1), "it has 1 to 200 characters"),
+        ("\ud800", "UTF-8 cannot hold it"),
+        ("/", "leave out the slash in front: a facility is what follows WEBSOCKET_URL"),
+        ("/ws/news", "leave out the slash in front: a facility is what follows WEBSOCKET_URL"),
+        ("-/", "what begins with '-/' is for operators"),
+        ("-/readyz", "what begins with '-/' is for operators"),
     ],
 )
-def test_a_facility_has_1_to_200_characters_that_utf8_can_hold(facility: str, is_right: bool) -> None:
-    assert is_facility(facility) is is_right
+def test_what_cannot_name_a_facility_is_told_why(facility: str, problem: str) -> None:
+    assert facility_problem(facility) == problem
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from django.test import override_settings
 
 from django_wsredis.checks import check_application, check_settings
 from django_wsredis.conf import LEGACY_NAMES
+
+from .project import callbacks
 
 djangos_own = WSGIHandler()
 
@@ -54,7 +57,9 @@ def test_e001_a_wrong_key_or_value(given: Any, said: str, hint: str) -> None:
     assert hint in text
 
 
-@pytest.mark.parametrize("url", ["localhost", "http://:secret@h", "redis://:sec/ret@h", "redis://[secret"])
+@pytest.mark.parametrize(
+    "url", ["http://:secret@h", "redis://:sec/ret@h", "redis://[secret@h", "redis://h/x?password=secret"]
+)
 def test_e001_never_shows_a_url_that_may_hold_a_password(url: str) -> None:
     with override_settings(WSREDIS={"URL": url}):
         ((id, message, hint),) = found()
@@ -80,8 +85,51 @@ def test_e002_a_path_that_cannot_be_imported(key: str, path: str) -> None:
     assert "every websocket is refused" in hint
 
 
-@pytest.mark.parametrize("url", ["ws/", "/ws", "", None, "ws://host/ws/"])
-def test_e003_websocket_url_begins_and_ends_with_a_slash(url: Any) -> None:
+@pytest.mark.parametrize(
+    ("key", "reference", "must_be"),
+    [
+        ("ALLOWED_CHANNELS", callbacks.by_token, "a function of (request, channels)"),
+        ("ALLOWED_CHANNELS", "tests.project.callbacks.by_token", "a function of (request, channels)"),
+        ("ALLOWED_CHANNELS", "tests.project.callbacks", "a function of (request, channels)"),
+        ("ALLOWED_CHANNELS", lambda request, channels, *, audience: [], "a function of (request, channels)"),
+        ("PROCESS_REQUEST", "tests.project.callbacks.everything", "a function of (request)"),
+        ("PROCESS_REQUEST", lambda: None, "a function of (request)"),
+        ("SUBSCRIBER", callbacks.everything, "a class that is derived from django_wsredis.handshake.Subscriber"),
+        ("SUBSCRIBER", "tests.project.callbacks.everything", "a class that is derived from"),
+        ("SUBSCRIBER", dict, "a class that is derived from"),
+    ],
+)
+def test_e004_what_cannot_be_called_as_it_will_be(key: str, reference: Any, must_be: str) -> None:
+    with override_settings(WSREDIS={key: reference}):
+        ((id, message, hint),) = found()
+    assert id == "wsredis.E004"
+    assert message == f"WSREDIS[{key!r}] is {reference!r}."
+    assert hint.startswith(f"It must be {must_be}")
+    assert "every websocket is refused" in hint
+
+
+@pytest.mark.parametrize(
+    ("key", "reference"),
+    [
+        ("ALLOWED_CHANNELS", lambda request, channels, audience=None: []),
+        ("ALLOWED_CHANNELS", lambda *arguments: []),
+        ("ALLOWED_CHANNELS", max),  # written in C, it does not tell what it takes
+        ("PROCESS_REQUEST", partial(callbacks.everything, channels=[])),
+        ("SUBSCRIBER", callbacks.Rooms),
+    ],
+)
+def test_what_can_be_called_is_right(key: str, reference: Any) -> None:
+    with override_settings(WSREDIS={key: reference}):
+        assert found() == []
+
+
+def test_a_reference_that_is_none_is_said_once() -> None:
+    with override_settings(WSREDIS={"SUBSCRIBER": 1, "ALLOWED_CHANNELS": 1}):
+        assert ids() == ["wsredis.E001"] * 2
+
+
+@pytest.mark.parametrize("url", ["ws/", "/ws", "", None, "ws://host/ws/", "/", "//"])
+def test_e003_websocket_url_begins_and_ends_with_a_slash_and_has_a_name(url: Any) -> None:
     with override_settings(WEBSOCKET_URL=url):
         ((id, message, hint),) = found()
     assert id == "wsredis.E003"
@@ -89,7 +137,7 @@ def test_e003_websocket_url_begins_and_ends_with_a_slash(url: Any) -> None:
     assert '"/ws/"' in hint
 
 
-@pytest.mark.parametrize("url", ["/", "/ws/", "/a/b/"])
+@pytest.mark.parametrize("url", ["/ws/", "/a/b/"])
 def test_a_websocket_url_that_is_right(url: str) -> None:
     with override_settings(WEBSOCKET_URL=url):
         assert found() == []

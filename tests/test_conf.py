@@ -58,6 +58,7 @@ def test_the_defaults_are_those_of_the_documentation(nothing_set: None) -> None:
         "allowed_channels": None,
         "process_request": None,
         "subscriber": "django_wsredis.handshake.Subscriber",
+        "metrics_from": ("127.0.0.0/8", "::1"),
     }
 
 
@@ -104,7 +105,7 @@ VALUES: list[tuple[str, list[Any], list[Any]]] = [
             "embedded:///tmp/x",
             "redis://[::1]:1",
         ],
-        [None, 1, "", "localhost:6379", "http://h", "redis", "redis://h:port/0", "redis://:pa/ss@h/0", "redis://[::1"],
+        [None, 1, "", "localhost:6379", "http://h", "redis"],
     ),
     ("PREFIX", ["a", "a:b"], ["", None, b"a"]),
     ("EXPIRE", [0, 1, 3600], [-1, None, 1.5, "60", True]),
@@ -115,27 +116,12 @@ VALUES: list[tuple[str, list[Any], list[Any]]] = [
             {"*": {"messages": 1, "seconds": 1}},
             {"a": {"seconds": 5, "messages": 9}, "b/*": {"messages": 2, "seconds": 3}},
         ],
-        [
-            None,
-            [],
-            "chat",
-            {"a": 5},
-            {"a": None},
-            {"a": {}},
-            {"a": {"messages": 5}},
-            {"a": {"messages": 5, "seconds": 0}},
-            {"a": {"messages": 0, "seconds": 5}},
-            {"a": {"messages": True, "seconds": 5}},
-            {"a": {"messages": 5, "seconds": 1.5}},
-            {"a": {"messages": 5, "seconds": 2**31}},
-            {"a": {"messages": 5, "seconds": 5, "bytes": 5}},
-            {5: {"messages": 5, "seconds": 5}},
-        ],
+        [None, [], "chat"],
     ),
     (
         "SLOW",
         [{}, {"a": "close", "b": "latest", "c/*": "drop"}],
-        [None, "drop", ["drop"], {"a": "oldest"}, {"a": None}, {"a": ["drop"]}, {5: "drop"}],
+        [None, "drop", ["drop"]],
     ),
     (
         "FOLLOW",
@@ -157,6 +143,7 @@ VALUES: list[tuple[str, list[Any], list[Any]]] = [
     ("ALLOWED_CHANNELS", [None, callbacks.everything, "a.b"], ["everything", 1, ""]),
     ("PROCESS_REQUEST", [None, callbacks.by_token, "a.b"], ["by_token", 1, ""]),
     ("SUBSCRIBER", [callbacks.Rooms, "a.b"], [None, "Rooms", 1]),
+    ("METRICS_FROM", [[], ["::1", "10.0.0.0/8"], ("192.0.2.1",)], [None, "::1", [1], ["localhost"], ["10.0.0.1/8"]]),
 ]
 
 
@@ -175,17 +162,78 @@ def test_a_right_value_is_taken(key: str, value: Any) -> None:
         value = value.items()
     if key == "FOLLOW":
         value = {name for name in FOLLOWED if value.get(name, True)}
-    assert taken == (tuple(value) if key in ("HISTORY", "SLOW", "SUBPROTOCOLS") else value)
+    assert taken == (tuple(value) if key in ("HISTORY", "SLOW", "SUBPROTOCOLS", "METRICS_FROM") else value)
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, _, wrong in VALUES for value in wrong])
 def test_a_wrong_value_is_named_with_what_it_must_be(key: str, value: Any) -> None:
     ((problem, hint),) = problems({key: value})
-    assert problem == f"WSREDIS[{key!r}] is {'(hidden)' if key == 'URL' else repr(value)}."
+    assert problem == f"WSREDIS[{key!r}] is {value!r}."
     assert hint == f"It must be {RULES[key][1]}."
     with override_settings(WSREDIS={key: value}), pytest.raises(ImproperlyConfigured) as raised:
         get_settings()
     assert str(raised.value) == f"{problem} {hint}"
+
+
+@pytest.mark.parametrize(
+    ("url", "must_be"),
+    [
+        ("redis://h:port/0", "a URL whose port is a number: redis://host:6379/0"),
+        ("rediss://h:65536", "a URL whose port is a number: rediss://host:6379/0"),
+        ("redis://[::1", "a URL whose port is a number"),
+        ("redis://:pa/ss@h/0", 'a URL whose port is a number: redis://host:6379/0 (in a login "/?#@" are quoted)'),
+        ("redis://h:1/x", "a URL that ends in the number of a database: redis://host:6379/0"),
+        ("redis://h/0/1", "a URL that ends in the number of a database"),
+        ("redis://me/secret@h/0", "a URL that ends in the number of a database"),
+        ("embedded://folder", "a URL with three slashes: embedded:///path"),
+        ("unix://run/r.sock", "a URL with three slashes: unix:///path"),
+        ("redis+cluster://h", "a URL that names each host with its port"),
+    ],
+)
+def test_a_wrong_url_is_answered_with_the_part_that_is_wrong(url: str, must_be: str) -> None:
+    ((problem, hint),) = problems({"URL": url})
+    assert problem == f"WSREDIS['URL'] is {'(hidden)' if '@' in url else repr(url)}."
+    assert hint.startswith(f"It must be {must_be}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem", "hint"),
+    [
+        ("HISTORY", 5, " is 5.", "It must be a dict such as"),
+        ("HISTORY", None, " is None.", "It must be a dict such as"),
+        ("HISTORY", {"messages": 5}, " lacks 'seconds'.", "It must be a dict such as"),
+        ("HISTORY", {"messages": 5, "secnds": 5}, " has an unknown key 'secnds'.", "Did you mean 'seconds'?"),
+        ("HISTORY", {"messages": 5, "seconds": 5, 7: 5}, " has an unknown key 7.", "Did you mean "),
+        ("HISTORY", {"messages": 5, "seconds": 0}, "['seconds'] is 0.", "It must be a whole number from 1 to"),
+        ("HISTORY", {"messages": 0, "seconds": 5}, "['messages'] is 0.", "It must be a whole number from 1 to"),
+        ("HISTORY", {"messages": True, "seconds": 5}, "['messages'] is True.", "It must be a whole number"),
+        ("HISTORY", {"messages": 5, "seconds": 1.5}, "['seconds'] is 1.5.", "It must be a whole number"),
+        ("HISTORY", {"messages": 5, "seconds": 2**31}, "['seconds'] is 2147483648.", "It must be a whole number"),
+        ("SLOW", "oldest", " is 'oldest'.", "It must be one of close, latest, drop."),
+        ("SLOW", ["drop"], " is ['drop'].", "It must be one of close, latest, drop."),
+    ],
+)
+def test_what_is_wrong_for_one_pattern_is_named_with_it(key: str, value: Any, problem: str, hint: str) -> None:
+    right = {"HISTORY": {"messages": 1, "seconds": 1}, "SLOW": "drop"}[key]
+    ((found, said),) = problems({key: {"news": right, "chat*": value}})
+    assert found == f"WSREDIS[{key!r}]['chat*']{problem}"
+    assert said.startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "hint"),
+    [
+        ("/chat/*", "Leave out the slash in front: a facility is what follows WEBSOCKET_URL."),
+        ("-/*", "What begins with '-/' is for operators."),
+        ("", "It has 1 to 200 characters."),
+        (5, "It is a text."),
+    ],
+)
+@pytest.mark.parametrize("key", ["HISTORY", "SLOW"])
+def test_a_pattern_that_no_facility_fits_is_a_problem(key: str, pattern: Any, hint: str) -> None:
+    right = {"HISTORY": {"messages": 1, "seconds": 1}, "SLOW": "drop"}[key]
+    problem = f"WSREDIS[{key!r}] has the pattern {pattern!r}, which fits no facility."
+    assert list(problems({key: {pattern: right}})) == [(problem, hint)]
 
 
 @pytest.mark.parametrize(

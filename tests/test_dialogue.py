@@ -156,13 +156,19 @@ def test_a_message_goes_to_the_facility_of_the_url_or_to_another_one_that_is_gra
 
 
 @pytest.mark.parametrize("facility", ["chat", "listening", "unknown"])
-def test_who_publishes_without_a_grant_is_closed_with_1003(facility: str) -> None:
+def test_who_publishes_without_a_grant_is_closed_with_1003(facility: str, caplog: pytest.LogCaptureFixture) -> None:
     talk = Talk()
     talk.says(type="subscribe", facility="listening", query="x")
     talk.desk.answer(granted("listening"))
     talk.says(b"x", type="publish", facility=facility)
+    talk.says(b"y", type="publish", facility=facility)
     assert talk.ear.close_code == 1003
     assert talk.desk.published == []
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage().endswith(
+        "is closed (1003): this socket may not publish there: no publish-... was granted"
+    )
 
 
 def test_after_an_unsubscribe_its_grant_to_publish_is_gone_too() -> None:

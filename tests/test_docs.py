@@ -40,6 +40,18 @@ def test_every_picture_is_shown_and_no_other() -> None:
     assert sorted(shown) == sorted(DRAWN["PICTURES"]) == sorted(path.stem for path in PICTURES.glob("*.svg"))
 
 
+def test_the_pictures_of_wsinspect_are_shown() -> None:
+    folder = ROOT / "docs/wsinspect"
+    shown = re.findall(r"^\.\. image:: wsinspect/(\S+)\.svg$", (ROOT / "docs/inspect.rst").read_text(), re.MULTILINE)
+    assert sorted(shown) == sorted(path.stem for path in folder.glob("*.svg")) == ["overview", "sockets", "watch"]
+    for path in folder.glob("*.svg"):
+        xml.etree.ElementTree.parse(path)
+        assert "http" not in path.read_text().replace("http://www.w3.org/", "").replace("https://www.textualize.io", "")
+    assert re.findall(r"^\.\. image:: (\S+)$", (ROOT / "README.rst").read_text(), re.MULTILINE) == [
+        "docs/wsinspect/watch.svg"
+    ]
+
+
 @pytest.mark.parametrize("layout", [start.__name__ for start in LAYOUTS])
 def test_every_layout_that_is_tested_has_a_section(layout: str) -> None:
     assert f"\n.. _{layout}:\n" in DEPLOY

@@ -363,7 +363,7 @@ def test_a_server_that_does_not_start_is_told_with_its_log(
 def test_people_see_the_folder_and_never_a_password() -> None:
     assert shown_url("embedded:///run/demo") == "embedded server at /run/demo"
     assert shown_url("redis://user:secret@h:1/0?password=secret") == "redis://h:1/0"
-    assert shown_url("unix://:secret@/run/r.sock?db=1") == "unix:/run/r.sock"
+    assert shown_url("unix://:secret@/run/r.sock?db=1") == "unix:///run/r.sock"
 
 
 def test_no_thread_of_ours_is_left(url: str) -> None:

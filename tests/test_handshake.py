@@ -60,7 +60,7 @@ def request_with(**changes: str | None) -> WSGIRequest:
     [
         ("/ws/news", "/ws/", "news"),
         ("/ws/a/b/", "/ws/", "a/b/"),
-        ("/ws//", "/ws/", "/"),
+        ("/ws/a?b#c", "/ws/", "a?b#c"),
         ("/ws/a:b c%", "/ws/", "a:b c%"),
         ("/ws/é".encode().decode("latin-1"), "/ws/", "é"),
         ("/ws/" + "x" * 200, "/ws/", "x" * 200),
@@ -74,7 +74,8 @@ def test_the_facility_is_what_follows_websocket_url(path: str, websocket_url: st
 
 
 @pytest.mark.parametrize(
-    "path", ["", "/", "/ws", "/ws/", "/WS/news", "/other/ws/news", "/wsx/news", "/ws/" + "x" * 201]
+    "path",
+    ["", "/", "/ws", "/ws/", "/WS/news", "/other/ws/news", "/wsx/news", "/ws/" + "x" * 201, "/ws//news", "/ws/-/news"],
 )
 def test_a_path_outside_or_that_names_no_facility_is_not_found(path: str) -> None:
     with pytest.raises(NotFound) as raised:
@@ -768,6 +769,8 @@ def test_a_logout_ends_further_grants() -> None:
         ("", "subscribe-broadcast", 404),
         ("x" * 201, "subscribe-broadcast", 404),
         ("\ud800", "subscribe-broadcast", 404),
+        ("/news", "subscribe-broadcast", 404),
+        ("-/readyz", "subscribe-broadcast", 404),
         ("chat", "", 400),
         ("chat", "subscribe-nobody", 400),
         ("chat", "subscribe-broadcast&since=yesterday", 400),

@@ -330,6 +330,25 @@ def test_the_positions_of_a_connection_are_those_up_to_which_it_has_been_sent_al
 # After a break
 
 
+@pytest.mark.parametrize("is_break", [True, False])
+def test_after_redis_lost_a_channel_lower_ids_are_no_old_ones(is_break: bool) -> None:
+    """Its clock may be behind, or that of the replica that took its place."""
+    hub, ear, newcomer = Hub(), Ear(), Ear()
+    joined(hub, ear, b"a")
+    deliver(hub, b"a", text("before", id=b"9-0"))
+    topic = hub.topics[b"a"]
+    if is_break:
+        hub.hold(topic)
+        deliver(hub, b"a", text("held", id=b"4-0"))
+        hub.release(topic, stored())
+    else:
+        complete(hub, begun(hub, newcomer, b"a"))
+        deliver(hub, b"a", text("held", id=b"4-0"))
+    deliver(hub, b"a", text("after", id=b"5-0"))
+    assert ear.heard == ["before", "held", "after"]
+    assert topic.position == b"5-0"
+
+
 @pytest.mark.parametrize(
     ("seen", "kept", "held", "heard"),
     [

@@ -730,7 +730,8 @@ def test_a_facility_that_is_refused_for_the_moment_is_asked_for_again() -> None:
 def test_what_cannot_be_subscribed_is_an_error() -> None:
     errors = run("""
         const socket = open(CHAT);
-        const errors = [thrown(() => socket.subscribe("news")), thrown(() => socket.subscribe("news", "since=x"))];
+        const errors = [thrown(() => socket.subscribe("news")), thrown(() => socket.subscribe("/news", "a"))];
+        errors.push(thrown(() => socket.subscribe("news", "since=x")));
         last().accept();
         ack({ "broadcast:chat": null });
         errors.push(thrown(() => socket.subscribe("chat", "subscribe-user")));
@@ -741,6 +742,7 @@ def test_what_cannot_be_subscribed_is_an_error() -> None:
     assert errors == [
         [
             "TypeError: WSRedis: subscribe() needs a facility and a query",
+            'TypeError: WSRedis: leave out the slash in front of "/news"',
             "TypeError: WSRedis: since=x is no position",
             'Error: WSRedis: "chat" is the URL\'s own facility',
             "Error: WSRedis: cannot subscribe, the socket is closed",
@@ -873,14 +875,25 @@ def test_a_subscription_that_waited_for_a_server_without_the_subprotocol_is_warn
 
 
 @pytest.mark.parametrize("code", [1003, 1008])
-def test_a_final_code_ends_it(code: int) -> None:
-    found = run(f"""
+def test_a_final_code_ends_it_and_is_warned_of_once(code: int) -> None:
+    found = run(
+        f"""
         const socket = open(CHAT);
         last().accept();
-        last().lose({code});
-        report([socket.state, socket.seen.at(-1)]);
-    """)
-    assert found == ["closed", {"type": "close", "code": code, "final": True}]
+        last().lose({code}, "no");
+        socket.close();
+        report([socket.state, socket.seen.at(-1), warnings]);
+        """,
+        warns=True,
+    )
+    warning = f"WSRedis: the server closed /ws/chat, and it stays closed: {code} no"
+    assert found == ["closed", {"type": "close", "code": code, "final": True}, [warning]]
+
+
+@pytest.mark.parametrize("url", ["", "undefined", "null", '""'])
+def test_a_url_that_is_left_out_is_an_error(url: str) -> None:
+    found = run(f"report([thrown(() => new WSRedis({url})), sockets.length]);")
+    assert found == ["TypeError: WSRedis: it needs the URL of a facility, such as /ws/news?subscribe-broadcast", 0]
 
 
 def test_each_event_is_an_option_too() -> None:

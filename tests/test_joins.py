@@ -1,21 +1,19 @@
 """The join rule as a property: whatever happens, a client misses nothing unannounced, and sees nothing twice.
 
-Hub and subscriber run against a model of Redis: one thread of execution, streams as publish.lua and read.lua keep them,
-and for each connection one queue of commands and one of replies and published messages, in one order. There are two
-shards, between which channels move. Clients block, so that what is stored comes in pages; links break at any moment;
-streams lose their old entries, expire, and begin again.
+Hub and subscriber run against a model of Redis, in one thread of execution. There are two shards, between which
+channels move. Clients block, so that what is stored comes in pages; links break at any moment; streams lose their old
+entries, expire, and begin again.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,7 +25,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from django_wsredis import commands
 from django_wsredis.channels import Channel, Wish
-from django_wsredis.commands import READ_SCRIPT
 from django_wsredis.conf import Keep
 from django_wsredis.exceptions import Unavailable
 from django_wsredis.handshake import Granted
@@ -38,6 +35,7 @@ from django_wsredis.loop.topic import Arrival, Join, Topic
 from django_wsredis.messages import Message, decode, encode, envelope
 
 from .ears import Ear, text
+from .models import ModelLink, ModelRedis, id_bytes, number_of
 from .servers import RedisServer, wait_until
 
 PAGE_MESSAGES, PAGE_BYTES = 3, 40  # some four payloads
@@ -51,119 +49,7 @@ def nothing(*_: object) -> None:
     pass
 
 
-def id_bytes(number: int) -> bytes:
-    return b"%d-0" % number
-
-
-def number_of(id: str | bytes) -> int:
-    return int(id.partition("-" if isinstance(id, str) else b"-")[0])
-
-
 # Redis
-
-
-@dataclass
-class Stream:
-    """Entries as (number, payload, the position that it came after); the number stands for the id."""
-
-    entries: list[tuple[int, bytes, int | None]] = field(default_factory=list)
-    last: int = 0
-
-
-class ModelRedis:
-    """The data. Ids are numbers of one clock, which also a Redis that lost its data goes on with."""
-
-    def __init__(self) -> None:
-        self.clock = 0
-        self.streams: dict[bytes, Stream] = {}
-        self.losses: dict[bytes, list[int]] = defaultdict(list)  # when something else than MAXLEN took entries away
-
-    def tick(self) -> int:
-        self.clock += 1
-        return self.clock
-
-    def publish(self, name: bytes, payload: bytes, entries: int) -> int:
-        """Do what publish.lua does; return the number of the id."""
-        after = None
-        if name in self.streams and not self.streams[name].entries:
-            after = self.streams[name].last
-        stream = self.streams.setdefault(name, Stream())
-        stream.last = self.tick()
-        stream.entries = [*stream.entries, (stream.last, payload, after)][-entries:]
-        return stream.last
-
-    def read(
-        self,
-        name: bytes,
-        since: bytes,
-        count: int,
-        begin_seconds: int,
-        max_bytes: int,
-        max_entries: int,
-        before: bytes,
-    ) -> list[Any]:
-        """Do what read.lua does."""
-        if name not in self.streams:
-            if not begin_seconds:
-                return [int(not since), b"", []]
-            self.streams[name] = Stream(last=self.tick())
-            return [int(not since), id_bytes(self.streams[name].last), []]
-        stream = self.streams[name]
-        end = id_bytes(stream.last)
-        length = min(count, max_entries)
-        if not since:
-            older = [entry for entry in stream.entries[::-1] if not before or entry[0] < number_of(before)]
-            newest = self.page(older, length, max_bytes)
-            is_all = len(older) < length and sum(len(payload) for _, payload, _ in older) <= max_bytes
-            if newest and not is_all and len(newest) < count:
-                return [1, end, [], newest[-1][0], count - len(newest)]
-            if not newest and before:
-                newer = [entry for entry in stream.entries if entry[0] >= number_of(before)]
-                return [1, end, self.page(newer, length, max_bytes)]
-            return [1, end, newest[::-1]]
-        position = number_of(since)
-        found = [entry for entry in stream.entries if entry[0] > position]
-        is_whole = (
-            position == stream.last
-            or (count and found and found[0][2] == position)
-            or any(number == position for number, _, _ in stream.entries)
-        )
-        return [int(bool(is_whole)), end, self.page(found, length, max_bytes)]
-
-    @staticmethod
-    def page(entries: list[tuple[int, bytes, int | None]], length: int, max_bytes: int) -> list[Any]:
-        found: list[Any] = []
-        size = 0
-        for number, payload, _ in entries[:length]:
-            size += len(payload)
-            if size > max_bytes and found:
-                break
-            found.append([id_bytes(number), [b"m", payload]])
-        return found
-
-    def trim(self, name: bytes, count: int) -> None:
-        """Drop the oldest, as time does."""
-        if name in self.streams and len(self.streams[name].entries) > count:
-            self.streams[name].entries = self.streams[name].entries[count:]
-            self.losses[name].append(self.clock)
-
-    def lose(self, name: bytes) -> None:
-        """Forget a stream, which has expired or was deleted."""
-        if self.streams.pop(name, None):
-            self.losses[name].append(self.clock)
-
-
-class ModelLink:
-    """A connection to a shard: commands on their way there, replies and messages on their way back."""
-
-    def __init__(self) -> None:
-        self.is_closed = False
-        self.subscribed: set[bytes] = set()
-        self.outgoing: deque[SimpleNamespace] = deque()
-        self.incoming: deque[Callable[[], None]] = deque()
-
-    def call(self, *command: Any, on_reply: Callable[[Any], None]) -> None:
-        self.outgoing.append(SimpleNamespace(command=command, on_reply=on_reply))
 
 
 class ModelLinks:
@@ -347,7 +233,11 @@ class Delivery(RuleBasedStateMachine):
         super().__init__()
         self.redis = ModelRedis()
         self.hub = Hub()
-        reactor: Any = SimpleNamespace(settings=SimpleNamespace(prefix="p"), now=lambda: 0.0)
+        self.refused: set[tuple[str, bytes]] = set()  # commands, each for a channel
+        self.later: deque[Callable[[], None]] = deque()
+        reactor: Any = SimpleNamespace(
+            settings=SimpleNamespace(prefix="p"), now=lambda: 0.0, call_later=lambda _, call: self.later.append(call)
+        )
         self.subscriber = Subscriber(reactor, self.hub, on_request=nothing, on_receipt=nothing, on_listening=nothing)
         self.links: Any = self.subscriber.links
         self.published = dict.fromkeys(NAMES, 0)
@@ -404,22 +294,18 @@ class Delivery(RuleBasedStateMachine):
 
     def carry_out(self, shard: int, link: ModelLink, command: Any) -> Any:
         word, name = command[0], command[3] if command[0] == "EVAL" else command[1]
-        if word == "UNSUBSCRIBE":
-            link.subscribed.discard(name)
-            return [b"unsubscribe", name, 0]
-        if self.links.owner.get(name, 0) != shard:
+        if word != "UNSUBSCRIBE" and self.links.owner.get(name, 0) != shard:
             return ReplyError("MOVED 1 elsewhere")
-        if word == "SUBSCRIBE":
-            link.subscribed.add(name)
-            return [b"subscribe", name, 1]
-        if word == "EVAL" and command[1] == READ_SCRIPT:
-            since, count, _, *others = command[4:]
-            return self.read(name, since, count, *others)
-        raise AssertionError(f"the model does not know {command}")
+        if (word, name) in self.refused:
+            return ReplyError("NOPERM this user has no permissions")
+        reply = self.redis.carry_out(link, command)
+        if word == "EVAL":
+            self.check_read(name, command[4], reply)
+        return reply
 
-    def read(self, name: bytes, since: bytes, count: int, *others: Any) -> Any:
+    def check_read(self, name: bytes, since: bytes, reply: Any) -> None:
+        """See that a gap has its reason."""
         keep = KEEPS[name]
-        reply = self.redis.read(name, since, count, *others)
         is_whole, end, entries, *next_read = reply
         if end and not entries and not next_read:
             self.begun_positions[name].append(number_of(end))
@@ -427,7 +313,6 @@ class Delivery(RuleBasedStateMachine):
             position = number_of(since)
             newer = [number for number, _ in self.log[name] if number > position]
             assert len(newer) > keep.messages or any(at >= position for at in self.redis.losses[name]), "a needless gap"
-        return reply
 
     @rule(name=st.sampled_from(NAMES), count=st.integers(1, 3))
     def trim(self, name: bytes, count: int) -> None:
@@ -443,7 +328,26 @@ class Delivery(RuleBasedStateMachine):
         for name in NAMES if chance == 0 else ():
             self.redis.lose(name)
 
+    @rule(word=st.sampled_from(["SUBSCRIBE", "EVAL"]), name=st.sampled_from([*NAMES, EVERYWHERE]), breaks=st.booleans())
+    def refuse(self, word: str, name: bytes, breaks: bool) -> None:
+        """Carry out such commands no more, as a Redis whose rights have changed, or which is busy."""
+        self.refused.add((word, name))
+        if breaks:
+            shard = self.links.owner.get(name, 0)
+            self.break_link(shard, 0)
+            self.connect(shard)
+
+    @rule()
+    def allow(self) -> None:
+        self.refused.clear()
+
     # The worker
+
+    @rule()
+    def time_passes(self) -> None:
+        for _ in range(len(self.later)):
+            self.later.popleft()()
+        self.sort_out()
 
     @rule(shard=st.integers(0, 1), count=st.integers(1, 6))
     def loop_works(self, shard: int, count: int) -> None:
@@ -502,7 +406,11 @@ class Delivery(RuleBasedStateMachine):
         client = self.clients[who % len(self.clients)]
         if client.ear.dialogue is None or client.ear.sock is None:
             return
-        facility = next(name for number in count() if (name := f"further {number}") not in client.desk.facilities)
+        if client.ear.is_blocked and not names.isdisjoint(client.positions):
+            return  # who comes back to a channel has read what it was sent of it
+        facility = next(
+            name for number in itertools.count() if (name := f"further {number}") not in client.desk.facilities
+        )
         client.desk.facilities[facility] = names
         client.desk.enter = lambda names: self.enter(client, names, history)
         client.say("subscribe", facility)
@@ -690,8 +598,11 @@ class Delivery(RuleBasedStateMachine):
             client.check()
 
     def teardown(self) -> None:
+        self.allow()
         for shard in range(2):
             self.connect(shard)
+        self.settle()
+        self.time_passes()
         self.settle()
         while any(client.ear.is_blocked or client.ear.sock is None for client in self.clients):
             for client in self.clients:
@@ -805,8 +716,7 @@ def test_who_joins_gets_as_many_of_the_newest_as_it_wants(count: int, published:
     state = Delivery()
     for _ in range(2):
         state.publish_many(b"history")
-    client = Client(Ear(v1=True), state.log)
-    state.join(client, {b"history": None}, count)
+    client = state.come({b"history": None}, count)
     state.redis_works(0, 100)
     state.loop_works(0, 100)
     state.publish_some(b"history", [True] * published)
@@ -818,9 +728,7 @@ def test_who_joins_gets_as_many_of_the_newest_as_it_wants(count: int, published:
 def test_those_who_want_the_same_share_a_read_that_is_under_way() -> None:
     state = Delivery()
     state.publish_many(b"history")
-    clients = [Client(Ear(v1=True), state.log) for _ in range(3)]
-    for client, count in zip(clients, (9, 9, 1), strict=True):
-        state.join(client, {b"history": None}, count)
+    clients = [state.come({b"history": None}, count) for count in (9, 9, 1)]
     reads = [call.command for call in state.links.links[0].outgoing if call.command[0] == "EVAL"]
     assert [command[5] for command in reads] == [9, 1]
     state.settle()
@@ -828,7 +736,38 @@ def test_those_who_want_the_same_share_a_read_that_is_under_way() -> None:
         assert client.ear.heard == [f"history {number}" for number in range(8 - count, 8)]
 
 
-# The model itself
+@pytest.mark.parametrize(("word", "name"), [("SUBSCRIBE", b"history"), ("EVAL", b"history"), ("SUBSCRIBE", EVERYWHERE)])
+def test_what_redis_refuses_after_a_break_is_tried_again_and_we_are_not_ready_until_then(
+    word: str, name: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = Delivery()
+    client = state.come({b"history": None}, 1)
+    state.settle()
+    assert state.subscriber.is_ready
+    state.refuse(word, name, breaks=True)
+    assert not state.subscriber.is_ready
+    for _ in range(3):
+        state.settle()
+        state.publish(b"history", is_kept=True)
+        state.settle()
+        assert not state.subscriber.is_ready
+        state.time_passes()
+    state.allow()
+    state.settle()
+    assert state.subscriber.is_ready
+    assert client.ear.heard == ["history 1", "history 2", "history 3"]
+    assert [notice["type"] for notice in client.ear.notices] == ["ack"]
+    assert caplog.text.count("NOPERM") == 1
+    assert "b'" not in caplog.text
+    assert state.links.links[0].subscribed == {b"history", EVERYWHERE}
+    state.refuse(word, name, breaks=True)
+    state.settle()
+    state.leave(0)
+    state.settle()
+    assert state.links.links[0].subscribed <= {EVERYWHERE}
+
+
+# The model itself, which tests/faults/test_schedules.py has, too
 
 operations = st.lists(
     st.one_of(

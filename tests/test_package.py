@@ -29,6 +29,8 @@ FLOORS = {
     "systemd": 6,
     "views": 6,
     "wsgi": 5,
+    "operators": 5,
+    "metrics": 5,
     "checks": 5,
     "configurations": 5,
     "context_processors": 5,
@@ -61,6 +63,8 @@ FLOORS = {
     "hosts": 2,
     "exceptions": 1,
     "log": 1,
+    "responses": 1,
+    "tally": 1,
 }
 
 # third parties → the only places that import them
@@ -71,8 +75,17 @@ ALLOWED = {
     "uwsgi": ("hosts/uwsgi",),
     "uwsgidecorators": (),
     "redis": ("redis", "cluster", "embedded"),
-    "hiredis": ("redis", "loop/announcer", "loop/link", "loop/outgoing", "loop/redial", "loop/subscriber"),
+    "hiredis": (
+        "redis",
+        "loop/announcer",
+        "loop/canary",
+        "loop/link",
+        "loop/outgoing",
+        "loop/redial",
+        "loop/subscriber",
+    ),
     "rich": ("management",),
+    "prometheus_client": ("metrics",),
     "asyncio": (),
     "select": (),
     "selectors": ("supervisor",),  # a process without gevent
@@ -214,6 +227,7 @@ def test_the_public_names_can_be_imported_without_settings_and_gevent() -> None:
         "handshake",
         "context_processors",
         "wsgi",
+        "operators",
     ],
 )
 def test_the_floors_below_the_loop_need_no_settings_and_no_gevent(module: str) -> None:

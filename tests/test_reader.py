@@ -89,6 +89,16 @@ def test_what_follows_a_message_is_read_by_its_id(kept: RedisServer) -> None:
     assert page(since=third.id) == Page([], True, None, None, "")
 
 
+def test_what_follows_a_cursor_is_read(kept: RedisServer) -> None:
+    request = visitor("alice")
+    say("a")
+    after_a, start = page().cursor, cursor(request, ROOM)
+    say("b")
+    publish("mine", facility=ROOM, users=["alice"])
+    assert texts(page(since=after_a)) == texts(page(since=start)) == ["b"]
+    assert texts(history(facility=ROOM, users=[SELF], request=request, since=start)) == ["mine"]
+
+
 def test_what_is_in_front_of_a_message_is_read_by_its_id(kept: RedisServer) -> None:
     say("a", "b", "c")
     first, second, third = page().messages
@@ -212,6 +222,7 @@ def test_names_and_objects_address_it_as_in_publishing(kept: RedisServer) -> Non
     [
         ({"facility": ""}, "facility is ''"),
         ({"facility": None}, "facility is None"),
+        ({"facility": "/chat/1"}, "facility is '/chat/1'; leave out the slash in front"),
         ({"broadcast": False}, "name an audience"),
         ({"users": ["alice"]}, "name 2 channels; a history is that of one"),
         ({"broadcast": False, "users": []}, "name 0 channels"),
@@ -221,6 +232,8 @@ def test_names_and_objects_address_it_as_in_publishing(kept: RedisServer) -> Non
         ({"since": "1-0", "before": "2-0"}, "not both"),
         ({"since": ""}, "since is ''; it is the id of a message"),
         ({"since": "1700000000000"}, "since is '1700000000000'"),
+        ({"since": "user:alice:chat/1=1-0"}, "or a cursor that has broadcast:chat/1"),
+        ({"since": "broadcast:chat/1=1"}, "or a cursor that has broadcast:chat/1"),
         ({"since": "1-1\n"}, "since is"),
         ({"since": "+"}, "since is '+'"),
         ({"since": "(1-1"}, "since is"),
@@ -393,7 +406,7 @@ def test_a_cursor_is_what_a_sockets_url_takes(kept: RedisServer, name: str) -> N
     assert parse_wish(f"subscribe-group&since={rendered}").since == found
 
 
-@pytest.mark.parametrize("facility", ["", None, "x" * 201])
+@pytest.mark.parametrize("facility", ["", None, "x" * 201, "/chat/1"])
 def test_a_cursor_of_no_facility_is_a_type_error(kept: RedisServer, facility: Any) -> None:
     with pytest.raises(TypeError, match="facility is"):
         cursor(HttpRequest(), facility)

@@ -64,7 +64,7 @@ def test_what_is_wrong_is_said_without_the_login(url: str, must_be: str) -> None
     with pytest.raises(ValueError, match=must_be):
         parse(url)
     ((problem, hint),) = problems({"URL": url})
-    assert problem == "WSREDIS['URL'] is (hidden)."
+    assert problem == f"WSREDIS['URL'] is {'(hidden)' if '@' in url else repr(url)}."
     assert hint.startswith("It must be a URL that ")
     assert must_be in hint
     assert "pa" not in hint.split()

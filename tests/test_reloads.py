@@ -37,11 +37,11 @@ def uwsgi_threads(layout: Layout) -> None:
 
 
 def gunicorn_gevent(layout: Layout) -> None:
-    run_gunicorn(layout, "--listen", f"127.0.0.1:{layout.port}", "--workers", "2")
+    run_gunicorn(layout, "--listen", f"127.0.0.1:{layout.port}", worker_class="gevent")
 
 
 def gunicorn_threads(layout: Layout) -> None:
-    run_gunicorn(layout, "--listen", f"127.0.0.1:{layout.port}", "--workers", "2", "--threads", "8")
+    run_gunicorn(layout, "--listen", f"127.0.0.1:{layout.port}")
 
 
 def uwsgi_router(layout: Layout) -> None:

@@ -51,6 +51,8 @@ def _many_files() -> Iterator[None]:
 @pytest.fixture(scope="module", params=["runwsserver", "runserver"])
 def running(request: pytest.FixtureRequest, shared_redis: RedisServer, database: object) -> Iterator[tuple[Site, int]]:
     """A server that has opened all that it keeps open (threads, listener, Redis), and how many files those are."""
+    with shared_redis.client() as client:
+        client.flushall()  # other modules may have kept messages where these tests listen
     site = Site(request.param, "--noreload", database=DATABASE, redis_url=shared_redis.url, settings={"WSREDIS": GRANT})
     with override_settings(WSREDIS={"URL": shared_redis.url}):
         warm_up(site)

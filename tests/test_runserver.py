@@ -150,6 +150,18 @@ def test_a_port_in_use_is_said_as_django_says_it() -> None:
     assert result.stderr == "Error: That port is already in use.\n"
 
 
+def test_redis_away_is_said_at_the_start_with_time_and_level(start: Callable[..., Site]) -> None:
+    site = start("--noreload", redis_url=NOBODY, settings={"LOGGING": {}})
+    site.wait_for(rf"^\d{{4}}-\d\d-\d\d [\d:,]+ \[{site.popen.pid}\] WARNING Redis \({NOBODY}\) cannot be reached: ")
+    assert site.get() == (200, "hello")
+
+
+def test_a_redis_that_answers_needs_no_word(start: Callable[..., Site]) -> None:
+    site = start("--noreload")
+    assert site.get() == (200, "hello")
+    assert "cannot be reached" not in site.output
+
+
 def test_ctrl_c_ends_in_time_and_says_goodbye_to_each_socket(start: Callable[..., Site]) -> None:
     site = start("--noreload")
 

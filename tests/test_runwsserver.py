@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect, unix_connect
 
 from django_wsredis import publish
+from django_wsredis.management.serving import another_port
 
 from .rawsocket import RawSocket
 from .servers import RedisServer, Site, change, copy_project, find_redis, free_port, missing, run_manage, wait_until
@@ -51,7 +52,7 @@ def answers(client: redis.Redis) -> bool:
 def test_it_says_what_runs_and_where(start: Callable[..., Site], redis_server: RedisServer) -> None:
     site = start()
     assert re.search(r"^django_wsredis \S+, Django \S+, settings tests.project.settings$", site.output, re.M)
-    assert f"Redis: unix:{redis_server.socket}" in site.output
+    assert f"Redis: {redis_server.url}" in site.output
     assert site.lines[-1].startswith("INFO") or f"Serving pages and websockets at {site.url}/" in site.lines[-1]
     assert site.get() == (200, "hello")
     with site.connect(NEWS) as websocket:
@@ -94,13 +95,19 @@ def test_what_cannot_work_is_said_in_one_line(arguments: list[str], settings: di
     assert said in lines[0]
 
 
+def test_another_port_is_on_the_same_address() -> None:
+    taken = ["8000", "127.0.0.1:8000", "[::1]:8001", "9000"]
+    assert [another_port(addrport) for addrport in taken] == ["8001", "127.0.0.1:8001", "[::1]:8000", "8000"]
+
+
 @pytest.mark.parametrize("settings", [{}, {"DEBUG": True}], ids=["plain", "with the reloader"])
 def test_a_port_in_use_is_said_in_one_line(settings: dict[str, Any]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         result = run_manage("runwsserver", str(port), redis_url=NOBODY, settings=settings)
     assert result.returncode == 1
-    assert f"CommandError: Cannot listen on {port}: Address already in use" in result.stderr
+    said = f"Cannot listen on {port}: Address already in use; choose another: ./manage.py runwsserver 8000."
+    assert f"CommandError: {said}" in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -148,8 +155,8 @@ def test_static_files_are_served_with_debug_alone(start: Callable[..., Site]) ->
 def test_it_can_serve_websockets_alone(start: Callable[..., Site]) -> None:
     site = start("--ws-only")
     assert "Serving websockets at " in site.output
-    assert site.get("healthz") == (200, "ok\n")
-    for path in ("", "whoami/", "healthz/", "static/django_wsredis/wsredis.js"):
+    assert site.get("ws/-/healthz") == (200, "ok\n")
+    for path in ("", "whoami/", "static/django_wsredis/wsredis.js"):
         assert site.get(path)[0] == 404
     with site.connect(NEWS) as websocket:
         publish("hello", facility="news", broadcast=True)

@@ -944,6 +944,7 @@ def test_a_message_where_nothing_may_be_published_is_closed_with_1003(site: Site
     with RawSocket(site.port, f"{facility}?subscribe-broadcast") as raw:
         raw.send(frame)
         assert raw.closed_with().code == 1003
+    site.wait_for(rf"The socket of an anonymous visitor on '{facility}' is closed \(1003\): this socket only listens")
 
 
 def test_after_the_101_there_is_nothing_but_frames_until_the_end(site: Site, facility: str) -> None:

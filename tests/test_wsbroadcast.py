@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.core.management import CommandError, call_command
 from django.db import transaction
 from django.test import override_settings
@@ -50,7 +51,7 @@ def name_of(audience: str, name: str, facility: str) -> bytes:
 
 
 # the listener is no worker, and so does not answer
-SILENT = " → nobody is listening there now; 1 worker did not say how many it has\n"
+SILENT = " → no socket; 1 worker did not say how many it has\n"
 
 
 # Who gets it
@@ -99,9 +100,9 @@ def test_several_audiences_on_a_facility(listener: Listener) -> None:
 
 
 def test_it_says_when_nobody_is_listening(configured: RedisServer) -> None:
-    sent = "Sent to everybody on {} → nobody is listening there now\n{}\n".format
-    not_kept = "It is not kept: WSREDIS['HISTORY'], or --expire, says what is."
-    kept = "It is kept for those who join."
+    sent = "Sent to everybody on {} → no socket\nNobody is listening there now{}\n".format
+    not_kept = ", and it is not kept: WSREDIS['HISTORY'], or --expire, says what is."
+    kept = ". It is kept for those who join."
     assert wsbroadcast("x") == sent("every facility", not_kept)
     assert wsbroadcast("x", "--facility", "news") == sent("facility news", not_kept)
     assert wsbroadcast("x", "--facility", "news", "--expire", "60") == sent("facility news", kept)
@@ -152,7 +153,8 @@ def test_an_empty_message_is_refused(listener: Listener, monkeypatch: pytest.Mon
         (["--group", "staff", "--group", "chaters"], "There is no group 'chaters'. Did you mean 'chatters'?"),
         (["--user", "alise"], "There is no user 'alise'. Did you mean 'alice'?"),
         (["--user", "Bob"], "There is no user 'Bob'. Did you mean 'bob'?"),
-        (["--user", "zzzzzzzz"], "There is no user 'zzzzzzzz'. (--force sends anyway.)"),
+        (["--user", "carol"], "There is no user 'carol'. (--force sends anyway.)"),
+        (["--session", "abc"], "There is no such session. (--force sends anyway.)"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(listener: Listener, options: list[str], said: str) -> None:
@@ -161,9 +163,31 @@ def test_an_unknown_name_is_answered_with_the_nearest(listener: Listener, option
 
 
 def test_force_sends_to_unknown_names(listener: Listener) -> None:
-    said = wsbroadcast("x", "--group", "stuff", "--user", "nobody", "--force")
-    assert said.startswith("Sent to group stuff, user nobody on every facility →")
-    assert everywhere(listener)[1] == [address("wsredis", "group", "stuff"), address("wsredis", "user", "nobody")]
+    said = wsbroadcast("x", "--group", "stuff", "--user", "nobody", "--session", "abc", "--force")
+    assert said.startswith("Sent to group stuff, user nobody, a session on every facility →")
+    audiences = [("group", "stuff"), ("user", "nobody"), ("session", session_digest("abc"))]
+    assert everywhere(listener)[1] == [address("wsredis", *audience) for audience in audiences]
+
+
+@pytest.mark.parametrize(
+    ("engine", "is_known"),
+    [("db", False), ("cached_db", False), ("cache", False), ("file", False), ("signed_cookies", True)],
+)
+@pytest.mark.parametrize("key", ["x" * 32, "../x"])
+def test_a_session_is_looked_up_where_the_server_has_it(
+    listener: Listener, engine: str, is_known: bool, key: str
+) -> None:
+    with override_settings(SESSION_ENGINE=f"django.contrib.sessions.backends.{engine}"):
+        if is_known:
+            assert wsbroadcast("x", "--session", key).startswith("Sent to a session")
+        else:
+            assert refused("x", "--session", key) == "There is no such session. (--force sends anyway.)"
+
+
+def test_without_an_app_for_sessions_they_cannot_be_looked_up(listener: Listener, alice: str) -> None:
+    apps = [name for name in django_settings.INSTALLED_APPS if name != "django.contrib.sessions"]
+    with override_settings(INSTALLED_APPS=apps):
+        assert refused("x", "--session", alice).startswith("This project has no django.contrib.sessions")
 
 
 @pytest.mark.parametrize("option", ["--group", "--user", "--session"])
@@ -178,7 +202,7 @@ def test_an_empty_name_is_nobodys(listener: Listener, option: str) -> None:
 
 def test_a_dry_run_only_asks(listener: Listener) -> None:
     said = wsbroadcast("héllo", "--group", "staff", "--dry-run")
-    assert said == "Would send 6 bytes to group staff on every facility → nobody is listening there now\n"
+    assert said == "Would send 6 bytes to group staff on every facility → no socket\n"
     name, message = listener.next() or pytest.fail("nobody was asked")
     assert (name, message.is_request, listener.all()) == (everywhere_name("wsredis"), True, [])
 
@@ -204,22 +228,22 @@ def test_the_settings_expire_counts_on_a_facility(configured: RedisServer) -> No
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "said"),
     [
-        ["--expire", "60"],
-        ["--expire", "0"],
-        ["--expire", "-1", "--facility", "news"],
-        ["--expire", str(2**31), "--facility", "news"],
+        (["--expire", "60"], "--expire needs --facility: a message for every facility is kept on none."),
+        (["--expire", "0"], "--expire needs --facility"),
+        (["--expire", "-1", "--facility", "news"], "--expire is -1; it is a whole number of seconds up to"),
+        (["--expire", str(2**31), "--facility", "news"], "--expire is 2147483648; it is a whole number"),
     ],
 )
-def test_expire_is_refused_where_nothing_can_be_kept(listener: Listener, options: list[str]) -> None:
-    assert refused("x", *options).startswith("--expire needs --facility")
+def test_a_wrong_expire_is_refused(listener: Listener, options: list[str], said: str) -> None:
+    assert refused("x", *options).startswith(said)
     assert listener.all() == []
 
 
-@pytest.mark.parametrize("facility", ["", "x" * 201, "\ud800"])
+@pytest.mark.parametrize("facility", ["", "x" * 201, "\ud800", "/news", "-/readyz"])
 def test_a_facility_that_is_none_is_refused(listener: Listener, facility: str) -> None:
-    assert "is no facility" in refused("x", "--facility", facility)
+    assert "is no facility" in refused("x", f"--facility={facility}")
     assert listener.all() == []
 
 
@@ -248,8 +272,16 @@ def test_a_history_decides_what_is_kept_there(configured: RedisServer) -> None:
 def test_the_same_key_is_sent_once(listener: Listener) -> None:
     assert wsbroadcast("x", "--key", "1").endswith(SILENT)
     said = wsbroadcast("x", "--key", "1")
-    assert said.endswith("If it was sent with this key before, it was not sent again.\n")
+    assert said.endswith("It was sent with this key before, and not again.\n")
     assert everywhere(listener)[0] == "x"
+
+
+def test_a_key_is_told_to_be_new_or_not_also_when_nobody_is_listening(configured: RedisServer) -> None:
+    said = [wsbroadcast("x", "--facility", "news", "--user", "alice", "--key", "1").splitlines()[-1] for _ in range(2)]
+    assert said[0].startswith("Nobody is listening there now, and it is not kept")
+    assert said[1] == "It was sent with this key before, and not again."
+    said = wsbroadcast("x", "--facility", "news", "--user", "alice", "--user", "bob", "--key", "1")
+    assert "before" not in said  # bob gets it
 
 
 def test_it_tries_again_while_redis_is_away(configured: RedisServer) -> None:
@@ -270,9 +302,7 @@ def test_a_retry_after_a_lost_answer_does_not_say_that_nobody_listens(
         return answers[-1]
 
     monkeypatch.setattr(redis, "execute", lose_the_first_answer)
-    assert wsbroadcast("x", "--retry", "5").endswith(
-        ": no worker received it; nobody is listening there now, or a try whose answer was lost had sent it already.\n"
-    )
+    assert wsbroadcast("x", "--retry", "5").endswith(" → no socket\nA try whose answer was lost had sent it already.\n")
     assert everywhere(listener)[0] == "x"
 
 

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
-import types
-from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 from wsgiref.util import setup_testing_defaults
 
 import pytest
-from websockets.exceptions import InvalidStatus
 
 from django_wsredis import loop
-from django_wsredis.hosts import detach
 from django_wsredis.wsgi import get_wsgi_application, get_wsgi_websocket_application, log_once
-
-from .conftest import DATABASE
-from .hosted import OPTIONS, HostedSite
-from .servers import RedisServer, Site, wait_until
 
 UPGRADE = {
     "HTTP_UPGRADE": "websocket",
@@ -63,68 +53,6 @@ def test_a_host_that_cannot_give_up_a_socket_is_told_once_what_to_do(caplog: pyt
         assert "Retry-After" in headers
     assert caplog.text.count("waitress is not known to give up its sockets") == 1
     assert "docs/deploy.rst" in caplog.text
-
-
-# Readiness
-
-
-def read(url: str, method: str = "GET", **headers: str) -> tuple[int, str, Any]:
-    """Return the status, the text and the headers of an answer."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
-    try:
-        connection.request(method, "/ws/-/readyz", headers=headers)
-        response = connection.getresponse()
-        return response.status, response.read().decode(), response.headers
-    finally:
-        connection.close()
-
-
-def start_host(host: str, url: str, start_site: Callable[..., Site]) -> Site:
-    if host in OPTIONS:
-        return HostedSite(host, types.SimpleNamespace(url=url), DATABASE, {"WSREDIS": {"PING_INTERVAL": 1}})
-    return start_site(host, redis_url=url, settings={"WSREDIS": {"PING_INTERVAL": 1}})
-
-
-@pytest.mark.parametrize("host", ["runwsserver", "runserver", *OPTIONS])
-def test_a_worker_tells_whether_it_delivers(host: str, own_redis: RedisServer, start_site: Callable[..., Site]) -> None:
-    site = start_host(host, own_redis.url, start_site)
-    try:
-        status, text, headers = read(site.url)  # the first thing that it is asked: there is no loop before
-        assert (status, text) == (200, "ready\n")
-        assert headers["Content-Type"].startswith("text/plain")
-        assert headers["Cache-Control"] == "no-store"
-        assert read(site.url, "HEAD")[:2] == (200, "")
-        own_redis.kill()
-        wait_until(lambda: read(site.url)[0] == 503, 20, "its noticing that Redis is away")
-        status, text, headers = read(site.url)
-        assert (status, text) == (503, "not ready\n")
-        assert headers["Retry-After"] == "5"
-        own_redis.start()
-        wait_until(lambda: read(site.url)[0] == 200, 30, "its coming back")
-    finally:
-        site.stop()
-    assert "Traceback" not in site.output
-
-
-def test_readiness_is_read_and_nothing_else(configured: RedisServer, start_site: Callable[..., Site]) -> None:
-    site = start_site("runwsserver", redis_url=configured.url)
-    status, text, headers = read(site.url, "POST")
-    assert (status, text, headers["Allow"]) == (405, "405 Method Not Allowed\n", "GET, HEAD")
-    with pytest.raises(InvalidStatus) as refused, site.connect("-/readyz?subscribe-broadcast"):
-        pass
-    assert refused.value.response.status_code == 404
-    assert "-/readyz is no facility" in site.output
-
-
-def test_a_loop_that_has_ended_is_not_ready(configured: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_loops", {})
-    monkeypatch.setattr(detach, "find", lambda environ: None)  # as on a host that can
-    application = get_wsgi_application()
-    try:
-        assert ask(application, "/ws/-/readyz")[0] == "200 OK"
-    finally:
-        loop.stop()
-    assert ask(application, "/ws/-/readyz")[0] == "503 Service Unavailable"
 
 
 def test_a_host_that_cannot_give_up_a_socket_is_never_ready_and_needs_no_loop(

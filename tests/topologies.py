@@ -16,6 +16,7 @@ from .servers import Process, find_redis, free_port, wait_until
 
 PASSWORD = "a/b?c@d:e"  # must be quoted in a URL
 SENTINELS_PASSWORD = "guards' own"
+SENTINELS_USER = "watcher"
 SERVICE = "my service"
 
 Certificate = tuple[Path, Path]
@@ -24,7 +25,8 @@ Certificate = tuple[Path, Path]
 RIGHTS = (
     "resetkeys resetchannels -@all ~wsredis:* ~{wsredis:* &wsredis:* "
     "+subscribe +unsubscribe +publish +eval +ping +client|setname "
-    "+xadd +xtrim +xlen +xinfo|stream +xrange +xrevrange +exists +expire +set +time"
+    "+xadd +xtrim +xlen +xinfo|stream +xrange +xrevrange +exists +expire +set +time "
+    "+zadd +zrange +zremrangebyscore +zrem +rpush +blpop"
 )
 NOT_IN_CLUSTER = "+subscribe +publish"
 ONLY_IN_CLUSTER = "+ssubscribe +sunsubscribe +spublish +cluster|slots +asking"
@@ -32,6 +34,7 @@ CLUSTER_RIGHTS = " ".join(
     [right for right in RIGHTS.split() if right not in NOT_IN_CLUSTER.split()] + [ONLY_IN_CLUSTER]
 )
 INSPECT_RIGHTS = "+info +scan +pttl"
+SENTINELS_RIGHTS = "resetkeys resetchannels -@all +sentinel|get-master-addr-by-name"
 
 
 class Server:
@@ -92,9 +95,14 @@ class Server:
         with self.client() as client:
             return client.execute_command(*command)
 
-    def set_rights(self, rights: str) -> None:
-        """Give the user wsredis these rights and no others."""
-        self.call("ACL", "SETUSER", "wsredis", "reset", "on", f">{PASSWORD}", *rights.split())
+    def set_rights(self, rights: str, user: str = "wsredis") -> None:
+        """Give a user these rights and no others."""
+        self.call("ACL", "SETUSER", user, "reset", "on", f">{PASSWORD}", *rights.split())
+
+    def add_users(self, more: str = "") -> None:
+        """Make known who publishes and subscribes, and the inspector; `more` are rights of both."""
+        self.set_rights(f"{RIGHTS} {more}")
+        self.set_rights(f"{RIGHTS} {INSPECT_RIGHTS} {more}", "inspector")
 
     def info(self, section: str) -> dict[str, Any]:
         with self.client() as client:
@@ -122,7 +130,7 @@ class Single:
         if form == "password":
             login = f":{quote(PASSWORD, safe='')}@"
         if form == "acl":
-            self.set_rights(RIGHTS)
+            self.server.add_users("+select")
             login = f"wsredis:{quote(PASSWORD, safe='')}@"
         self.url = f"redis://{login}{self.server.address}/1"
         if form == "unix":
@@ -132,7 +140,7 @@ class Single:
             self.url = f"rediss://{self.server.address}/0?ssl_ca_certs={certificate[0]}"
 
     def set_rights(self, rights: str) -> None:
-        """Give the user of the form "acl" these rights and no others; SELECT is for the database of the URL."""
+        """Give the user of the form "acl" other rights; SELECT is for the database of the URL."""
         self.server.set_rights(f"{rights} +select")
 
     def stop(self) -> None:
@@ -140,40 +148,44 @@ class Single:
 
 
 class Sentinels:
-    """A master with two replicas, and three sentinels that watch over them; all with passwords, or all with TLS."""
+    """A master with two replicas, and three sentinels that watch over them; all with passwords.
+
+    With a certificate all speak TLS, and the URL names users: one of the servers, and one of the sentinels.
+    """
 
     def __init__(self, folder: Path, program: str = "", certificate: Certificate | None = None) -> None:
         self.program = program or find_redis()
         self.certificate = certificate
-        self.password = "" if certificate else PASSWORD
-        self.sentinel_password = "" if certificate else SENTINELS_PASSWORD
+        self.sentinel_password = "the default user's" if certificate else SENTINELS_PASSWORD
         self.servers: list[Server] = []
         for number in range(3):
             home = folder / f"server{number}"
             home.mkdir()
             arguments = ["--replicaof", "127.0.0.1", str(self.servers[0].port)] if self.servers else []
-            self.servers.append(Server(home, self.program, *arguments, password=self.password, certificate=certificate))
+            self.servers.append(Server(home, self.program, *arguments, password=PASSWORD, certificate=certificate))
         self.ports = [free_port() for _ in range(3)]
         self.sentinels = [self._start_sentinel(folder / f"sentinel{port}", port) for port in self.ports]
         for port in self.ports:
             wait_until(lambda port=port: self._knows_all(port), 20, "the sentinels' knowing each other")
         hosts = ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        password, options = quote(PASSWORD, safe=""), f"sentinel_password={quote(SENTINELS_PASSWORD, safe='')}"
+        self.url = f"redis+sentinel://:{password}@{hosts}/{quote(SERVICE)}/1?{options}"
         if certificate:
-            self.url = f"rediss+sentinel://{hosts}/{quote(SERVICE)}?ssl_ca_certs={certificate[0]}"
-        else:
-            login = f":{quote(PASSWORD, safe='')}@"
-            options = f"sentinel_password={quote(SENTINELS_PASSWORD, safe='')}"
-            self.url = f"redis+sentinel://{login}{hosts}/{quote(SERVICE)}/1?{options}"
+            for server in self.servers:
+                server.add_users()
+            options += f"&sentinel_username={SENTINELS_USER}&ssl_ca_certs={certificate[0]}"
+            self.url = f"rediss+sentinel://wsredis:{password}@{hosts}/{quote(SERVICE)}?{options}"
 
     def _start_sentinel(self, folder: Path, port: int) -> Process:
         folder.mkdir()
         lines = ["bind 127.0.0.1", "dir .", f'sentinel monitor "{SERVICE}" 127.0.0.1 {self.servers[0].port} 2']
         lines += [f'sentinel down-after-milliseconds "{SERVICE}" 500', f'sentinel failover-timeout "{SERVICE}" 3000']
+        lines += [f'sentinel auth-pass "{SERVICE}" "{PASSWORD}"', f'requirepass "{self.sentinel_password}"']
         if self.certificate is None:
-            lines += [f"port {port}", f'sentinel auth-pass "{SERVICE}" "{PASSWORD}"']
-            lines += [f'requirepass "{SENTINELS_PASSWORD}"']
+            lines += [f"port {port}"]
         else:
             cert, key = self.certificate
+            lines += [f'user {SENTINELS_USER} on ">{SENTINELS_PASSWORD}" {SENTINELS_RIGHTS}']
             lines += ["port 0", f"tls-port {port}", f"tls-cert-file {cert}", f"tls-key-file {key}"]
             lines += [f"tls-ca-cert-file {cert}", "tls-auth-clients no", "tls-replication yes"]
         (folder / "sentinel.conf").write_text("\n".join([*lines, ""]))
@@ -182,7 +194,7 @@ class Sentinels:
         return process
 
     def _ask(self, port: int) -> dict[bytes, bytes]:
-        options: dict[str, Any] = {"password": self.sentinel_password or None, "protocol": 2}
+        options: dict[str, Any] = {"password": self.sentinel_password, "protocol": 2}
         if self.certificate is not None:
             options |= {"ssl": True, "ssl_ca_certs": str(self.certificate[0])}
         with redis.Redis("127.0.0.1", port, **options) as client:

@@ -138,7 +138,7 @@ def emperor(project: Project, options: Options) -> list[File]:
 
 
 def gunicorn(project: Project, options: Options) -> list[File]:
-    options = with_defaults(options, listen=Address(host="127.0.0.1", port=8000), workers=2)
+    options = with_defaults(options, listen=Address(host="127.0.0.1", port=8000), workers=2, threads=8)
     require_http("gunicorn", options)
     return [File("gunicorn.conf.py", render("gunicorn.conf.py", project, options))]
 

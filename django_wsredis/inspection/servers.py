@@ -80,6 +80,9 @@ def _read_server(node: Node, slots: list[tuple[int, int]]) -> Server:
         round_trip_ms=round(min(_round_trip(node) for _ in range(ROUND_TRIPS)) * 1000, 3),
         memory_bytes=int(info["used_memory"]),
         max_memory_bytes=int(info.get("maxmemory", 0)) or None,
+        clients=int(info["connected_clients"]),
+        # the latter are those of a cluster, from Redis 7
+        pubsub_channels=int(info["pubsub_channels"]) + int(info.get("pubsubshard_channels", 0)),
         persistence=persistence,
         persistence_failed=info.get(failed, "ok") != "ok",
         slots=slots,

@@ -36,6 +36,12 @@ def get_loop() -> Loop:
         return _loops[pid]
 
 
+def is_alive() -> bool:
+    """Tell whether this process's loop turns; without one there is nothing that could be stuck. From any thread."""
+    loop = _loops.get(os.getpid())
+    return loop is None or loop.turns()
+
+
 def _start_in_thread() -> Loop:
     started: Future[Loop] = Future()
     threading.Thread(target=_run_in_thread, args=(started,), name="wsredis-loop", daemon=True).start()

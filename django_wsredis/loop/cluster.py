@@ -85,6 +85,10 @@ class ClusterLinks:
         redial = self._redials.get(address) if address is not None else None
         return redial.link if redial is not None else None
 
+    def probes(self, name: bytes) -> list[bytes]:
+        """Return a name for each master; what is in braces chooses the slot."""
+        return [b"%s:{%d}" % (name, number) for number in self._map.samples()]
+
     def moved(self, link: Link | None = None) -> None:
         """Read the map again, soon; the more often in vain, the later."""
         if link is not None:

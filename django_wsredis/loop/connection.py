@@ -148,6 +148,13 @@ class Connection(Writer):
             logger.info("A socket is closed (1013): it is too slow.")
             self.close(1013, "too slow")
 
+    def close_listener(self, reason: str) -> None:
+        """Close a peer that publishes where it may not (1003), which is a mistake of its page: so the log says it."""
+        if self.is_open:
+            user, facility = self.peer.user or "an anonymous visitor", self.peer.facility
+            logger.warning("The socket of %s on %r is closed (1003): %s", user, facility, reason)
+            self.close(1003, reason)
+
     def fail(self, code: int, reason: str = "") -> None:
         """Fail the connection (RFC 6455, 7.1.7): say why, and hear nothing more of it."""
         self.protocol.fail(code, reason)

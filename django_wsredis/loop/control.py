@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 from ..control import ANSWER_SECONDS, COME_BACK, NOT_LOGGED_IN, Announcement, Filter, Request, decode_request, fits
 from ..messages import Message
+from ..tally import handshakes
+from .canary import Canary
 from .changes import Changes
 from .connection import Connection
 from .gauges import Gauges, LastError, memory_bytes, uptime_seconds
@@ -50,6 +52,7 @@ class Worker(Protocol):
     gauges: Gauges
     last_error: LastError
     announcement: Announcement
+    canary: Canary
     changes: Changes
     is_draining: bool
 
@@ -69,9 +72,11 @@ class Control:
         self._receipts: dict[bytes, set[Connection]] = {}
         self._verbs: dict[str, Callable[[Request], None]] = {
             "report": self._report,
+            "names": self._names,
             "sockets": self._sockets,
             "count": self._count,
             "close": self._close,
+            "canary": lambda request: self._worker.canary.on_returned(request.reply),
             "end": self._end,
             "regroup": self._regroup,
         }
@@ -106,22 +111,54 @@ class Control:
     # Verbs
 
     def _report(self, request: Request) -> None:
-        """Tell how this worker does, and its busiest channels among those that are meant."""
-        which, channels = request.which, Counter[str]()
+        """Tell how this worker does, how many sockets are meant, and the busiest of the channels that they hear."""
+        which, topics, channels, sockets = request.which, self._worker.hub.topics, Counter[str](), 0
 
-        def see(topic: Topic) -> None:
+        def count(topic: Topic, number: int) -> None:
             # the sessions' channels have one name for clients, and so are told of together
             if which.fits(topic.facility, topic.channel.decode()):
-                channels[topic.channel.decode()] += len(topic.connections) + len(topic.joins)
+                channels[topic.channel.decode()] += number
+
+        def see(connection: Connection) -> None:
+            nonlocal sockets
+            sockets += 1
+            for name in connection.channels:
+                if topic := topics.get(name):
+                    count(topic, 1)
 
         def tell() -> None:
-            busiest = channels.most_common(request.limit * MORE_CHANNELS)
-            self._answer(request.reply, {**self.statistics(), "busiest": busiest, "channels_meant": len(channels)})
+            busiest = dict(channels.most_common(request.limit * MORE_CHANNELS))
+            busiest |= {name: channels[name] for name in request.also if channels[name]}
+            answer = {
+                "sockets_meant": sockets if which.is_narrow else len(self._worker.connections),
+                "busiest": list(busiest.items()),
+                "channels_meant": len(channels),
+            }
+            self._answer(request.reply, {**self.statistics(), **answer})
+
+        if which.is_narrow:
+            self._walk(self._candidates(which), self._if(which, see), tell)
+        else:  # there are fewer channels than sockets
+            everything = topics.values() if request.limit else ()
+            self._walk(list(everything), lambda topic: count(topic, len(topic.connections) + len(topic.joins)), tell)
+
+    def _names(self, request: Request) -> None:
+        """Tell the names in Redis of the channels that are meant: first those that most sockets hear."""
+        found: list[Topic] = []
+
+        def see(topic: Topic) -> None:
+            if request.which.fits(topic.facility, topic.channel.decode()):
+                found.append(topic)
+
+        def tell() -> None:
+            first = heapq.nlargest(request.limit, found, key=lambda topic: len(topic.connections))
+            names = [topic.name.decode() for topic in first]
+            self._answer(request.reply, {"names": names, "channels_meant": len(found)})
 
         self._walk(list(self._worker.hub.topics.values()), see, tell)
 
     def statistics(self) -> dict[str, Any]:
-        """Return how this worker does; the keys are those of `live.WorkerState`."""
+        """Return how this worker does; the keys are those of `live.WorkerState`, and what metrics tell besides."""
         worker, rates, error = self._worker, self._worker.gauges.rates(), self._worker.last_error
         return {
             "sockets": len(worker.connections),
@@ -139,6 +176,10 @@ class Control:
             "closes": dict(self._reactor.closes),
             "last_error": None if error.at is None else error.text,
             "last_error_age_seconds": None if error.at is None else round(uptime_seconds(error.at), 1),
+            "is_connected": worker.links.all_up,
+            "handshakes": handshakes(),
+            "canary_seconds": worker.canary.seconds,
+            "canaries": dict(worker.canary.outcomes),
         }
 
     def _sockets(self, request: Request) -> None:

@@ -6,12 +6,11 @@ thread, one after another for each socket.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import subprotocol
-from ..conf import Settings
 from ..exceptions import ConnectionClosed
 from ..messages import text_frame
 from . import regrouping
@@ -22,20 +21,9 @@ from .topic import Topic
 
 if TYPE_CHECKING:
     from ..handshake import Granted
+    from .desk import Desk
 
 MAX_WISHES = 1000  # that wait
-
-
-class Desk(regrouping.Desk, Protocol):
-    """Who serves a dialogue: the loop."""
-
-    settings: Settings
-
-    def publish(self, connection: Connection, target: Target, payload: bytes, is_text: bool) -> None:
-        """Publish a browser's message."""
-
-    def positions(self, connection: Connection, names: Sequence[bytes]) -> Mapping[bytes, bytes | None] | None:
-        """Return where a connection stands in channels; None while it is on its way in to one of them."""
 
 
 class Facility(NamedTuple):
@@ -140,7 +128,7 @@ class Dialogue:
     def _publish(self, name: str, payload: bytes, is_text: bool) -> None:
         facility = self._facilities.get(name)
         if facility is None or facility.target is None:
-            self._connection.close(1003, "this socket may not publish there: no publish-... was granted")
+            self._connection.close_listener("this socket may not publish there: no publish-... was granted")
         else:
             self._desk.publish(self._connection, facility.target, payload, is_text)
 

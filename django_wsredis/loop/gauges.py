@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import resource
 import sys
 import time
@@ -39,8 +40,8 @@ class Gauges:
         self._lags: deque[float] = deque([0.0], LAG_SAMPLES)
         self._counts: deque[tuple[float, int, int]] = deque([(reactor.now(), 0, 0)], RATE_SAMPLES + 1)
         self._due_at = reactor.now() + SAMPLE_SECONDS
-        self._timer = reactor.timer(SAMPLE_SECONDS)
-        self._timer.start(self._sample)
+        self._timer = reactor.timer(SAMPLE_SECONDS, SAMPLE_SECONDS)
+        self._timer.again(self._sample)
 
     def stop(self) -> None:
         """Take no more samples."""
@@ -63,11 +64,14 @@ class Gauges:
         self._lags.append(max(0.0, now - self._due_at))
         self._counts.append((now, self.received, self._hub.delivered))
         self._due_at = now + SAMPLE_SECONDS
-        self._timer.start(self._sample)
+        self._timer.again(self._sample)
+
+
+_SESSION = re.compile(":session:[0-9a-f]{32}")  # in the names of channels
 
 
 class LastError(logging.Handler):
-    """Remembers the last error that the package logged in this process."""
+    """Remembers the last error that the package logged in this process, without sessions' digests."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -75,9 +79,10 @@ class LastError(logging.Handler):
         self.text = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.at, self.text = record.created, record.getMessage()
+        text = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
-            self.text += f" {record.exc_info[1]!r}"
+            text += f" {record.exc_info[1]!r}"
+        self.at, self.text = record.created, _SESSION.sub(":session:…", text)
 
 
 _last_error = LastError()

@@ -6,6 +6,7 @@ Knows no Redis: the subscriber tells it what was published, and what was stored 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ..commands import Stored
 from ..messages import JoinedFrames, Message, id_key
@@ -64,7 +65,8 @@ class Hub:
             self._send_unless_own(connection, topic, message)
         topic.joins.pop(arrival)
         topic.connections[connection] = topic.delivered
-        topic.position = topic.caught_up_to = stored.end or topic.position
+        if stored.end is not None:
+            topic.position = topic.caught_up_to = stored.end
 
     def positions(self, connection: Connection, names: Iterable[bytes]) -> dict[bytes, bytes | None] | None:
         """Return up to where a connection has been sent channels of its own, by the names that clients know.
@@ -196,7 +198,8 @@ class Hub:
     def catch_up(self, topic: Topic, stored: Stored) -> None:
         """Deliver a part of what was missed of a topic: more of it follows, before anything live."""
         if topic.history and not stored.is_whole:
-            self._tell_gap(topic, topic.position)
+            for dialogue in _dialogues(topic):
+                dialogue.tell_gap(topic, topic.position)
         for message in stored.messages:
             self._put(topic, message)
         self.flush()
@@ -206,6 +209,8 @@ class Hub:
     def release(self, topic: Topic, stored: Stored) -> None:
         """Deliver what was missed of a topic, then what came live meanwhile."""
         held, topic.held = topic.held or [], None
+        if stored.end is None:  # Redis may have lost its data, and begin anew with lower ids
+            topic.position = None
         missed = stored.messages
         if not topic.history:  # the last kept message: it may have been seen before the break
             missed = [message for message in missed if message.id != topic.position]
@@ -213,19 +218,10 @@ class Hub:
         self.catch_up(topic, stored._replace(messages=messages))
         seen = [message.id for message in messages if message.id is not None]
         topic.position = max([stored.end, *seen] if stored.end else seen, key=id_key, default=topic.position)
-        topic.caught_up_to = stored.end or topic.position
+        topic.caught_up_to = stored.end
         if topic.history and not stored.is_whole:
-            self._tell_position(topic)
-
-    def _tell_gap(self, topic: Topic, since: bytes | None) -> None:
-        for connection in topic.connections:
-            if connection.dialogue is not None:
-                connection.dialogue.tell_gap(topic, since)
-
-    def _tell_position(self, topic: Topic) -> None:
-        for connection in topic.connections:
-            if connection.dialogue is not None:
-                connection.dialogue.tell_position(topic)
+            for dialogue in _dialogues(topic):
+                dialogue.tell_position(topic)
 
     def _send_gap(self, arrival: Arrival, stored: Stored) -> None:
         dialogue = arrival.join.connection.dialogue
@@ -263,6 +259,10 @@ def in_order(stored: Sequence[Message], live: Sequence[Message], since: bytes | 
         return missed + heard
     others = [message for message in heard if message not in late]
     return sorted(missed + late, key=lambda message: id_key(message.id or b"0")) + others
+
+
+def _dialogues(topic: Topic) -> list[Any]:
+    return [connection.dialogue for connection in topic.connections if connection.dialogue is not None]
 
 
 def _is_seen(message: Message, since: bytes | None) -> bool:

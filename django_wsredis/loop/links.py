@@ -39,6 +39,9 @@ class Links(Protocol):
     def link(self, name: bytes) -> Link | None:
         """Return the link that serves a channel now."""
 
+    def probes(self, name: bytes) -> list[bytes]:
+        """Return names that begin so, one for each link: it serves the channel of that name."""
+
     def moved(self, link: Link | None = None) -> None:
         """Look again what is where: a link said that something is elsewhere, or unsubscribed by itself."""
 
@@ -88,6 +91,10 @@ class SingleLink:
     def link(self, name: bytes) -> Link | None:
         """Return the link, whatever the channel."""
         return self._redial.link
+
+    def probes(self, name: bytes) -> list[bytes]:
+        """Return the name: there is one link."""
+        return [name]
 
     def moved(self, link: Link | None = None) -> None:
         """Drop the link and connect again: what it leads to is no master, or not yet."""

@@ -3,55 +3,48 @@
 from __future__ import annotations
 
 import _socket
-import logging
-import os
 import resource
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gevent
 import gevent.event
 
-from .. import channels as names
-from .. import commands
-from ..channels import Channel
 from ..conf import Settings
 from ..exceptions import Unavailable
-from ..messages import V1, Message
+from ..messages import V1
 from .announcer import Announcer
+from .canary import Canary
 from .changes import Changes
 from .connection import Connection
 from .control import Control
-from .decisions import Decisions
+from .desk import Desk
 from .dialogue import Dialogue
 from .drain import drain
 from .gauges import Gauges, last_error
 from .hub import Hub
 from .keepalive import Keepalive
-from .outgoing import Target
 from .reactor import Reactor
 from .recheck import Recheck
 from .registry import Registry
 from .regrouping import Regrouping
 from .subscriber import Subscriber
-from .topic import Arrival, Join, Topic
+from .topic import Join
 
 if TYPE_CHECKING:
-    from ..handshake import Accepted, Granted
+    from ..handshake import Accepted
 
 JOIN_SECONDS = 5.0  # for Redis to confirm a subscription, and for the loop to connect at its start
+TURN_SECONDS = 3.0  # for the loop to answer; a canary takes less, or is lost
 RESERVED_FILES = 64  # descriptors that are left for Redis, the database and what Django opens
-
-logger = logging.getLogger("django_wsredis.loop")
 
 
 class Loop:
-    """Everything that lives in the event loop's thread. Others may call only `serve`, `is_ready` and `drain`."""
+    """Everything that lives in the event loop's thread. From others only what stands below may be called."""
 
     def __init__(self, hub: Any, settings: Settings) -> None:
         self.reactor = Reactor(hub, settings)
@@ -63,18 +56,13 @@ class Loop:
         self.is_draining = False
         self._waiting: set[Connection] = set()
         self._heartbeat = None if settings.heartbeat is None else settings.heartbeat.encode()
-        self._worker_key = os.urandom(8)
-        self._last_key = 0
         self._max_sockets = settings.max_sockets or max_open_sockets()
         self.keepalive = Keepalive(
             interval=settings.ping_interval, timeout=settings.ping_timeout, heartbeat=settings.heartbeat
         )
         self._tick_timer = self.reactor.timer(self.keepalive.tick_seconds, self.keepalive.tick_seconds)
         self._tick_timer.start(self._tick)
-        self.decide = Decisions(self.reactor).decide
-        self.regroup = Regrouping(self).regroup
         self.changes = Changes(self.reactor.now)
-        self._recheck = Recheck(self.reactor, self.connections, self.regroup)
         self.gauges = Gauges(self.reactor, self.hub)
         self.last_error = last_error()
         self.subscriber = Subscriber(
@@ -84,9 +72,13 @@ class Loop:
             on_receipt=lambda name, message: self._control.on_receipt(name, message),
             on_listening=lambda: self._announcer.announce(),
         )
+        self.desk = Desk(self.reactor, self.hub, self.subscriber)
+        self.regroup = Regrouping(self.desk).regroup
+        self._recheck = Recheck(self.reactor, self.connections, self.regroup)
         self.links = self.subscriber.links
         self._announcer = Announcer(self.reactor, self.links)
         self.announcement = self._announcer.announcement
+        self.canary = Canary(self.reactor, self.links, self.announcement.id)
         self._control = Control(self)
 
     def start(self) -> None:
@@ -120,19 +112,37 @@ class Loop:
             self.reactor.run(join.connection.abort)
 
     def is_ready(self) -> bool:
-        """Tell whether Redis is connected, and all channels are subscribed and caught up; not of a loop that ends.
+        """Tell whether messages arrive: Redis is connected, all channels are subscribed and caught up, a canary comes.
 
-        Waits for the first try to connect, and for the loop itself, which answers.
+        Not of a loop that ends. Waits for the first try to connect, and for the canary.
         """
-        if self.ended.is_set():
-            return False
         self.subscriber.has_tried.wait(JOIN_SECONDS)
-        answer: Future[bool] = Future()
-        self.reactor.run(lambda: answer.set_result(self.subscriber.is_ready and not self.is_draining))
         try:
-            return answer.result(JOIN_SECONDS)
-        except FutureTimeoutError:
+            return bool(self._call(self._tell_readiness))
+        except Unavailable:
             return False
+
+    def turns(self) -> bool:
+        """Tell whether the loop does what it is told, within TURN_SECONDS. One that has ended has nothing to do."""
+        try:
+            return bool(self._call(lambda tell: tell(True)))
+        except Unavailable:
+            return self.ended.is_set()
+
+    def statistics(self) -> dict[str, Any]:
+        """Return how this worker does, as `Control` tells it. Raises Unavailable."""
+        return dict(self._call(lambda tell: tell(self._control.statistics())))
+
+    def _call(self, ask: Callable[[Callable[[Any], None]], object]) -> Any:
+        """Return what a function tells that is called in the loop's thread. Raises Unavailable."""
+        if self.ended.is_set():
+            raise Unavailable("the server stops")
+        answer: Future[Any] = Future()
+        self.reactor.run(ask, answer.set_result)
+        try:
+            return answer.result(TURN_SECONDS)
+        except FutureTimeoutError:
+            raise Unavailable("the loop does not answer in time") from None
 
     def drain(self, code: int, reason: str, *, wait_seconds: float) -> None:
         """Close all sockets, spread over DRAIN_SECONDS, and stop. Blocks; ends the loop.
@@ -173,9 +183,9 @@ class Loop:
             if connection.is_open:
                 connection.write(self.keepalive.heartbeat)
         elif connection.publish_to is None:
-            connection.close(1003, "this socket only listens: it has no publish-… in its URL")
+            connection.close_listener("this socket only listens: it has no publish-… in its URL")
         else:
-            self.publish(connection, connection.publish_to, payload, is_text)
+            self.desk.publish(connection, connection.publish_to, payload, is_text)
 
     def on_pong(self, connection: Connection) -> None:
         """Take the time that the ping took."""
@@ -195,40 +205,6 @@ class Loop:
         self._waiting.discard(connection)
         self.keepalive.discard(connection)
 
-    # For its dialogues, and to regroup
-
-    def publish(self, connection: Connection, target: Target, payload: bytes, is_text: bool) -> None:
-        """Publish a browser's message."""
-        message = Message(payload, is_text, sender=None if connection.echo else connection.key)
-        on_refused = partial(connection.close, 1011, "Redis refused a message")
-        if not self.subscriber.outgoing.publish(target, message, on_refused):
-            connection.close(1013, "too much waits for Redis")
-
-    def join(self, connection: Connection, granted: Granted) -> Join:
-        """Subscribe an open connection to what is granted and new to it."""
-        join = Join(connection)
-        self._join(join, granted)
-        return join
-
-    def leave_channels(self, connection: Connection, names: Sequence[bytes]) -> None:
-        """Let a connection listen no more to some channels."""
-        self.subscriber.leave_channels(connection, names)
-
-    def names(self, granted: Granted) -> list[bytes]:
-        """Return the names in Redis of the channels to listen to."""
-        return [names.redis_name(self.settings.prefix, channel) for channel in granted.subscribe]
-
-    def positions(self, connection: Connection, names: Sequence[bytes]) -> dict[bytes, bytes | None] | None:
-        """Return where a connection stands in channels; None while it is on its way in to one of them."""
-        return self.hub.positions(connection, names)
-
-    def target(self, granted: Granted) -> Target | None:
-        """Return where a browser's messages go, None if it may not publish."""
-        if not granted.publish:
-            return None
-        found = tuple(names.redis_name(self.settings.prefix, channel) for channel in granted.publish)
-        return Target(found, self.settings.keep_of(granted.facility))
-
     # For operators
 
     def outbox_bytes(self) -> int:
@@ -237,6 +213,15 @@ class Loop:
 
     # Inside
 
+    def _tell_readiness(self, tell: Callable[[bool], None]) -> None:
+        def tell_all(is_well: bool) -> None:
+            tell(is_well and self.subscriber.is_ready and not self.is_draining)
+
+        if self.subscriber.is_ready and not self.is_draining:
+            self.canary.ask(tell_all)
+        else:
+            tell(False)
+
     def _new_connection(self, accepted: Accepted) -> Connection:
         connection = Connection(
             self.reactor,
@@ -244,13 +229,13 @@ class Loop:
             extensions=accepted.upgrade.extensions,
             framing=accepted.upgrade.window_bits | (V1 if accepted.speaks_v1 else 0),
             echo=accepted.granted.wish.echo,
-            publish_to=self.target(accepted.granted),
+            publish_to=self.desk.target(accepted.granted),
             peer=accepted.peer,
             visitor=accepted.visitor,
             groups=accepted.granted.groups,
         )
         if accepted.speaks_v1:
-            connection.dialogue = Dialogue(self, connection, accepted.granted)
+            connection.dialogue = Dialogue(self.desk, connection, accepted.granted)
         return connection
 
     def _begin(self, join: Join, accepted: Accepted) -> None:
@@ -263,34 +248,7 @@ class Loop:
         else:
             self.connections.add(join.connection)
             self.keepalive.add(join.connection)
-            self._join(join, accepted.granted)
-
-    def _join(self, join: Join, granted: Granted) -> None:
-        connection = join.connection
-        if granted.publish and connection.key is None:
-            self._last_key += 1
-            connection.key = self._worker_key + self._last_key.to_bytes(6, "big")
-            self.hub.add_sender(connection)
-        places = {names.redis_name(self.settings.prefix, channel): channel for channel in granted.subscribe}
-        self.subscriber.join(
-            join,
-            [
-                self._arrival(join, name, places[name], granted)
-                for name in sorted(places)
-                if name not in connection.channels  # another of its facilities may have brought it there
-            ],
-        )
-
-    def _arrival(self, join: Join, name: bytes, channel: Channel, granted: Granted) -> Arrival:
-        topic = self.hub.topics.get(name) or Topic(
-            name,
-            channel,
-            history=self.settings.history_of(channel.facility),
-            slow=self.settings.slow_policy(channel.facility),
-        )
-        wish = granted.wish
-        since = wish.since.get(topic.channel.decode(), wish.since.get(""))
-        return Arrival(join, topic, since, wish.history if since is None else commands.PAGE_MESSAGES)
+            self.desk.begin(join, accepted.granted)
 
     def _tick(self) -> None:
         now = self.reactor.now()
@@ -306,6 +264,7 @@ class Loop:
         for connection in list(self.connections):
             connection.abort()
         self._announcer.stop()
+        self.canary.stop()
         self.gauges.stop()
         self._recheck.stop()
         self.subscriber.stop()

@@ -128,8 +128,8 @@ class Outgoing:
     def _free_link(self, name: bytes) -> Link | None:
         """Return the link on which a channel's next message may go; None if it must wait, for a link or for others.
 
-        Not all come back in their order: what one link has not answered may belong to another one now, and of several
-        at once Redis may refuse the first alone.
+        Else it could overtake one: what one link has not answered may have to go to another one, and of several that
+        are sent at once Redis may refuse the first alone.
         """
         link = self._links.link(name)
         queue = self._queues.get(name)

@@ -2,53 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ..control import NOT_AUTHORIZED
 from .connection import Connection
-from .outgoing import Target
-from .reactor import Reactor
-from .topic import Join
 
 if TYPE_CHECKING:
     from ..handshake import Granted
+    from .desk import Desk
 
 ATTACH_SECONDS = 0.1  # after which a socket is looked for again whose handshake is not answered yet
 UNAVAILABLE = 503  # of a decision that could not be made now
 
 TRY_AGAIN = 1013  # close code: after it wsredis.js comes back
-
-
-class Desk(Protocol):
-    """Who serves: the loop."""
-
-    reactor: Reactor
-
-    def decide(
-        self,
-        visitor: bytes,
-        facility: str,
-        query: str | None,
-        on_decided: Callable[[Granted | int], None],
-        *,
-        is_urgent: bool = True,
-    ) -> None:
-        """Decide in another thread; on_decided gets what is granted, or the status of a refusal, in the loop's."""
-
-    def join(self, connection: Connection, granted: Granted) -> Join:
-        """Subscribe a connection to what is granted and new to it."""
-
-    def leave_channels(self, connection: Connection, names: Sequence[bytes]) -> None:
-        """Let a connection listen no more to some channels."""
-
-    def names(self, granted: Granted) -> Sequence[bytes]:
-        """Return the names in Redis of the channels to listen to."""
-
-    def target(self, granted: Granted) -> Target | None:
-        """Return where a browser's messages go, None if it may not publish."""
 
 
 class Regrouping:

@@ -11,7 +11,6 @@ from hiredis import ReplyError
 
 from .. import commands, redis
 from ..channels import everywhere_name
-from ..commands import Stored
 from ..exceptions import Unavailable
 from ..messages import Message, decode
 from .connection import Connection
@@ -20,6 +19,7 @@ from .link import Link
 from .links import Links, make_links
 from .outgoing import Outgoing
 from .reactor import Reactor
+from .refusals import Refusals
 from .topic import Arrival, Join, Topic
 
 logger = logging.getLogger("django_wsredis.redis")
@@ -47,9 +47,10 @@ class Subscriber:
         self._on_receipt = on_receipt
         self._on_listening = on_listening
         self._joining: set[Join] = set()
-        self._catching_up: set[Topic] = set()
         self._everywhere = everywhere_name(reactor.settings.prefix)
         self._everywhere_link: Link | None = None
+        self._missing = {self._everywhere}  # channels that are to be subscribed and caught up before we are ready
+        self._refusals = Refusals(reactor, self._on_changed)
         self.links: Links = make_links(
             reactor,
             on_message=self._on_message,
@@ -70,13 +71,14 @@ class Subscriber:
         """Disconnect for good."""
         self.outgoing.stop()
         self.links.stop()
+        self._refusals.stop()
         for join in list(self._joining):
             self._fail(join, "the server stops")
 
     @property
     def is_ready(self) -> bool:
         """Whether Redis is connected, and all topics are subscribed and caught up."""
-        return self.links.all_up and not self._catching_up
+        return self.links.all_up and not self._missing
 
     # Joining
 
@@ -111,22 +113,25 @@ class Subscriber:
         """Forget a connection, and unsubscribe from what nobody listens to any more."""
         for join in [join for join in self._joining if join.connection is connection]:
             self._end_join(join, "the socket was closed before it was subscribed")
-        self._unsubscribe(self._hub.forget(connection))
+        self._forget(self._hub.forget(connection))
 
     def leave_channels(self, connection: Connection, names: Sequence[bytes]) -> None:
         """Let a connection listen no more to some of its channels."""
-        self._unsubscribe(self._hub.remove(connection, names))
+        self._forget(self._hub.remove(connection, names))
         for join in [join for join in self._joining if join.connection is connection]:
             join.unconfirmed = {arrival for arrival in join.unconfirmed if not arrival.is_over}
             join.under_way = {arrival for arrival in join.under_way if not arrival.is_over}
             if not join.under_way:
                 self._joining.discard(join)
 
-    def _unsubscribe(self, idle: Sequence[Topic]) -> None:
+    def _forget(self, idle: Sequence[Topic]) -> None:
         for topic in idle:
-            self._catching_up.discard(topic)
-            if topic.link is not None:
-                topic.link.call(self._unsubscribe_word, topic.name, on_reply=_ignore)
+            self._found(topic.name)
+            self._unsubscribe(topic)
+
+    def _unsubscribe(self, topic: Topic) -> None:
+        if topic.link is not None:
+            topic.link.call(self._unsubscribe_word, topic.name, on_reply=_ignore)
 
     def _subscribe(self, topic: Topic) -> None:
         topic.link.call(self._subscribe_word, topic.name, on_reply=partial(self._on_subscribed, topic, topic.era))
@@ -138,9 +143,16 @@ class Subscriber:
             topic.is_subscribed = True
         elif redis.is_elsewhere(reply):
             self._lose(topic)
+        elif topic.name in self._missing:
+            self._recover(topic, None)  # as if Redis were away: its sockets get later what they miss
+            self._refusals.add(self._subscribe_refusal(topic.name, reply))
         else:
-            logger.error("Redis refuses SUBSCRIBE %s: %s. Does its ACL user have &%s?", topic.name, reply, topic.name)
+            logger.error(self._subscribe_refusal(topic.name, reply))
             self._fail_arrivals(topic, "Redis refuses to subscribe")
+
+    def _subscribe_refusal(self, name: bytes, reply: ReplyError) -> str:
+        channel = name.decode()
+        return f"Redis refuses {self._subscribe_word} {channel}: {reply}. Does its ACL user have &{channel}?"
 
     def _read(self, arrival: Arrival) -> None:
         """Read a page for an arrival, or take part in the same read that is under way for others.
@@ -166,7 +178,7 @@ class Subscriber:
             if redis.is_elsewhere(reply):
                 self._lose(topic)
                 return
-            logger.error("Redis refuses to read %s: %s. docs/protocol.rst lists the rights.", topic.name, reply)
+            logger.error(_read_refusal(topic.name, reply))
             for arrival in arrivals:
                 self._fail(arrival.join, "Redis refuses to read what is stored")
             return
@@ -236,6 +248,7 @@ class Subscriber:
         link = self.links.link(self._everywhere)
         if link is not self._everywhere_link:
             self._everywhere_link = link
+            self._missing.add(self._everywhere)
             if link is not None:
                 link.call(self._subscribe_word, self._everywhere, on_reply=partial(self._on_everywhere, link))
         for topic in list(self._hub.topics.values()):
@@ -254,7 +267,7 @@ class Subscriber:
         if topic.is_idle:
             return
         self._hub.hold(topic)
-        self._catching_up.add(topic)
+        self._missing.add(topic.name)
         if link is not None:
             self._subscribe(topic)
             self._read_missed(topic)
@@ -267,20 +280,26 @@ class Subscriber:
     def _on_missed(self, topic: Topic, era: int, reply: Any) -> None:
         if topic.era != era or topic.is_idle:
             return
-        if isinstance(reply, ReplyError) and redis.is_elsewhere(reply):
-            self._lose(topic)
-            return
         if isinstance(reply, ReplyError):
-            logger.error("Redis refuses to read %s: %s. docs/protocol.rst lists the rights.", topic.name, reply)
-            stored = Stored([], topic.position, is_whole=False)
-        else:
-            stored = commands.stored(topic.name, reply)
+            if redis.is_elsewhere(reply):
+                self._lose(topic)
+            else:
+                self._unsubscribe(topic)
+                self._recover(topic, None)
+                self._refusals.add(_read_refusal(topic.name, reply))
+            return
+        stored = commands.stored(topic.name, reply)
         if stored.has_more and topic.history:  # else it is the last kept message, whatever its stream says of its end
             self._hub.catch_up(topic, stored)
             self._read_missed(topic)
         else:
             self._hub.release(topic, stored)
-            self._catching_up.discard(topic)
+            self._found(topic.name)
+
+    def _found(self, name: bytes) -> None:
+        self._missing.discard(name)
+        if not self._missing:
+            self._refusals.clear()
 
     def _lose(self, topic: Topic) -> None:
         """Redis says that a topic is not, or not now, where we think: look for it."""
@@ -292,24 +311,28 @@ class Subscriber:
         """The slot of a channel has left the shard on which we were subscribed."""
         if name == self._everywhere:
             link, self._everywhere_link = self._everywhere_link, None
+            self._missing.add(name)
             self.links.moved(link)
         elif topic := self._hub.topics.get(name):
             self._lose(topic)
 
     def _on_everywhere(self, link: Link, reply: Any) -> None:
-        if isinstance(reply, ReplyError):
-            if redis.is_elsewhere(reply) and self._everywhere_link is link:
-                self._on_unsubscribed(self._everywhere)
-            else:
-                logger.error("Redis refused a command: %s", reply)
-        else:
+        if self._everywhere_link is not link:
+            return
+        if not isinstance(reply, ReplyError):
+            self._found(self._everywhere)
             self._on_listening()
+        elif redis.is_elsewhere(reply):
+            self._on_unsubscribed(self._everywhere)
+        else:
+            self._everywhere_link = None
+            self._refusals.add(self._subscribe_refusal(self._everywhere, reply))
 
     def _on_message(self, name: bytes, data: bytes) -> None:
         try:
             message = decode(data)
         except ValueError as error:
-            logger.error("A message on %s cannot be read and is dropped: %s", name, error)
+            logger.error("A message on %s cannot be read and is dropped: %s", name.decode(), error)
             return
         if message.is_request:
             self._on_request(message.payload)
@@ -320,6 +343,10 @@ class Subscriber:
             self._hub.publish_everywhere(message)
         else:
             self._hub.publish(name, message)
+
+
+def _read_refusal(name: bytes, reply: ReplyError) -> str:
+    return f"Redis refuses to read {name.decode()}: {reply}. docs/protocol.rst lists the rights."
 
 
 def _ignore(reply: Any) -> None:

@@ -7,9 +7,11 @@ import re
 from argparse import ArgumentTypeError
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandError
 
-from django_wsredis.channels import is_facility, is_position
+from django_wsredis.channels import facility_problem, is_position
+
+MIN_INTERVAL_SECONDS = 0.1
 
 
 def count(text: str) -> int:
@@ -44,7 +46,14 @@ def seconds(text: str) -> float:
     return number
 
 
-def add_audiences(parser: CommandParser, help: str) -> None:
+def interval(text: str) -> float:
+    """Return a number of seconds from one look to the next."""
+    if (number := seconds(text)) < MIN_INTERVAL_SECONDS:
+        raise ArgumentTypeError(f"{text!r} is too often: it is {MIN_INTERVAL_SECONDS:g} or more")
+    return number
+
+
+def add_audiences(parser: Any, help: str) -> None:
     """Add --group, --user and --session, each of which may be repeated. `help` has `{}` for the word."""
     for word in ("group", "user", "session"):
         parser.add_argument(
@@ -55,10 +64,8 @@ def add_audiences(parser: CommandParser, help: str) -> None:
 def read_channel(options: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of `history()` that --facility and one audience give, everybody by default.
 
-    Raises CommandError if they name no channel, or several.
+    Raises CommandError if they name several channels.
     """
-    require_facility(options["facility"])
-    require_names(options["groups"] + options["users"] + options["sessions"])
     given = {name: options[name] for name in ("broadcast", "groups", "users", "sessions") if options[name]}
     if len(given) > 1 or any(len(names) > 1 for names in given.values() if names is not True):
         raise CommandError("One channel at a time: --broadcast, or one --group, --user or --session.")
@@ -77,8 +84,8 @@ def channel_words(options: dict[str, Any]) -> list[str]:
 
 def require_facility(facility: str) -> None:
     """Raise CommandError for what is no facility."""
-    if not is_facility(facility):
-        raise CommandError(f"{facility!r} is no facility: it has 1 to 200 characters.")
+    if problem := facility_problem(facility):
+        raise CommandError(f"{facility!r} is no facility: {problem}.")
 
 
 def require_names(names: list[str]) -> None:

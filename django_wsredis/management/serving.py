@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -86,7 +87,15 @@ def listen(options: dict[str, Any]) -> socket.socket:
         return listen_tcp(*parse_address(options["addrport"]), backlog=options["backlog"])
     except OSError as error:
         where = options["unix"] or options["addrport"] or DEFAULT_ADDRESS
-        raise CommandError(f"Cannot listen on {where}: {reason(error)}.") from error
+        is_taken = error.errno == errno.EADDRINUSE and not options["unix"]
+        hint = f"; choose another: ./manage.py runwsserver {another_port(str(where))}" if is_taken else ""
+        raise CommandError(f"Cannot listen on {where}: {reason(error)}{hint}.") from error
+
+
+def another_port(addrport: str) -> str:
+    """Return an address with another port that is often free."""
+    host, colon, port = addrport.rpartition(":")
+    return f"{host}{colon}{8001 if port == '8000' else 8000}"
 
 
 def reason(error: OSError) -> str:
@@ -101,7 +110,7 @@ def make_server(listener: socket.socket, options: dict[str, Any], *, master: int
     """
     # gevent: only in a process that serves
     from django_wsredis.hosts.tls import load_certificate
-    from django_wsredis.server import Server, not_found_but_health
+    from django_wsredis.server import Server
 
     certfile, keyfile = options["certfile"], options["keyfile"]
     try:
@@ -112,7 +121,7 @@ def make_server(listener: socket.socket, options: dict[str, Any], *, master: int
         hint = "" if lacking else " A certificate and its key are wanted, both in PEM."
         raise CommandError(f"Cannot speak TLS with {files}: {error.strerror or error}.{hint}") from error
     introduce(f"runwsserver {__version__}", listener.getsockname(), master=master)
-    application = WebSocketApplication(not_found_but_health if options["ws_only"] else pages())
+    application = WebSocketApplication(None if options["ws_only"] else pages())
     return Server(listener, application, settings_for(options), tls=tls, is_shared=options["workers"] > 1)
 
 

@@ -1,8 +1,8 @@
 """The join rule over several workers: whoever comes back, at whichever, sees each message once and in order.
 
-Two workers' hubs and subscribers are driven against a model of Redis: one thread of execution, streams that are trimmed
-and forgotten, and for each worker one link, which is a queue of commands and one of replies and messages, in one order.
-There is no process and no time: a schedule of bytes says who does his next step. The verifier of the trials judges.
+Two workers' hubs and subscribers are driven against a model of Redis, whose streams are trimmed and forgotten, and to
+which each worker has one link. There is one thread of execution, no process and no time: a schedule of bytes says who
+does his next step. The verifier of the trials judges.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from websockets.protocol import CLIENT, Protocol
 
 from django_wsredis import commands
 from django_wsredis.channels import Channel, redis_name
+from django_wsredis.commands import PAGE_MESSAGES
 from django_wsredis.conf import Keep
 from django_wsredis.exceptions import Unavailable
 from django_wsredis.loop import subscriber as subscriber_module
@@ -29,9 +30,10 @@ from django_wsredis.loop.dialogue import Dialogue
 from django_wsredis.loop.hub import Hub
 from django_wsredis.loop.subscriber import Subscriber
 from django_wsredis.loop.topic import Arrival, Join, Topic
-from django_wsredis.messages import V1, Message, decode
+from django_wsredis.messages import V1, Message, decode, encode, envelope
 
 from ..ears import listening
+from ..models import ModelLink, ModelRedis, id_bytes
 from .plan import Event, Sent, channel_of, id_key
 from .verifier import Result, verify
 
@@ -44,107 +46,6 @@ SCHEDULES = 3000
 
 def name_of(facility: str) -> bytes:
     return redis_name("p", Channel("broadcast", "", facility))
-
-
-# Redis
-
-
-class Stream:
-    """The entries of a channel, {number of the id: fields}, and the last id ever."""
-
-    def __init__(self, last: int) -> None:
-        self.entries: dict[int, list[bytes]] = {}
-        self.last = last
-
-    def trim(self, length: int) -> None:
-        for id in list(self.entries)[: max(0, len(self.entries) - length)]:
-            del self.entries[id]
-
-
-def stream_id(number: int) -> bytes:
-    return b"%d-0" % number
-
-
-class ModelLink:
-    """A worker's connection to the model: commands on their way there, replies and messages on their way back."""
-
-    def __init__(self) -> None:
-        self.subscribed: set[bytes] = set()
-        self.outgoing: deque[tuple[tuple[Any, ...], Callable[[Any], None]]] = deque()
-        self.incoming: deque[Callable[[], None]] = deque()
-        self.is_closed = False
-
-    def call(self, *command: Any, on_reply: Callable[[Any], None]) -> None:
-        assert not self.is_closed
-        self.outgoing.append((command, on_reply))
-
-
-class ModelRedis:
-    """What publish.lua and read.lua do, and SUBSCRIBE."""
-
-    def __init__(self) -> None:
-        self.streams: dict[bytes, Stream] = {}
-        self.listeners: list[Links] = []
-        self._clock = 0
-
-    def _next_id(self) -> int:
-        self._clock += 1
-        return self._clock
-
-    def publish(self, name: bytes, payload: str) -> None:
-        command = commands.publish_command(name, Message(payload.encode(), True), KEEP)
-        _, script, _, key, word, head, head_with_id, tail, entries, *_ = command
-        assert (script, key, word) == (commands.PUBLISH_SCRIPT, name, "PUBLISH")
-        stream = self.streams.get(name)
-        id = self._next_id()
-        fields = [b"m", head + tail]
-        if stream is None:
-            stream = self.streams[name] = Stream(id)
-        elif not stream.entries:
-            fields += [b"after", stream_id(stream.last)]
-        stream.entries[id], stream.last = fields, id
-        stream.trim(entries)
-        text = stream_id(id)
-        data = head_with_id + bytes([len(text)]) + text + tail
-        for links in self.listeners:
-            if links.current is not None and name in links.current.subscribed:
-                links.current.incoming.append(lambda links=links: links.on_message(name, data))
-
-    def carry_out(self, link: ModelLink) -> None:
-        """Do the next command of a link."""
-        command, on_reply = link.outgoing.popleft()
-        match command:
-            case ("SUBSCRIBE", name):
-                link.subscribed.add(name)
-                reply: Any = [b"subscribe", name, 1]
-            case ("UNSUBSCRIBE", name):
-                link.subscribed.discard(name)
-                reply = [b"unsubscribe", name, 0]
-            case ("EVAL", commands.READ_SCRIPT, 1, name, since, count, _, begin_seconds, *_):
-                assert begin_seconds > 0
-                reply = self._read(name, since, count)
-            case ("PING",):
-                reply = b"PONG"
-            case other:
-                raise AssertionError(f"the model does not know {other}")
-        link.incoming.append(lambda: on_reply(reply))
-
-    def _read(self, name: bytes, since: bytes, count: int) -> list[Any]:
-        stream = self.streams.get(name)
-        if stream is None:
-            stream = self.streams[name] = Stream(self._next_id())
-            return [int(since == b""), stream_id(stream.last), []]
-        entries = [[stream_id(id), fields] for id, fields in stream.entries.items()]
-        if since == b"":
-            newest = entries[len(entries) - min(count, len(entries)) :]
-            return [1, stream_id(stream.last), newest[:PAGE]]
-        later = [entry for entry in entries if id_key(entry[0].decode()) > id_key(since.decode())][:count]
-        is_whole = (
-            since == stream_id(stream.last)
-            or bool(later and later[0][1][2:] == [b"after", since])
-            or since in [id for id, _ in entries]
-        )
-        return [int(is_whole), stream_id(stream.last), later[:PAGE]]
 
 
 # Workers
@@ -198,6 +99,7 @@ class Links:
 def model_links() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(subscriber_module, "make_links", Links)
+        monkeypatch.setattr(commands, "PAGE_MESSAGES", PAGE)
         yield
 
 
@@ -240,11 +142,11 @@ class Worker:
         connection = Connection(self.reactor, owner, framing=V1)
         name = name_of(facility)
         desk = listening(name, positions=self.hub.positions)
-        granted: Any = SimpleNamespace(facility=facility)
+        granted: Any = SimpleNamespace(facility=facility, groups=None)
         connection.dialogue = Dialogue(desk, connection, granted)
         join = Join(connection)
         topic = self.hub.topics.get(name) or Topic(name, Channel("broadcast", "", facility), history=KEEP, slow="close")
-        count = history if since is None else commands.PAGE_MESSAGES
+        count = history if since is None else PAGE_MESSAGES
         self.subscriber.join(join, [Arrival(join, topic, since, count)])
         return join
 
@@ -355,7 +257,6 @@ class World:
     def __init__(self) -> None:
         self.redis = ModelRedis()
         self.workers = [Worker() for _ in range(WORKERS)]
-        self.redis.listeners = [worker.links for worker in self.workers]
         self.clients = [Client(FACILITIES[number % len(FACILITIES)]) for number in range(CLIENTS)]
         self.counts = dict.fromkeys(FACILITIES, 0)
         self.has_forgotten = False
@@ -371,7 +272,7 @@ class World:
             assert "gap" in kinds or client.owed <= {event.number for event in client.events}
         sent = {channel_of(name): [Sent(n, 0.0, 0.0) for n in range(count)] for name, count in self.counts.items()}
         stored = {
-            channel_of(name): {stream_id(id).decode(): number for id, number in self.held(name).items()}
+            channel_of(name): {id_bytes(id).decode(): number for id, number in self.held(name).items()}
             for name in FACILITIES
         }
         return verify(sent, stored, [client.events for client in self.clients], began_at=0.0)
@@ -379,7 +280,7 @@ class World:
     def held(self, facility: str) -> dict[int, int]:
         """Return what the stream holds, {number of the id: number of the message}."""
         stream = self.redis.streams.get(name_of(facility))
-        return {id: int(decode(fields[1]).data) for id, fields in stream.entries.items()} if stream else {}
+        return {id: int(decode(data).data) for id, data, _ in stream.entries} if stream else {}
 
     def numbers(self, facility: str) -> list[int]:
         return list(self.held(facility).values())
@@ -389,14 +290,24 @@ class World:
     def publish(self, choice: int) -> None:
         facility = FACILITIES[choice % 2]
         for _ in range(1 + choice // 2 % 4):
-            self.redis.publish(name_of(facility), str(self.counts[facility]))
+            self._publish(name_of(facility), str(self.counts[facility]))
             self.counts[facility] += 1
+
+    def _publish(self, name: bytes, payload: str) -> None:
+        message = Message(payload.encode(), True)
+        message.id = id_bytes(self.redis.publish(name, b"".join(envelope(message)), KEEP.entries))
+        data = encode(message)
+        for links in [worker.links for worker in self.workers]:
+            if links.current is not None and name in links.current.subscribed:
+                links.current.incoming.append(lambda links=links: links.on_message(name, data))
 
     def redis_works(self, choice: int) -> None:
         link = self.workers[choice % WORKERS].links.current
         for _ in range(1 + choice // 2 % 4):
             if link is not None and link.outgoing:
-                self.redis.carry_out(link)
+                call = link.outgoing.popleft()
+                reply = self.redis.carry_out(link, call.command)
+                link.incoming.append(lambda call=call, reply=reply: call.on_reply(reply))
 
     def worker_works(self, choice: int) -> None:
         self.workers[choice % WORKERS].links.work(1 + choice // 2 % 6)
@@ -421,7 +332,7 @@ class World:
     def trim(self, choice: int) -> None:
         """Let what is old expire."""
         if stream := self.redis.streams.get(name_of(FACILITIES[choice % 2])):
-            stream.trim(choice // 2 % 6)
+            stream.entries = stream.entries[max(0, len(stream.entries) - choice // 2 % 6) :]
 
     def forget(self, choice: int) -> None:
         """Let the stream expire, or Redis lose its data."""

@@ -40,7 +40,10 @@ ALL = [message(number) for number in range(6)]
 
 def test_all_is_well() -> None:
     result = found(ack("999-0"), *ALL)
-    assert result == Result(6, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0.0)
+    assert result == Result(
+        sent=6, unknown=0, per_second=1.0, received=6, lost=0, doubled=0, swapped=0,
+        gaps=0, untold=1, needless=0, excused=0, gone=0, gone_seconds=0.0, forgotten=0, seconds=0.0,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -77,6 +80,33 @@ def test_what_redis_confirmed_and_forgot_must_be_told() -> None:
     assert found(*ALL[:4], stored=()).forgotten == 2
     result = found(*ALL[:2], GAP, *ALL[4:], stored=(4, 5))
     assert (result.lost, result.forgotten, result.excused) == (0, 0, 2)
+
+
+def test_what_redis_has_no_more_is_counted_whoever_got_it() -> None:
+    assert found(*ALL, stored=(4, 5)).gone == 4
+    assert found(*ALL[:3], stored=(0, 1, 3), unknown=(2,)).gone == 3
+
+
+def test_it_is_known_for_how_long_redis_had_confirmed_what_is_gone() -> None:
+    sent = {CHANNEL: [Sent(number, float(number), 0.0) for number in range(6)]}
+    assert verify(sent, {CHANNEL: {id_of(n): n for n in (0, 1, 2, 5)}}, [], began_at=4.5).gone_seconds == 1.5
+    assert verify(sent, {CHANNEL: {id_of(n): n for n in range(6)}}, [], began_at=4.5).gone_seconds == 0
+
+
+def test_each_client_and_channel_that_was_told_of_no_gap_is_counted() -> None:
+    other = "broadcast:chat/1"
+    sent = {name: [Sent(0, 0.0, 0.0)] for name in (CHANNEL, other)}
+    stored: dict[str, dict[str, int]] = {name: {} for name in sent}
+    told = [GAP, GAP, GAP._replace(channel=other)]
+    assert verify(sent, stored, [told, told], 0.0).untold == 0
+    assert verify(sent, stored, [[GAP, GAP, ack("1-0")._replace(channel=other)], told], 0.0).untold == 1
+
+
+def test_the_rate_is_that_of_the_time_in_which_redis_was_there() -> None:
+    times = [0.0, 0.5, 1.0, 5.0, 9.5, 10.0]  # it is away from 1.1 to 9
+    sent = {CHANNEL: [Sent(number, at, 0.0) for number, at in enumerate(times)] + [Sent(6, None, 0.0)]}
+    assert verify(sent, {CHANNEL: {}}, [], 1.1, 9.0).per_second == pytest.approx(5 / 2.1)
+    assert verify(sent, {CHANNEL: {}}, [], 1.1).per_second == pytest.approx(6 / 10)
 
 
 def test_what_was_not_confirmed_counts_if_redis_took_it() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from django_wsredis.channels import Channel, redis_name
 from django_wsredis.messages import decode
+from django_wsredis.publisher import LONGEST_PAUSE_SECONDS
 
 from ..servers import wait_until
 from . import plan
@@ -36,6 +37,7 @@ class Trial:
         self._client = client
         self._windows = windows
         self._began_at = time.time()
+        self._back_at: float | None = None
         wsredis = {"WSREDIS": {"HISTORY": plan.HISTORY}}
         env = {"TEST_REDIS_URL": url, "TEST_SETTINGS": json.dumps(wsredis)}
         self._publishers = Program("publishers", RETRY_SECONDS, env=env)
@@ -44,8 +46,6 @@ class Trial:
         stack.callback(self._clients.stop)
         stack.enter_context(windows.at(port))
         self.flow()
-
-    subscriptions = sum(len(plan.facilities_of(client)) for client in range(plan.CLIENTS))  # of the clients
 
     def status(self) -> dict[str, Any]:
         return self._clients.ask("status")
@@ -64,6 +64,10 @@ class Trial:
         """Say that the fault is now."""
         self._began_at = time.time()
 
+    def back(self) -> None:
+        """Say that Redis, which was away, is back now."""
+        self._back_at = time.time()
+
     def finish(self) -> Result:
         """Let the publishers stop and all clients get everything; return what the verifier finds."""
         answer = self._publishers.ask("stop")
@@ -75,7 +79,9 @@ class Trial:
             time.sleep(0.05)
         self._windows.have(last, deadline - time.monotonic())
         events = [plan.events(rows) for rows in self._clients.ask("record")] + self._windows.events()
-        return verify(sent, stored, events, self._began_at)
+        # a publisher that waits for Redis tries again so late
+        back_at = None if self._back_at is None else self._back_at + LONGEST_PAUSE_SECONDS
+        return verify(sent, stored, events, self._began_at, back_at)
 
     def _have(self, last: Mapping[str, str]) -> bool:
         positions = self.status()["positions"]

@@ -17,21 +17,25 @@ class Result(NamedTuple):
 
     sent: int  # messages that Redis took
     unknown: int  # messages of which publish() could not say that
+    per_second: float  # messages that publishers sent, but while Redis was away
     received: int  # by all clients together
     lost: int  # messages that Redis kept, that a client did not get, and that no gap tells of
     doubled: int
     swapped: int
     gaps: int  # that clients were told of
+    untold: int  # how often a client was told of no gap in a channel
     needless: int  # gaps where nothing was lost in Redis
     excused: int  # messages that a client did not get, and was told so
-    forgotten: int  # messages that Redis confirmed and lost, that a client did not get, and was not told
+    gone: int  # messages that Redis took, and has no more
+    gone_seconds: float  # before the fault: since when what Redis confirmed is gone
+    forgotten: int  # those of them that a client did not get, and was not told of, counted for each client
     seconds: float  # from the fault until nothing came late any more
 
     def __str__(self) -> str:
-        forgotten = f"forgotten by Redis {self.forgotten:,}, " if self.forgotten else ""
+        gone = f"gone from Redis {self.gone:,}, forgotten {self.forgotten:,}, " if self.gone else ""
         return (
-            f"sent {self.sent:,} ({self.unknown:,} unknown), received {self.received:,}, lost {self.lost:,}, "
-            f"doubled {self.doubled:,}, swapped {self.swapped:,}, gaps {self.gaps:,}, {forgotten}"
+            f"sent {self.sent:,} ({self.per_second:.0f}/s, {self.unknown:,} unknown), received {self.received:,}, "
+            f"lost {self.lost:,}, doubled {self.doubled:,}, swapped {self.swapped:,}, gaps {self.gaps:,}, {gone}"
             f"all whole again after {self.seconds:.1f} s"
         )
 
@@ -53,7 +57,8 @@ class Truth:
         self.taken = confirmed | set(ids.values())
         self.kept = set(stored.values())
         self.unknown = len({message.number for message in sent} - self.taken)
-        self.is_whole = self.kept == self.taken  # Redis has all that it ever took
+        self.gone = self.taken - self.kept
+        self.gone_times = [m.confirmed_at for m in sent if m.confirmed_at is not None and m.number in self.gone]
 
 
 class Story:
@@ -115,8 +120,12 @@ def verify(
     stored: Mapping[str, Mapping[str, int]],
     clients: Sequence[Sequence[Event]],
     began_at: float,
+    back_at: float | None = None,
 ) -> Result:
-    """Compare, by channel: what was sent, what Redis holds ({id: number}), and all that the clients wrote down."""
+    """Compare, by channel: what was sent, what Redis holds ({id: number}), and all that the clients wrote down.
+
+    began_at, back_at: when the fault was, and when Redis was there again, if it was away.
+    """
     seen: dict[str, list[Event]] = defaultdict(list)
     by_channel: dict[str, list[list[Event]]] = defaultdict(list)
     for events in clients:
@@ -132,13 +141,17 @@ def verify(
     return Result(
         sent=sum(len(truth.taken) for truth in truths.values()),
         unknown=sum(truth.unknown for truth in truths.values()),
+        per_second=rate(sent, began_at, began_at if back_at is None else back_at),
         received=sum(len(story.messages) for _, story in stories),
         lost=sum(story.lost for _, story in stories),
         doubled=sum(story.doubled for _, story in stories),
         swapped=sum(story.swapped for _, story in stories),
         gaps=sum(len(story.gaps) for _, story in stories),
-        needless=sum(len(story.gaps) for truth, story in stories if truth.is_whole),
+        untold=sum(not story.gaps for _, story in stories),
+        needless=sum(len(story.gaps) for truth, story in stories if not truth.gone),
         excused=sum(story.excused for _, story in stories),
+        gone=sum(len(truth.gone) for truth in truths.values()),
+        gone_seconds=max((began_at - at for truth in truths.values() for at in truth.gone_times), default=0.0),
         forgotten=sum(story.forgotten for _, story in stories),
         seconds=whole_after(sent, seen, began_at),
     )
@@ -156,3 +169,14 @@ def whole_after(sent: Mapping[str, Sequence[Sent]], seen: Mapping[str, Sequence[
             if event.number in confirmed and event.at - confirmed[event.number] > LATE_SECONDS
         ]
     return max(late) - began_at
+
+
+def rate(sent: Mapping[str, Sequence[Sent]], away_from: float, away_until: float) -> float:
+    """Return how many messages publishers sent in a second, without the time for which Redis was away."""
+    messages = [message for part in sent.values() for message in part]
+    confirmed = [(m.confirmed_at, m.seconds) for m in messages if m.confirmed_at is not None]
+    first = min((at - seconds for at, seconds in confirmed), default=away_from)
+    last = max((at for at, _ in confirmed), default=away_until)
+    seconds = max(0, away_from - first) + max(0, last - away_until)
+    count = sum(not away_from <= at <= away_until for at, _ in confirmed)
+    return count / seconds if seconds else 0.0

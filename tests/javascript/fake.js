@@ -47,9 +47,9 @@ class FakeWebSocket {
     this.receive(`${JSON.stringify({ channel, id })}\n${payload}`);
   }
 
-  lose(code = 1006) {
+  lose(code = 1006, reason = "") {
     this.readyState = 3;
-    this.onclose?.({ code, reason: "" });
+    this.onclose?.({ code, reason });
   }
 
   // What it was asked:

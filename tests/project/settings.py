@@ -22,6 +22,7 @@ MIDDLEWARE = [
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
         "OPTIONS": {"context_processors": ["django_wsredis.context_processors.default"]},
     }
 ]

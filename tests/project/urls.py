@@ -15,4 +15,5 @@ urlpatterns = [
     path("logout/", views.log_out),
     path("greenlets/", views.greenlets),
     path("hang/", views.hang),
+    path("cursor/<path:facility>", views.cursor_page),
 ]

@@ -8,6 +8,7 @@ import greenlet
 from django.contrib.auth import get_user_model, login, logout
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.shortcuts import render
 
 from django_wsredis import publish
 
@@ -75,3 +76,7 @@ def log_out(request: HttpRequest) -> HttpResponse:
 def greenlets(request: HttpRequest) -> HttpResponse:
     gc.collect()
     return HttpResponse(str(sum(issubclass(type(thing), greenlet.greenlet) for thing in gc.get_objects())))
+
+
+def cursor_page(request: HttpRequest, facility: str) -> HttpResponse:
+    return render(request, "cursor.html", {"facility": facility})

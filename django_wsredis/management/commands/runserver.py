@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
@@ -17,7 +18,10 @@ from django_wsredis import embedded, loop, redis
 from django_wsredis.conf import get_settings
 from django_wsredis.exceptions import BrokerUnavailable
 from django_wsredis.hosts.runserver import DetachingServer
+from django_wsredis.log import log_to_stderr
 from django_wsredis.wsgi import WebSocketApplication
+
+logger = logging.getLogger("django_wsredis.redis")
 
 
 def next_runserver() -> type:
@@ -50,6 +54,7 @@ class Command(NextCommand):
     server_cls = DetachingServer
 
     def run(self, **options: Any) -> None:
+        log_to_stderr()
         try:
             url = get_settings().url
         except ImproperlyConfigured as error:
@@ -76,3 +81,7 @@ class Command(NextCommand):
         settings = get_settings()
         self.stdout.write(f"Websockets below {settings.websocket_url}; Redis: {redis.shown_url(settings.url)}")
         self.stdout.flush()
+        try:  # the loop, which would notice it, starts with the first websocket
+            redis.require_answer()
+        except BrokerUnavailable as error:
+            logger.warning("%s", error)

@@ -38,24 +38,27 @@ from django_wsredis.supervisor import Supervisor
 from django_wsredis.worker import Parent, find_parent
 
 EXAMPLES = """examples:
-  ./manage.py runwsserver                      pages and websockets on http://127.0.0.1:8000/
-  ./manage.py runwsserver 0.0.0.0:9000         on all addresses of this machine
-  ./manage.py runwsserver '[::1]:8000'         on IPv6
-  ./manage.py runwsserver --workers 4 --unix /run/site/web.sock --umask 007 --pid /run/site/web.pid
-                                               in production, for a proxy on the same machine
+  ./manage.py runwsserver                 on http://127.0.0.1:8000/
+  ./manage.py runwsserver 0.0.0.0:9000    on all addresses of this machine
+  ./manage.py runwsserver '[::1]:8000'    on IPv6
+  # in production, for a proxy on the same machine
+  ./manage.py runwsserver --workers 4 --unix /run/site/web.sock --umask 007 \\
+      --pid /run/site/web.pid
+  # load new code, worker by worker; -TERM stops
+  kill -HUP $(cat /run/site/web.pid)
+  # https and wss without a proxy
   ./manage.py runwsserver 0.0.0.0:443 --certfile cert.pem --keyfile key.pem
-                                               https and wss without a proxy
+  # websockets alone
   ./manage.py runwsserver --ws-only --unix /run/site/ws.sock
-                                               websockets alone
-  kill -HUP $(cat /run/site/web.pid)           load new code, worker by worker; -TERM stops
 
-Without DEBUG, or with --noreload, a parent process keeps the workers. Under systemd it takes the socket of a .socket
-unit, and tells when it is ready and reloaded (Type=notify-reload): ./manage.py wscheck --emit systemd
+Without DEBUG, or with --noreload, a parent process keeps the workers. Under
+systemd it takes the socket of a .socket unit, and tells when it is ready and
+reloaded (Type=notify-reload): ./manage.py wscheck --emit systemd
 """
 
 
 class Command(BaseCommand):
-    help = "Serve Django's pages and websockets from one gevent loop; with DEBUG also static files, with reloading."
+    help = "Serve pages and websockets from one gevent loop; with DEBUG also static files."
     requires_system_checks: list[str] = []  # they run in the process that serves, at each reload
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
@@ -73,7 +76,7 @@ class Command(BaseCommand):
         add("--pid", type=Path, metavar="FILE", help="write the process id into a file, to send it signals")
         add("--certfile", type=Path, metavar="FILE", help="speak TLS with this certificate and its chain")
         add("--keyfile", type=Path, metavar="FILE", help="its key, if it is not in the same file")
-        add("--ws-only", action="store_true", help="websockets alone: /healthz answers, other pages are 404")
+        add("--ws-only", action="store_true", help="websockets alone: pages are 404")
         add("--noreload", action="store_true", help="with DEBUG: do not restart when the code changes")
 
     def handle(self, **options: Any) -> None:

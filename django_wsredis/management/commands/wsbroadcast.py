@@ -20,11 +20,13 @@ from django_wsredis.publisher import KEY_TEXT, RETRY_TEXT, Publisher, Receipt, i
 from django_wsredis.recipients import EVERYWHERE
 
 EXAMPLES = """examples:
-  ./manage.py wsbroadcast "hello"                          everybody who subscribed to broadcast, on every facility
+  # everybody who subscribed to broadcast, on every facility
+  ./manage.py wsbroadcast "hello"
   ./manage.py wsbroadcast --group staff "the site sleeps at 5"
-  ./manage.py wsbroadcast --user alice --user bob --facility inbox '{"unread": 3}' --json
+  ./manage.py wsbroadcast --user alice --user bob --facility inbox --json '[3]'
   date | ./manage.py wsbroadcast --facility clock --expire 60 -
-  ./manage.py wsbroadcast --facility news --key release-2.1 --retry 30 "2.1 is out"   once, however often it is run
+  # once, however often it is run
+  ./manage.py wsbroadcast --facility news --key 2.1 --retry 30 "2.1 is out"
 """
 
 
@@ -42,7 +44,7 @@ class Command(BaseCommand):
         parser.add_argument("--key", help="send it once only: not again with the same key, for some minutes at least")
         parser.add_argument("--retry", type=float, metavar="S", help="while Redis is away, try again for S seconds")
         parser.add_argument("--json", action="store_true", help="refuse a message that is not JSON")
-        parser.add_argument("--force", action="store_true", help="send even to groups and users that do not exist")
+        parser.add_argument("--force", action="store_true", help="send even to who does not exist")
         parser.add_argument("--dry-run", action="store_true", help="say how many it would reach, and send nothing")
 
     def handle(self, **options: Any) -> None:
@@ -51,8 +53,10 @@ class Command(BaseCommand):
         if facility is not None:
             require_facility(facility)
         require_names(options["groups"] + options["users"] + options["sessions"])
-        if options["expire"] is not None and (facility is None or not is_expire(options["expire"])):
-            raise CommandError(f"--expire needs --facility: only there is a message kept; it is {EXPIRE_TEXT}.")
+        if options["expire"] is not None and facility is None:
+            raise CommandError("--expire needs --facility: a message for every facility is kept on none.")
+        if options["expire"] is not None and not is_expire(options["expire"]):
+            raise CommandError(f"--expire is {options['expire']}; it is {EXPIRE_TEXT}.")
         if options["expire"] and get_settings().history_of(facility):
             raise CommandError(f"--expire is not for {facility!r}: WSREDIS['HISTORY'] says what is kept there.")
         if options["key"] is not None and not is_key(options["key"]):
@@ -60,7 +64,7 @@ class Command(BaseCommand):
         if options["retry"] is not None and not is_retry(options["retry"]):
             raise CommandError(f"--retry is {options['retry']:g}; it is {RETRY_TEXT}.")
         if not options["force"]:
-            require_known(options["groups"], options["users"])
+            require_known(options["groups"], options["users"], options["sessions"])
         try:
             self.send(message, facility, options)
         except BrokerUnavailable as error:
@@ -87,7 +91,7 @@ class Command(BaseCommand):
         reached = sockets(receipt, unanswered=receipt.unanswered)
         self.stdout.write(f"Sent to {who} on {where} → {reached}")
         if not (receipt.sockets or receipt.unanswered):
-            self.stdout.write(what_became(facility, options))
+            self.stdout.write(what_became(facility, receipt, options))
 
 
 def sockets(found: Count | Receipt, *, unanswered: int) -> str:
@@ -97,17 +101,20 @@ def sockets(found: Count | Receipt, *, unanswered: int) -> str:
         text = f"{plural(found.sockets, 'socket')}{users} on {plural(found.workers, 'worker')}"
         text += f" in {found.seconds * 1000:.0f} ms"
     else:
-        text = "nobody is listening there now"
+        text = "no socket"
     return text + (f"; {plural(unanswered, 'worker')} did not say how many it has" if unanswered else "")
 
 
-def what_became(facility: str | None, options: dict[str, Any]) -> str:
+def what_became(facility: str | None, receipt: Receipt, options: dict[str, Any]) -> str:
     """Say what became of a message that no socket got."""
-    if options["key"] or options["retry"]:
-        return "If it was sent with this key before, it was not sent again."
+    if receipt.is_repeated and options["key"]:
+        return "It was sent with this key before, and not again."
+    if receipt.is_repeated:
+        return "A try whose answer was lost had sent it already."
+    nobody = "Nobody is listening there now"
     if facility is not None and options["expire"] != 0 and (options["expire"] or get_settings().keep_of(facility)):
-        return "It is kept for those who join."
-    return "It is not kept: WSREDIS['HISTORY'], or --expire, says what is."
+        return f"{nobody}. It is kept for those who join."
+    return f"{nobody}, and it is not kept: WSREDIS['HISTORY'], or --expire, says what is."
 
 
 def plural(number: int, word: str) -> str:

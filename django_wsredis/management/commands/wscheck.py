@@ -17,26 +17,23 @@ from django_wsredis.management.arguments import count
 from django_wsredis.management.help import HelpFormatter
 
 EXAMPLES = """examples:
-  ./manage.py wscheck --emit uwsgi > site.ini            uWSGI on a unix socket, and NGiNX in front of it:
-  ./manage.py wscheck --emit nginx > site.conf           what we recommend
+  # uWSGI on a unix socket, and NGiNX in front of it: what we recommend
+  ./manage.py wscheck --emit uwsgi > site.ini
+  ./manage.py wscheck --emit nginx > site.conf
+  # uWSGI alone
   ./manage.py wscheck --emit uwsgi --listen :80 --router --workers 1
-                                                         uWSGI alone
-  ./manage.py wscheck --emit nginx --upstream /run/site.sock
-                                                         NGiNX before runwsserver or gunicorn
-  ./manage.py wscheck --emit nginx --upstream uwsgi:///run/site/django.sock --ws-upstream /run/site/web.sock
-                                                         one uWSGI for pages, one for websockets
-  ./manage.py wscheck --emit haproxy --upstream 127.0.0.1:8001 --upstream 127.0.0.1:8002
-  ./manage.py wscheck --emit gunicorn --threads 8        gthread instead of gevent
-  ./manage.py wscheck --emit uwsgi-emperor --output /etc/site
+  # gunicorn, or runwsserver under systemd; and NGiNX in front of it
+  ./manage.py wscheck --emit gunicorn --listen /run/site.sock
   ./manage.py wscheck --emit systemd --output /etc/systemd/system
+  ./manage.py wscheck --emit nginx --upstream /run/site.sock
+  # one uWSGI for pages, one for websockets
+  ./manage.py wscheck --emit nginx --upstream uwsgi://3031 --ws-upstream 8001
+  ./manage.py wscheck --emit haproxy --upstream 8001 --upstream 8002
+  ./manage.py wscheck --emit uwsgi-emperor --output /etc/site
 
-Print it with the settings of the machine that it is for (--settings), as it is made from them.
+Print it with the settings of the machine that it is for (--settings), as it is
+made from them.
 """
-ABILITIES = """wscheck checks nothing yet. It prints configurations that are known to work, made from your settings:
-
-  ./manage.py wscheck --emit {kinds}
-
-See ./manage.py wscheck --help for its options, with examples."""
 
 
 class Command(BaseCommand):
@@ -54,7 +51,12 @@ class Command(BaseCommand):
         add("--upstream", action="append", metavar="ADDRESS", help="of a proxy: where the site is; may be repeated")
         add("--ws-upstream", action="append", metavar="ADDRESS", help="where its websockets are, if elsewhere")
         add("--workers", type=count, metavar="N", help="processes that serve, 2 by default")
-        add("--threads", type=count, metavar="N", help="uwsgi, gunicorn: threads in each worker, instead of gevent")
+        add(
+            "--threads",
+            type=count,
+            metavar="N",
+            help="in each worker: of uwsgi, instead of gevent; of gunicorn, 8 by default",
+        )
         add("--router", action="store_true", default=None, help="uwsgi: its http router, where no proxy is in front")
         add("--sockets", type=count, metavar="N", help="apache, systemd: so many websockets at once")
         add("--timeout", type=count, metavar="S", help="seconds that a proxy waits for a silent site")
@@ -64,8 +66,10 @@ class Command(BaseCommand):
 
     def handle(self, *, emit: str | None, output: Path | None, **options: Any) -> None:
         if emit is None:
-            self.stdout.write(ABILITIES.format(kinds="|".join(KINDS)))
-            return
+            kinds = "|".join(KINDS)
+            raise CommandError(
+                f"wscheck checks nothing yet, it prints configurations: ./manage.py wscheck --emit {kinds}"
+            )
         files = make(emit, options)
         if django_settings.DEBUG:
             self.stderr.write("DEBUG is on: print it with the settings of the machine that it is for (--settings).")
@@ -87,7 +91,9 @@ def make(kind: str, options: dict[str, Any]) -> list[File]:
         for name in ("upstream", "ws_upstream"):
             given[name] = given[name] and tuple(map(parse_upstream, given[name]))
         return emit(kind, read_project(given["module"]), Options(**given))
-    except (ValueError, ImproperlyConfigured) as error:
+    except ImproperlyConfigured as error:
+        raise CommandError(str(error)) from error
+    except ValueError as error:
         raise CommandError(f"{error}.") from error
 
 

@@ -1,97 +1,177 @@
-"""`./manage.py wsinspect`: look at Redis, and at what channels keep."""
+"""`./manage.py wsinspect`: look at Redis, at workers, sockets and channels, and close sockets."""
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from rich.console import Console, RenderableType
+from rich.console import Console, Group
 
-from django_wsredis.commands import PAGE_MESSAGES
+from django_wsredis.control import NOT_AUTHORIZED
 from django_wsredis.exceptions import BrokerUnavailable
-from django_wsredis.inspection import inspect_all, inspect_channel
-from django_wsredis.management import display
-from django_wsredis.management.arguments import add_audiences, channel_words, count, position, read_channel
+from django_wsredis.inspection import Inspector, inspect_channel
+from django_wsredis.inspection.overview import shown_worker
+from django_wsredis.inspection.reports import Overview
+from django_wsredis.management import inspect_options as given
+from django_wsredis.management.arguments import channel_words, read_channel
+from django_wsredis.management.disconnecting import disconnect
+from django_wsredis.management.display.messages import page
+from django_wsredis.management.following import follow
 from django_wsredis.management.help import HelpFormatter
+from django_wsredis.management.views import OverviewView, SocketsView, View
+from django_wsredis.management.watch import watch, watch_as_json
 
-DEFAULT_LIMIT = 20
+SILENT_STATUS = 2  # some workers did not answer
 
 EXAMPLES = """examples:
-  ./manage.py wsinspect                   Redis, and who keeps most messages
-  ./manage.py wsinspect --facility chat   its newest messages for everybody
-  ./manage.py wsinspect --facility inbox --user alice --limit 100
-  ./manage.py wsinspect --facility chat --since 1700000000000-0
-                                          what followed that message
-  ./manage.py wsinspect --json | jq .channels
+  ./manage.py wsinspect               Redis, workers, and the busiest channels
+  ./manage.py wsinspect --watch       the same, live
+  ./manage.py wsinspect --sockets --user alice
+  ./manage.py wsinspect --sockets --sort outbox --limit 5
+                                      who does not keep up
+  ./manage.py wsinspect --tail chat   messages as they are delivered
+  ./manage.py wsinspect --tail 'group:*:chat/*' --json
+  ./manage.py wsinspect --messages --facility inbox --user alice
+                                      what her channel keeps
+  ./manage.py wsinspect --disconnect --group staff --reason "see you at 5"
+  ./manage.py wsinspect --json | jq '.workers[].sockets'
 
-docs/inspect.rst lists the keys of --json. Exit status: 0, or 1 if Redis, or one
-of its masters, cannot be reached. Session keys are never shown.
+docs/inspect.rst lists the keys of --json. Exit status: 0; 1 if Redis, or one of
+its masters, cannot be reached; 2 if some workers did not answer. Session keys
+are never shown.
 """
 
 
 class Command(BaseCommand):
-    help = "Show what Redis is like, and what channels keep; with --facility one of them."
+    help = "Show who is connected, to what, and how workers and Redis do; close sockets."
     requires_system_checks: list[str] = []  # to look costs no more than it must
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         return super().create_parser(prog_name, subcommand, formatter_class=HelpFormatter, epilog=EXAMPLES, **kwargs)
 
     def add_arguments(self, parser: CommandParser) -> None:
-        add = parser.add_argument
-        add("--facility", help="the URL's tail: show the messages of a channel there, oldest first")
-        add("--broadcast", action="store_true", help="its channel for everybody, which is the default")
-        add_audiences(parser, "its channel for a {} instead")
-        add("--limit", type=count, default=DEFAULT_LIMIT, metavar="N", help=f"rows at most, {DEFAULT_LIMIT} by default")
-        add("--since", type=position, metavar="ID", help="the messages after this one")
-        add("--before", type=position, metavar="ID", help="the messages before this one")
-        add("--json", action="store_true", help="print one JSON object")
+        given.add_options(parser)
 
     def handle(self, **options: Any) -> None:
+        mode = given.read_mode(options)
         try:
-            if options["facility"] is None:
-                self.show_all(options)
-            else:
-                self.show_channel(options)
+            match mode:
+                case "messages":
+                    self.show_messages(options)
+                case "tail":
+                    self.tail(options)
+                case "disconnect":
+                    self.disconnect(options)
+                case _:
+                    self.show(mode, options)
+            self.stdout.flush()
         except (BrokerUnavailable, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
+        except BrokenPipeError:  # who reads has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except KeyboardInterrupt:
+            if not (mode == "tail" or options["watch"]):  # which end so
+                raise SystemExit(130) from None
 
-    def show_all(self, options: dict[str, Any]) -> None:
-        """Print the overview. Raises CommandError, after it, for a server that does not answer."""
-        for name in ("broadcast", "groups", "users", "sessions", "since", "before"):
-            if options[name]:
-                raise CommandError(f"--{name.removesuffix('s')} is about one channel: it needs --facility.")
-        report = inspect_all(limit=options["limit"])
-        self.show(report, display.overview(report), options)
-        servers = report.redis.servers
-        if away := [server.address for server in servers if server.problem]:
-            raise CommandError(f"{len(away)} of {len(servers)} masters cannot be reached: {', '.join(away)}.")
+    def show(self, mode: str, options: dict[str, Any]) -> None:
+        """Show the overview or sockets, once or again and again."""
+        view = self.view(mode, options)
+        if options["watch"] and options["json"]:
+            watch_as_json(view, options["watch"], self.write_line)
+        elif options["watch"]:
+            console = self.console(options)
+            if not console.is_terminal or console.is_dumb_terminal:
+                raise CommandError("--watch needs a terminal; --watch --json writes one object on each line.")
+            watch(view, options["watch"], console)
+        else:
+            report = view.look()
+            if options["json"]:
+                self.stdout.write(json.dumps(view.told(report)))
+            else:
+                console = self.console(options)
+                console.print(Group(*view.lines(report, console.width)))
+            if isinstance(report, Overview):
+                require_all(report)
+            require_answers(report.silent)
 
-    def show_channel(self, options: dict[str, Any]) -> None:
-        """Print messages of one channel."""
-        if options["since"] and options["before"]:
-            raise CommandError("Either --since or --before.")
-        if options["limit"] > PAGE_MESSAGES:
-            raise CommandError(f"--limit is {options['limit']}; of messages {PAGE_MESSAGES} are shown at once.")
-        given = {name: options[name] for name in ("since", "before", "limit")}
-        report = inspect_channel(**read_channel(options), **given)
-        words = ["./manage.py", "wsinspect", *channel_words(options)]
-        if options["limit"] != DEFAULT_LIMIT:
-            words += ["--limit", str(options["limit"])]
-        self.show(report, display.page(report, shlex.join(words)), options)
+    def view(self, mode: str, options: dict[str, Any]) -> View:
+        """Return what is to be shown."""
+        which, words, order = given.read_filter(options), given.narrowed(options), given.read_order(mode, options)
+        limit = options["limit"] or (given.FRAME_LIMIT if options["watch"] else given.DEFAULT_LIMIT)
+        if mode == "sockets":
+            return SocketsView(which, words, order, limit)
+        inspector = Inspector(which, given.read_theirs(options), limit=limit)
+        return OverviewView(inspector, words, order, limit)
 
-    def show(self, report: Any, shown: RenderableType, options: dict[str, Any]) -> None:
-        """Print a report; in colours on a terminal."""
+    def show_messages(self, options: dict[str, Any]) -> None:
+        """Show what one channel keeps."""
+        limit = options["limit"] or given.DEFAULT_LIMIT
+        around = {name: options[name] for name in ("since", "before")}
+        report = inspect_channel(**read_channel(options), **around, limit=limit)
         if options["json"]:
             self.stdout.write(json.dumps(asdict(report)))
             return
-        console = Console(
-            file=self.stdout,  # type: ignore[arg-type]
+        words = ["./manage.py", "wsinspect", "--messages", *channel_words(options)]
+        if options["limit"]:
+            words += ["--limit", str(options["limit"])]
+        console = self.console(options)
+        console.print(page(report, shlex.join(words), console.width))
+
+    def tail(self, options: dict[str, Any]) -> None:
+        """Follow messages, until Ctrl-C."""
+        console = self.console(options)
+        follow(options["tail"], as_json=options["json"], console=console, stdout=self.stdout, stderr=self.stderr)
+
+    def disconnect(self, options: dict[str, Any]) -> None:
+        """Close sockets."""
+        if not given.has_filter(options) and not options["everybody"]:
+            raise CommandError("Say whose sockets, by filters such as --user; or --everybody, which is all.")
+        if given.has_filter(options) and options["everybody"]:
+            raise CommandError("Either --everybody or filters.")
+        closed = disconnect(
+            given.read_filter(options),
+            code=NOT_AUTHORIZED if options["code"] is None else options["code"],
+            reason=options["reason"] or "",
+            is_sure=options["yes"],
+            as_json=options["json"],
+            say=self.stdout.write,
+        )
+        require_answers(closed.silent)
+
+    def console(self, options: dict[str, Any]) -> Console:
+        """Return what draws: in colours on a terminal."""
+        return Console(
+            file=options.get("stdout") or sys.stdout,
             force_terminal=options["force_color"] or None,
             no_color=options["no_color"] or None,
             highlight=False,
         )
-        console.print(shown)
+
+    def write_line(self, line: str) -> None:
+        """Write a line that somebody waits for."""
+        self.stdout.write(line)
+        self.stdout.flush()
+
+
+def require_all(report: Overview) -> None:
+    """Raise CommandError for a server that does not answer, or workers that could not be asked."""
+    servers = report.redis.servers
+    if away := [server.address for server in servers if server.problem]:
+        raise CommandError(f"{len(away)} of {len(servers)} masters cannot be reached: {', '.join(away)}.")
+    if report.workers_problem:
+        raise CommandError(f"The workers could not be asked: {report.workers_problem}", returncode=SILENT_STATUS)
+
+
+def require_answers(silent: Sequence[str]) -> None:
+    """Raise CommandError for workers that did not answer."""
+    if silent:
+        workers = "1 worker" if len(silent) == 1 else f"{len(silent)} workers"
+        names = ", ".join(map(shown_worker, silent))
+        raise CommandError(f"{workers} did not answer: {names}.", returncode=SILENT_STATUS)

@@ -79,6 +79,7 @@
   }
 
   function websocketURL(given) {
+    if (!given) throw new TypeError("WSRedis: it needs the URL of a facility, such as /ws/news?subscribe-broadcast");
     const base = typeof document === "object" ? document.baseURI : globalThis.location?.href;
     const url = new URL(given, base);
     if (url.protocol === "http:") url.protocol = "ws:";
@@ -215,6 +216,7 @@
       if (typeof facility !== "string" || typeof query !== "string") {
         throw new TypeError("WSRedis: subscribe() needs a facility and a query");
       }
+      if (facility.startsWith("/")) throw new TypeError(`WSRedis: leave out the slash in front of "${facility}"`);
       if (this._state === "closed") throw new Error("WSRedis: cannot subscribe, the socket is closed");
       if (this._state === "open" && !this._isV1) throw new Error(`WSRedis: the server does not speak ${V1}`);
       if (facility === this._wish.facility) throw new Error(`WSRedis: "${facility}" is the URL's own facility`);
@@ -488,6 +490,8 @@
 
     _lost(code, reason) {
       if (FINAL_CODES.has(code)) {
+        const { pathname } = new URL(this.url);
+        console.warn(`WSRedis: the server closed ${pathname}, and it stays closed: ${code} ${reason}`.trimEnd());
         this._end(code, reason);
         return;
       }

@@ -49,7 +49,11 @@ function countMessages(socket) {
 /** Send what #text holds through the websocket. */
 function sendWithSocket(socket) {
   onSubmit((form, text) => {
-    socket.send(text.value);
+    try {
+      socket.send(text.value);
+    } catch { // it is not open
+      throw new Error(socket.state === "closed" ? "Please reload the page." : "The connection is down, try again soon.");
+    }
     text.value = "";
     showNote("");
   });

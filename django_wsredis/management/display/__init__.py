@@ -1,0 +1,1 @@
+"""How wsinspect's answers look on a terminal; 80 columns are enough."""
