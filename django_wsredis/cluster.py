@@ -26,6 +26,11 @@ PAUSE_SECONDS = 0.02  # while a slot moves: a script whose keys are on both side
 MakeClient: TypeAlias = Callable[[Address, float | None], redis.Redis]
 
 
+def slot_of(name: bytes) -> int:
+    """Return the slot of a channel and its stream."""
+    return int(key_slot(name))
+
+
 class SlotMap:
     """Which master serves which slot, and so which channel."""
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ import pytest
 from django.core.management import CommandError, call_command, load_command_class
 from django.test import override_settings
 
-from django_wsredis import publish
+from django_wsredis import live, publish
 from django_wsredis.channels import Channel, redis_name, session_digest
 from django_wsredis.cluster import SlotMap
+from django_wsredis.control import Filter
+from django_wsredis.inspection import Inspector
 from django_wsredis.management.commands.wsinspect import EXAMPLES
 from django_wsredis.management.display.words import duration, milliseconds, printable, rate, size
 from django_wsredis.management.inspect_options import read_mode
@@ -415,6 +418,9 @@ def test_what_is_gone_is_told(kept: RedisServer) -> None:
         (["--tail", "chat", "--user", "alice"], "--user is not for --tail."),
         (["--tail", "chat", "--limit", "3"], "--limit is not for --tail."),
         (["--tail", ""], "--tail is ''; it is text"),
+        (["--tail", "user:alice"], "--tail is 'user:alice'; channels are such as broadcast:chat, user:alice:chat"),
+        (["--tail", "broadcast:a:b"], "--tail is 'broadcast:a:b'; channels are such as"),
+        (["--tail", "/chat"], "leave out the slash"),
         (["--tail", "chat", "--watch"], "--watch is not for --tail."),
         (["--messages", "--sockets"], "Either --sockets or --messages."),
         (["--messages", "--facility", "x", "--channel", "y"], "--channel is not for --messages."),
@@ -474,6 +480,14 @@ def test_it_fits_80_columns(kept: RedisServer) -> None:
         assert max(map(len, output.splitlines())) <= 80
     assert output.count("…") == 2
     assert re.search(r"977K +00 00 00", output)
+
+
+def test_a_terminal_that_knows_no_unicode_gets_question_marks(kept: RedisServer) -> None:
+    publish("hé…", facility="chat/1", broadcast=True)
+    for options in ([], ["--messages", "--facility", "chat/1"]):
+        done = run_manage("wsinspect", *options, redis_url=kept.url, env={"PYTHONIOENCODING": "ascii"})
+        assert (done.returncode, done.stderr) == (0, "")
+    assert "h??" in done.stdout
 
 
 def test_durations_sizes_and_rates() -> None:
@@ -593,6 +607,14 @@ def test_a_cluster(folder: Path, program: str) -> None:
             said = " ".join(output.getvalue().split())
             assert f"{made.nodes[0].address} does not answer:" in said
             assert made.nodes[1].address in said
+            # what workers tell of a channel there is shown, without what it keeps
+            live_channels = [live.LiveChannel(channel=f"broadcast:{name}", sockets=3) for name in facilities]
+            report = replace(live.NO_REPORT, channels=live_channels, channels_total=6)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(live, "report", lambda which, **options: report)
+                channels = Inspector(Filter(), limit=20).look().channels
+            assert [channel.sockets for channel in channels] == [3] * 6
+            assert [channel.kept is None for channel in channels].count(True) == 2
             for node in made.nodes[1:]:
                 node.kill()
             assert "cannot be reached" in refused()

@@ -416,6 +416,14 @@ def test_who_follows_is_not_waited_for(stage: Stage) -> None:
         assert websocket.recv(5) == "x"
 
 
+def test_others_who_listen_are_hardly_waited_for(stage: Stage) -> None:
+    with stage.redis.client() as client, client.pubsub() as pubsub:
+        pubsub.psubscribe("*")  # as redis-cli may
+        assert pubsub.get_message(timeout=5)["type"] == "psubscribe"
+        assert count().seconds < 0.5
+        assert told()["problems"] == []
+
+
 def test_a_reader_that_has_seen_enough_ends_it(stage: Stage) -> None:
     command = [sys.executable, str(ROOT / "tests/project/manage.py"), "wsinspect", "--tail", "chat", "--json"]
     env = {**stage.one.env, "PYTHONUNBUFFERED": "1"}

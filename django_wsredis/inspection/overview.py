@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 from .. import live
-from ..channels import Channel, read_channel_name
+from ..channels import Channel, read_channel_name, redis_name
+from ..cluster import slot_of
 from ..conf import get_settings
 from ..control import ANNOUNCED_SECONDS, Filter
 from ..exceptions import BrokerUnavailable
@@ -44,7 +45,7 @@ class Inspector:
         most = self._ranking.first(self._limit)
         report, workers_problem = self._ask(most)
         sockets = {one.channel: one.sockets for one in report.channels}
-        kept = self._kept([*sockets, *most])
+        kept = self._kept([*sockets, *most], state)
         return Overview(
             time=now(),
             redis=state,
@@ -72,7 +73,7 @@ class Inspector:
         except BrokerUnavailable as error:
             return live.NO_REPORT, str(error)
 
-    def _kept(self, names: Sequence[str]) -> dict[str, Kept]:
+    def _kept(self, names: Sequence[str], state: Redis) -> dict[str, Kept]:
         channels = []
         for name in dict.fromkeys(names):
             if channel := read_channel_name(name):
@@ -80,9 +81,18 @@ class Inspector:
             else:  # of sessions, which only Redis knows
                 channels += self._ranking.channels.get(name, [])[:MOST_SESSIONS]
         found: dict[str, list[Kept]] = {}
-        for kept, _ in read_kept(channels):
+        for kept, _ in read_kept([channel for channel in channels if is_served(channel, state)]):
             found.setdefault(kept.channel, []).append(kept)
         return {name: merged(several) for name, several in found.items()}
+
+
+def is_served(channel: Channel, state: Redis) -> bool:
+    """Tell whether the master of a channel answers."""
+    if state.topology != "cluster":
+        return True
+    slot = slot_of(redis_name(get_settings().prefix, channel))
+    away = [ranges for server in state.servers if server.problem for ranges in server.slots] + state.unserved_slots
+    return not any(first <= slot <= last for first, last in away)
 
 
 # What is missing

@@ -8,6 +8,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import Error as DatabaseError
 
 from django_wsredis import live
+from django_wsredis.channels import AUDIENCES
 from django_wsredis.commands import PAGE_MESSAGES
 from django_wsredis.control import NOT_AUTHORIZED, Filter
 from django_wsredis.recipients import read_audiences
@@ -97,6 +98,8 @@ def _check_values(mode: str, options: dict[str, Any]) -> None:
     for name in ("channel", "worker", "tail"):
         if options[name] is not None and (not options[name] or not is_text(options[name])):
             raise CommandError(f"--{name} is {options[name]!r}; it is text in UTF-8, and not empty.")
+    if options["tail"] is not None:
+        _check_tail(options["tail"])
     if options["sort"] is not None and options["sort"] not in SORTS[mode]:
         raise CommandError(f"--sort is {options['sort']!r}; here it is one of: {', '.join(SORTS[mode])}.")
     if mode == "messages" and options["facility"] is None:
@@ -109,6 +112,16 @@ def _check_values(mode: str, options: dict[str, Any]) -> None:
         raise CommandError(f"--code is {options['code']}; it is 1000, 1001, 1008, 1012, 1013, or 3000 to 4999.")
     if len((options["reason"] or "").encode(errors="replace")) > live.MAX_REASON_BYTES:
         raise CommandError(f"--reason has more than {live.MAX_REASON_BYTES} bytes.")
+
+
+def _check_tail(what: str) -> None:
+    audience, *parts = what.split(":")
+    if not parts or audience not in AUDIENCES:
+        require_facility(what)
+    elif len(parts) != (2 if audience in ("user", "group") else 1):
+        raise CommandError(
+            f"--tail is {what!r}; channels are such as broadcast:chat, user:alice:chat, 'group:*:chat/*'."
+        )
 
 
 def is_given(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
@@ -61,6 +62,8 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         mode = given.read_mode(options)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # where a terminal does not know all of Unicode
         try:
             match mode:
                 case "messages":

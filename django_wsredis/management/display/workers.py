@@ -26,7 +26,7 @@ LATE_MS = 100.0  # a loop that is so late lets its sockets wait
 def worker_lines(
     workers: Sequence[WorkerState], width: int, order: Order, rows: int | None = None
 ) -> list[RenderableType]:
-    """Return the workers, at most so many rows, and the newest of their errors."""
+    """Return the workers, at most so many, and what they have together."""
     shown = order.of(workers, WORKERS)[:rows]
     found = _table(width, order)
     has_address = width >= ADDRESS_WIDTH
