@@ -72,9 +72,7 @@ def _wanted(names: frozenset[str]) -> Iterator[Listener]:
             yield post_delete, _on_user_deleted, kind
     if "groups" in names and (groups := _groups_field(user_model)) is not None:
         yield m2m_changed, _on_membership_changed, groups.remote_field.through
-        for kind in _kinds(groups.related_model):
-            yield post_save, _on_group_saved, kind
-            yield pre_delete, _on_group_deleted, kind
+        yield from ((pre_delete, _on_group_deleted, kind) for kind in _kinds(groups.related_model))
 
 
 def _kinds(model: type[Model]) -> list[type[Model]]:
@@ -94,8 +92,7 @@ def _groups_field(user_model: type[Model]) -> Any:
 
 
 def _on_logged_out(request: Any, user: Any, **_: Any) -> None:
-    key = getattr(getattr(request, "session", None), "session_key", None)
-    if key:
+    if key := _session_key(request):
         tell("end", sessions=[key], reason="logged out")
         if user is not None and sessions.are_in_cookies():
             # it may be the session of more sockets, from before its cookie changed: their browsers are to show theirs
@@ -105,8 +102,12 @@ def _on_logged_out(request: Any, user: Any, **_: Any) -> None:
 def _on_logged_in(request: Any, **_: Any) -> None:
     """A login gives a session another key, and ends that of another user."""
     former = getattr(request, "COOKIES", {}).get(django_settings.SESSION_COOKIE_NAME)
-    if former and former != request.session.session_key:
+    if former and hasattr(request, "session") and former != _session_key(request):
         tell("end", sessions=[former], reason="somebody else logged in")
+
+
+def _session_key(request: Any) -> str | None:
+    return getattr(getattr(request, "session", None), "session_key", None)
 
 
 def _on_session_deleted(instance: Any, **_: Any) -> None:
@@ -121,7 +122,7 @@ def _on_password_saved(instance: Any, created: bool, raw: bool, update_fields: A
 
 
 def _on_inactive_saved(instance: Any, created: bool, raw: bool, update_fields: Any, **_: Any) -> None:
-    if not instance.is_active and _has_changed("is_active", created, raw, update_fields):
+    if not getattr(instance, "is_active", True) and _has_changed("is_active", created, raw, update_fields):
         tell("close", users=[instance.get_username()], reason="the user is not active")
 
 
@@ -141,12 +142,6 @@ def _on_membership_changed(
         tell("regroup", users=_members(instance, using))
     else:
         tell("regroup", users=[name for keys in _chunks(pk_set or ()) for name in _usernames(using, pk__in=keys)])
-
-
-def _on_group_saved(instance: Any, created: bool, raw: bool, update_fields: Any, using: str, **_: Any) -> None:
-    """It may have another name, and so other channels."""
-    if _has_changed("name", created, raw, update_fields):
-        tell("regroup", users=_members(instance, using))
 
 
 def _on_group_deleted(instance: Any, using: str, **_: Any) -> None:
