@@ -131,7 +131,7 @@ def _on_user_deleted(instance: Any, **_: Any) -> None:
 
 
 def _on_membership_changed(
-    instance: Any, action: str, reverse: bool, model: Any, pk_set: set[Any] | None, using: str, **_: Any
+    instance: Any, action: str, reverse: bool, pk_set: set[Any] | None, using: str, **_: Any
 ) -> None:
     is_cleared = action == "pre_clear"  # when it is still known who was there; this is in a transaction
     if not is_cleared and not (action in ("post_add", "post_remove") and pk_set):

@@ -690,8 +690,9 @@ def test_what_one_transaction_does_is_told_together_and_in_large_parts(user: Use
         ("close", 1),
     ]
     assert {name for _, names, _ in requests[1:3] for name in names} == {session_digest(key) for key in keys[:-1]}
-    call_command("clearsessions")
-    assert shown(told) == [("end", (session_digest(keys[-1]),), "the session was deleted")]
+    call_command("clearsessions")  # other tests may have left some, too
+    ((verb, names, reason),) = shown(told)
+    assert (verb, session_digest(keys[-1]) in names, reason) == ("end", True, "the session was deleted")
 
 
 def test_what_is_rolled_back_to_a_savepoint_is_not_told(user: User, told: list[Request]) -> None:
