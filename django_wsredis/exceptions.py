@@ -3,7 +3,7 @@
 - WSRedisError
     - HandshakeError: an HTTP status instead of a websocket
         - UpgradeRequired, OriginNotAllowed, NotAuthorized, NotFound, Unavailable
-            - CannotDetach
+            - CannotDetach, DecisionOutdated
     - ConnectionClosed: a close code for an open websocket
     - BrokerUnavailable: Redis cannot be used now
 """
@@ -56,6 +56,10 @@ class Unavailable(HandshakeError):
 
 class CannotDetach(Unavailable):
     """Raised when the server that runs Django cannot give up its sockets, or not in the way it was started."""
+
+
+class DecisionOutdated(Unavailable):
+    """Raised when a visitor's login or groups changed while its handshake was decided: it is to be decided again."""
 
 
 class ConnectionClosed(WSRedisError):

@@ -15,13 +15,15 @@ from django.core.wsgi import get_wsgi_application as get_django_application
 
 from . import operators
 from .conf import get_settings
-from .exceptions import CannotDetach, HandshakeError
+from .exceptions import CannotDetach, DecisionOutdated, HandshakeError
 from .log import log_to_stderr
 from .responses import respond
 from .tally import count_handshake
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+DECISIONS = 3  # about one handshake, where users, sessions or groups change meanwhile
 
 logger = logging.getLogger("django_wsredis.handshake")
 
@@ -91,13 +93,19 @@ def adapt(application: WSGIApplication, environ: WSGIEnvironment) -> WSGIApplica
 
 def serve_websocket(environ: WSGIEnvironment) -> None:
     """Do the handshake of one request and hand its socket to the loop. Raises HandshakeError."""
-    from . import handshake, loop  # models and gevent: not before Django is set up and a websocket comes
+    from . import handshake, loop, sessions  # models and gevent: not before Django is set up and a websocket comes
     from .hosts import detach
 
     try:
-        accepted = handshake.decide(environ, get_settings())
-        detach_socket = detach.find(environ)
-        loop.get_loop().serve(accepted, detach_socket)
+        for tries_left in reversed(range(DECISIONS)):
+            accepted = handshake.decide(environ, get_settings())
+            try:
+                loop.get_loop().serve(accepted, detach.find(environ))
+                break
+            except DecisionOutdated:
+                # a session that is all in its cookie does not end: the browser's next request has the newest one
+                if not tries_left or sessions.are_in_cookies():
+                    raise
     except HandshakeError as error:
         count_handshake(error.status)
         raise

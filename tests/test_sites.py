@@ -208,9 +208,7 @@ def test_outside_of_websocket_url_the_pages_answer(site: Site, target: str) -> N
         assert raw.answer.status == 404
 
 
-@pytest.mark.parametrize(
-    "name", ["x" * 200, "ü" * 100, "a/b/../c", "café/☕", "100%", "a:b", "*", "a b\n\0", "/", "?#"]
-)
+@pytest.mark.parametrize("name", ["x" * 200, "ü" * 100, "a/b/../c", "café/☕", "100%", "a:b", "*", "a b\n\0", "?#"])
 def test_any_path_of_up_to_200_characters_is_a_facility(site: Site, name: str) -> None:
     quoted = "".join(f"%{byte:02x}" for byte in name.encode())
     with site.connect(f"{quoted}?subscribe-broadcast") as one:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
 import pytest
 
 from django_wsredis import loop
+from django_wsredis.exceptions import DecisionOutdated
+from django_wsredis.hosts import detach
 from django_wsredis.wsgi import get_wsgi_application, get_wsgi_websocket_application, log_once
 
 UPGRADE = {
@@ -67,3 +70,21 @@ def test_a_host_that_cannot_give_up_a_socket_is_never_ready_and_needs_no_loop(
     assert ask(application, "/ws/-/readyz", REQUEST_METHOD="POST")[0] == "405 Method Not Allowed"
     assert loop._loops == {}
     assert caplog.text.count("waitress is not known to give up its sockets") == 1
+
+
+@pytest.mark.parametrize(("outdated", "status"), [(0, "101"), (1, "101"), (2, "101"), (3, "503")])
+def test_a_handshake_whose_decision_is_outdated_is_decided_again(
+    outdated: int, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[object] = []
+
+    def serve(accepted: object, _: object) -> None:
+        served.append(accepted)
+        if len(served) <= outdated:
+            raise DecisionOutdated("the groups changed meanwhile")
+
+    monkeypatch.setattr(loop, "get_loop", lambda: SimpleNamespace(serve=serve))
+    monkeypatch.setattr(detach, "find", lambda environ: None)  # as on a host that can
+    answer = ask(get_wsgi_application(), "/ws/news", QUERY_STRING="subscribe-broadcast", **UPGRADE)[0]
+    assert answer.split()[0] == status
+    assert len(served) == len(set(map(id, served))) == min(outdated + 1, 3)

@@ -15,7 +15,7 @@ import gevent
 import gevent.event
 
 from ..conf import Settings
-from ..exceptions import Unavailable
+from ..exceptions import DecisionOutdated, Unavailable
 from ..messages import V1
 from .announcer import Announcer
 from .canary import Canary
@@ -92,7 +92,7 @@ class Loop:
 
         Waits until Redis has confirmed its subscriptions, so that nothing published after the 101 is missed; writes
         the 101; hands the socket to the loop. Raises Unavailable before anything is written, if Redis is away or
-        the worker is full.
+        the worker is full; DecisionOutdated if what was decided may be wrong by now.
         """
         self.subscriber.has_tried.wait(JOIN_SECONDS)  # only a worker that has just started waits here
         join = Join(self._new_connection(accepted))
@@ -242,7 +242,7 @@ class Loop:
         if self.is_draining:
             join.done.set_exception(Unavailable("the server stops"))
         elif self.changes.concern(accepted.peer, accepted.began_at):
-            join.done.set_exception(Unavailable("the visitor's login or groups changed meanwhile"))
+            join.done.set_exception(DecisionOutdated("the visitor's login or groups changed meanwhile"))
         elif len(self.connections) >= self._max_sockets:
             join.done.set_exception(Unavailable(f"the worker is full: it has {self._max_sockets} sockets"))
         else:
