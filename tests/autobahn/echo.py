@@ -12,11 +12,13 @@ import io
 import sys
 from typing import Any
 
+import django
 import gevent
 from django.conf import settings as django_settings
 from gevent.server import StreamServer
 
 django_settings.configure(WSREDIS={"URL": "redis://127.0.0.1:1/0", "MAX_MESSAGE_BYTES": 16 * 2**20})
+django.setup()
 
 from wsgiref.simple_server import WSGIRequestHandler
 
