@@ -34,7 +34,7 @@ from .rig import ANSWER_SECONDS, BUILD, Program, Server, cpu_seconds, print_tabl
 
 PAYLOAD = "x" * 64
 KEEP = Keep(messages=500, seconds=3600)
-HISTORY = {"kept/*": KEEP._asdict()}
+HISTORY = {"kept/*": {"messages": KEEP.messages, "seconds": KEEP.seconds}}
 MISSED = 100
 RESUMED_CHANNELS = [1, 10]
 LISTENERS = [0, 1, 10, 100]

@@ -76,6 +76,7 @@ class Connection(Writer):
         "publish_to",
         "received",
         "round_trip",
+        "sent_apart",
         "slot",
         "visitor",
         "when_flushed",
@@ -108,6 +109,7 @@ class Connection(Writer):
         self.assembler: Assembler | None = None
         self.last_received = reactor.now()
         self.received = 0  # messages
+        self.sent_apart = 0  # messages that were not sent to all of a channel, less those that this one missed
         self.round_trip: float | None = None  # in seconds, of the last ping and its pong
         self.message_began_at: float | None = None
         self.dialogue: Any = None  # of a socket that speaks wsredis.v1: what it says and is told beside messages
@@ -201,6 +203,10 @@ class Connection(Writer):
     def on_flushed(self) -> None:
         if self.when_flushed is not None:
             self.when_flushed()
+
+    def on_missed(self, count: int) -> None:
+        super().on_missed(count)
+        self.sent_apart -= count
 
     def missed(self, source: Source, count: int) -> bytes:
         return b"" if self.dialogue is None else self.dialogue.missed(source, count)

@@ -24,7 +24,7 @@ class Writer(ABC):
 
     # A class of its own has these at the beginning of each object, in one line of the processor's cache. For fan-out
     # to a thousand sockets that matters: everything of a socket has left the cache when its turn comes again.
-    __slots__ = ("_has_overflowed", "_watcher", "framing", "outbox", "reactor", "sent_apart", "sock")
+    __slots__ = ("_has_overflowed", "_watcher", "framing", "outbox", "reactor", "sock")
 
     def __init__(self, reactor: Reactor, framing: int) -> None:
         self.reactor = reactor
@@ -33,7 +33,6 @@ class Writer(ABC):
         self.outbox: Outbox | None = Outbox(reactor.now())  # None: the kernel took all there was
         self._has_overflowed = False  # a frame found no room: none may follow it, and the peer is about to be closed
         self._watcher: Any = None
-        self.sent_apart = 0  # messages that were not sent to all of a channel, less those that this one missed
 
     # For whoever is derived
 
@@ -85,7 +84,7 @@ class Writer(ABC):
             self.reactor.call_soon(self.close_slow)
         elif source is not None and replaced_bytes:
             self.outbox.replace(data, source)
-            self._missed(1)
+            self.on_missed(1)
         else:
             self.outbox.add(data, sent, source)
 
@@ -95,11 +94,11 @@ class Writer(ABC):
         limit = self.reactor.settings.max_outbox_bytes
         if source is not None and source.slow == "drop" and self.outbox.bytes + size > limit:
             # down to the half, so that not every frame needs a walk over all of them
-            self._missed(self.outbox.drop_oldest(limit // 2, self.missed))
+            self.on_missed(self.outbox.drop_oldest(limit // 2, self.missed))
         return not self.outbox.bytes or self.outbox.bytes + size <= limit
 
-    def _missed(self, count: int) -> None:
-        self.sent_apart -= count
+    def on_missed(self, count: int) -> None:
+        """So many messages were left out, as the socket is slow."""
         self.reactor.dropped += count
 
     def flush(self) -> None:
