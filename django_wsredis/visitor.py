@@ -8,6 +8,8 @@ from django.http import HttpRequest
 
 from .channels import session_digest
 
+_KNOWN_GROUPS = "_wsredis_groups"
+
 
 def session_key(request: HttpRequest | None) -> str | None:
     """Return the key of a visitor's session, None without one."""
@@ -29,9 +31,17 @@ def own_names(request: HttpRequest | None, audience: str) -> list[str]:
         return []
     if audience == "user":
         return [user.get_username()]
+    known: list[str] | None = getattr(request, _KNOWN_GROUPS, None)
+    if known is not None:
+        return known
     return list(user.groups.order_by("name").values_list("name", flat=True)) if hasattr(user, "groups") else []
 
 
 def groups_text(request: HttpRequest) -> str:
-    """Return the names of a visitor's groups as one text, to compare; it is shared by all that have the same."""
-    return sys.intern("\0".join(own_names(request, "group")))
+    """Return the names of a visitor's groups as one text, to compare; it is shared by all that have the same.
+
+    From then on the request knows them: a handshake needs them several times.
+    """
+    names = own_names(request, "group")
+    setattr(request, _KNOWN_GROUPS, names)
+    return sys.intern("\0".join(names))
