@@ -12,7 +12,7 @@ import argparse
 import statistics
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -21,7 +21,6 @@ from .fanout import CHANNELS, DELIVERIES, PATH, Round, publish, run
 from .rig import BUILD, Program, Server, print_table, rig
 
 WATCH_SECONDS = "1"
-SETTLE_SECONDS = 3.0  # for Django to start, in the one who watches
 CHANNEL_NAMES = CHANNELS["each alone"]
 
 
@@ -29,10 +28,10 @@ CHANNEL_NAMES = CHANNELS["each alone"]
 def watching(server: Server) -> Iterator[None]:
     """Have the server watched."""
     command = [sys.executable, "-m", "django", "wsinspect", "--watch", WATCH_SECONDS, "--json"]
-    with subprocess.Popen(command, env=server.env, stdout=subprocess.DEVNULL) as watcher:
-        time.sleep(SETTLE_SECONDS)
-        if watcher.poll() is not None:
+    with subprocess.Popen(command, env=server.env, stdout=subprocess.PIPE) as watcher:
+        if not watcher.stdout.readline():  # the first look
             raise RuntimeError("wsinspect --watch has ended")
+        threading.Thread(target=watcher.stdout.read).start()
         yield
         watcher.terminate()
 

@@ -307,10 +307,12 @@ def test_sockets_follow_on_every_host(start_world: Callable[..., World], host: s
 
 def test_who_logs_out_during_a_handshake_is_not_connected_by_it(sockets: Sockets) -> None:
     world = sockets.world
+    lines = world.site.lines
+    start = len(lines)
     with ThreadPoolExecutor() as pool:
         handshake = pool.submit(status_of, world, "all?subscribe-user&callback=sleep", sockets.cookie)
         other = pool.submit(status_of, world, "all?subscribe-user&callback=sleep", world.login(sockets.other))
-        time.sleep(0.5)  # the callback sleeps for two seconds
+        wait_until(lambda: sum("A callback sleeps" in line for line in lines[start:]) == 2, 20, "both callbacks")
         world.get("logout/", sockets.cookie)
         # decided again, it is nobody's; but what is all in a cookie does not end
         refused = 503 if world.engine == "signed_cookies" else 403

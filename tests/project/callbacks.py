@@ -1,5 +1,6 @@
 """Permission callbacks of every kind, named by the tests in the settings."""
 
+import sys
 import time
 from typing import Any
 
@@ -40,6 +41,7 @@ def by_query(request: HttpRequest, channels: list[str]) -> Any:
         case "database":
             return channels if get_user_model().objects.count() > 1 else []
         case "sleep":
+            print("A callback sleeps.", file=sys.stderr, flush=True)
             time.sleep(2)
             return channels
     return channels
