@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Set
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 from . import control, redis
 from .channels import everywhere_name
@@ -14,6 +14,9 @@ from .commands import Command, publish_command
 from .conf import get_settings
 from .control import Announcement, Request
 from .messages import Message
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 ANSWER_SECONDS = 1.0  # that are waited for workers; one that is dead is not waited for
 STRAY_SECONDS = 0.05  # that are waited for others that heard a request, after all workers that are known have answered
@@ -88,3 +91,8 @@ def collect(reply: bytes, expected: int, *, until: float, known: Set[str] = froz
         if known and not missing:
             until = min(until, time.monotonic() + STRAY_SECONDS)
     return answers
+
+
+def known(kind: type[DataclassInstance], answer: dict[str, Any]) -> dict[str, Any]:
+    """Return what of an answer a dataclass has fields for: a worker of a newer version tells more."""
+    return {field.name: answer[field.name] for field in fields(kind) if field.name in answer}

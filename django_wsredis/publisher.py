@@ -17,11 +17,12 @@ from . import recipients, redis
 from .asking import ANSWER_SECONDS, collect
 from .channels import Channel
 from .commands import MIN_KEY_SECONDS, REPEATED, Command, publish_command
-from .conf import EXPIRE_TEXT, Keep, get_settings, is_expire, keep_last
+from .conf import Keep, get_settings, keep_last
 from .control import reply_name
 from .exceptions import BrokerUnavailable
 from .messages import Message, to_payload
 from .recipients import EVERYWHERE, Names, Special
+from .rules import EXPIRE_TEXT, is_expire
 
 if TYPE_CHECKING:
     from django.http import HttpRequest

@@ -13,17 +13,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from django_wsredis import conf
-from django_wsredis.conf import (
-    FOLLOWED,
-    LEGACY_NAMES,
-    RULES,
-    Keep,
-    Settings,
-    get_settings,
-    legacy_url,
-    problems,
-    resolve,
-)
+from django_wsredis.conf import LEGACY_NAMES, Keep, Settings, get_settings, legacy_url, resolve
+from django_wsredis.rules import FOLLOWED, RULES, problems
 
 from .project import callbacks
 

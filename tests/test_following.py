@@ -36,10 +36,10 @@ from websockets.sync.client import ClientConnection
 
 from django_wsredis import live, publish
 from django_wsredis.channels import session_digest
-from django_wsredis.conf import FOLLOWED
 from django_wsredis.control import Request
 from django_wsredis.exceptions import BrokerUnavailable
 from django_wsredis.following import MAX_NAMES
+from django_wsredis.rules import FOLLOWED
 
 from .conftest import login
 from .hosted import HostedSite

@@ -26,8 +26,8 @@ from django_wsredis import (
     count,
     disconnect,
     is_online,
-    live,
     publish,
+    workers,
 )
 from django_wsredis.control import Announcement, Filter, Request
 from django_wsredis.publisher import Receipt
@@ -150,8 +150,8 @@ def test_sockets_are_closed_with_a_code_and_a_reason(sites: tuple[Site, Site], a
             third.recv(5)
         assert error.value.rcvd.code == 1012
         closes = Counter[str]()
-        wait_until(lambda: sum((worker.sockets or 0) for worker in live.report(Filter(), limit=1).workers) == 0)
-        for worker in live.report(Filter(), limit=1).workers:
+        wait_until(lambda: sum((worker.sockets or 0) for worker in workers.report(Filter(), limit=1).workers) == 0)
+        for worker in workers.report(Filter(), limit=1).workers:
             closes.update(worker.closes)
         assert closes == {"4403": 2, "1012": 1}
 
@@ -185,7 +185,7 @@ def test_without_redis_it_says_so() -> None:
 
 
 def test_without_workers_nobody_is_there(configured: RedisServer) -> None:
-    assert (count().sockets, connections().sockets, live.report(Filter(), limit=1).workers) == (0, [], [])
+    assert (count().sockets, connections().sockets, workers.report(Filter(), limit=1).workers) == (0, [], [])
 
 
 # Receipts
@@ -310,7 +310,7 @@ def numbers(clients: list[Client]) -> Numbers:
 
 def told() -> Numbers:
     """Return the same, as the workers tell it."""
-    report = live.report(Filter(), limit=100)
+    report = workers.report(Filter(), limit=100)
     channels = Counter({channel.channel: channel.sockets for channel in report.channels})
     here = sum(worker.sockets or 0 for worker in report.workers if worker.server.startswith("uWSGI"))
     found = count()
@@ -351,7 +351,7 @@ def check_filters(clients: list[Client]) -> None:
 
 def check_messages(clients: list[Client]) -> None:
     """Publish, and compare how many messages each socket and each worker has delivered."""
-    before = sum(worker.delivered or 0 for worker in live.report(Filter(), limit=1).workers)
+    before = sum(worker.delivered or 0 for worker in workers.report(Filter(), limit=1).workers)
     receipt = publish("to chat", facility="chat", broadcast=True, receipt=True)
     assert receipt is not None
     in_chat = [client for client in clients if client.facility == "chat"]
@@ -362,7 +362,7 @@ def check_messages(clients: list[Client]) -> None:
     assert (receipt.sockets, receipt.users, receipt.unanswered) == (len(some), len({c.user for c in some}), 0)
     for client in in_chat:
         assert client.raw.message() == "to chat"
-    delivered = sum(worker.delivered or 0 for worker in live.report(Filter(), limit=1).workers) - before
+    delivered = sum(worker.delivered or 0 for worker in workers.report(Filter(), limit=1).workers) - before
     assert delivered == len(in_chat) + len(some) + sum(client.user == USERS[1] for client in in_chat)
     rows = connections(limit=SOCKETS).sockets
     wanted = Counter(
@@ -381,7 +381,7 @@ def abort_some(clients: list[Client]) -> list[Client]:
     left = clients[60:]
     wait_until(lambda: told() == numbers(left), 20, "the aborted sockets to be gone")
     closes = Counter[str]()
-    for worker in live.report(Filter(), limit=1).workers:
+    for worker in workers.report(Filter(), limit=1).workers:
         closes.update(worker.closes)
     assert closes == {"1006": 60}
     return left
@@ -389,7 +389,7 @@ def abort_some(clients: list[Client]) -> list[Client]:
 
 def kill_a_worker(clients: list[Client]) -> list[Client]:
     """Kill a worker of runwsserver: its sockets are gone at once, and it, too, when its announcement ends."""
-    report = live.report(Filter(), limit=1)
+    report = workers.report(Filter(), limit=1)
     assert len(report.workers) == 3
     victim = next(worker for worker in report.workers if worker.server.startswith("runwsserver"))
     os.kill(victim.pid, signal.SIGKILL)
@@ -398,7 +398,7 @@ def kill_a_worker(clients: list[Client]) -> list[Client]:
     left = [client for client in clients if client.is_here or not has_ended(client.raw)]
     assert len(clients) - len(left) == victim.sockets
     wait_until(lambda: told() == numbers(left), 20, "the killed worker's sockets to be gone")
-    silent = live.report(Filter(), limit=1).silent
+    silent = workers.report(Filter(), limit=1).silent
     assert silent in ([victim.id], [])
     if silent:
         assert count().silent == [victim.id]
@@ -406,12 +406,12 @@ def kill_a_worker(clients: list[Client]) -> list[Client]:
     else:
         assert time.monotonic() - killed_at > control.ANNOUNCED_SECONDS - control.ANNOUNCE_SECONDS - 1
     wait_until(
-        lambda: victim.id not in {worker.id for worker in live.report(Filter(), limit=1).workers},
+        lambda: victim.id not in {worker.id for worker in workers.report(Filter(), limit=1).workers},
         control.ANNOUNCED_SECONDS + 5,
         "its announcement to end",
     )
     # the one that took its place
-    wait_until(lambda: len(live.report(Filter(), limit=1).workers) == 3, 20, "three workers")
+    wait_until(lambda: len(workers.report(Filter(), limit=1).workers) == 3, 20, "three workers")
     return left
 
 
@@ -433,7 +433,7 @@ def restart_redis(own_redis: RedisServer, clients: list[Client]) -> None:
     own_redis.start()
 
     def is_whole() -> bool:
-        report = live.report(Filter(), limit=1)
+        report = workers.report(Filter(), limit=1)
         return len(report.workers) == 3 and not report.silent and told() == numbers(clients)
 
     wait_until(is_whole, 30, "all workers to be back")
@@ -457,7 +457,7 @@ def test_a_worker_that_hangs_is_named_within_the_time(sites: tuple[Site, Site]) 
     one, two = sites
     with one.connect("chat?subscribe-broadcast"), two.connect("chat?subscribe-broadcast"):
         assert count().sockets == 2
-        pid = next(worker.pid for worker in live.report(Filter(), limit=1).workers if worker.server == "runserver")
+        pid = next(worker.pid for worker in workers.report(Filter(), limit=1).workers if worker.server == "runserver")
         os.kill(pid, signal.SIGSTOP)
         try:
             found = count()
@@ -472,9 +472,9 @@ def test_a_worker_that_hangs_is_named_within_the_time(sites: tuple[Site, Site]) 
 def test_a_worker_that_ends_is_gone_at_once(sites: tuple[Site, Site]) -> None:
     one, two = sites
     with two.connect("chat?subscribe-broadcast"):
-        assert len(live.report(Filter(), limit=1).workers) == 2
+        assert len(workers.report(Filter(), limit=1).workers) == 2
         one.stop()
-        assert [worker.server for worker in live.report(Filter(), limit=1).workers] == ["runserver"]
+        assert [worker.server for worker in workers.report(Filter(), limit=1).workers] == ["runserver"]
 
 
 def test_what_is_no_request_harms_nobody(sites: tuple[Site, Site]) -> None:

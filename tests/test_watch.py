@@ -22,10 +22,11 @@ from rich.console import Console
 
 from django_wsredis import count
 from django_wsredis.inspection.reports import ChannelState, Kept, Overview, Redis, Server, SocketList
-from django_wsredis.live import Socket, WorkerState
+from django_wsredis.live import Socket
 from django_wsredis.management.display.frame import Frame, footer
 from django_wsredis.management.orders import OVERVIEW_KEYS, SOCKET_KEYS, Order
 from django_wsredis.management.views import OverviewView, SocketsView, View
+from django_wsredis.workers import WorkerState
 
 from .hosted import HostedSite
 from .servers import ROOT, Process, RedisServer, Site, free_port, missing, wait_until

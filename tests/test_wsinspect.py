@@ -20,7 +20,7 @@ import pytest
 from django.core.management import CommandError, call_command, load_command_class
 from django.test import override_settings
 
-from django_wsredis import live, publish
+from django_wsredis import publish, workers
 from django_wsredis.channels import Channel, redis_name, session_digest
 from django_wsredis.cluster import SlotMap
 from django_wsredis.control import Filter
@@ -608,10 +608,10 @@ def test_a_cluster(folder: Path, program: str) -> None:
             assert f"{made.nodes[0].address} does not answer:" in said
             assert made.nodes[1].address in said
             # what workers tell of a channel there is shown, without what it keeps
-            live_channels = [live.LiveChannel(channel=f"broadcast:{name}", sockets=3) for name in facilities]
-            report = replace(live.NO_REPORT, channels=live_channels, channels_total=6)
+            live_channels = [workers.LiveChannel(channel=f"broadcast:{name}", sockets=3) for name in facilities]
+            report = replace(workers.NO_REPORT, channels=live_channels, channels_total=6)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(live, "report", lambda which, **options: report)
+                patch.setattr(workers, "report", lambda which, **options: report)
                 channels = Inspector(Filter(), limit=20).look().channels
             assert [channel.sockets for channel in channels] == [3] * 6
             assert [channel.kept is None for channel in channels].count(True) == 2

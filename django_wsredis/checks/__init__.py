@@ -13,7 +13,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.wsgi import WSGIHandler
 from django.utils.module_loading import import_string
 
-from ..conf import LEGACY_NAMES, RULES, given_settings, problems, resolve
+from ..conf import LEGACY_NAMES, given_settings, resolve
+from ..rules import RULES, problems
 
 ARGUMENTS = {"ALLOWED_CHANNELS": ("request", "channels"), "PROCESS_REQUEST": ("request",)}
 SUBSCRIBER_METHODS = ("subscribe_channels", "publish_channels")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
-from .. import live
+from .. import workers
 from ..channels import Channel, read_channel_name, redis_name
 from ..cluster import slot_of
 from ..conf import get_settings
@@ -66,12 +66,12 @@ class Inspector:
         is_theirs = not self._audiences or (channel.audience, channel.name) in self._audiences
         return is_theirs and self._which.fits(channel.facility, name)
 
-    def _ask(self, most: Sequence[str]) -> tuple[live.Report, str | None]:
+    def _ask(self, most: Sequence[str]) -> tuple[workers.Report, str | None]:
         """Ask the workers; a Redis that is full, or the part of a cluster that is there, is worth a look without."""
         try:
-            return live.report(self._which, limit=self._limit, also=most), None
+            return workers.report(self._which, limit=self._limit, also=most), None
         except BrokerUnavailable as error:
-            return live.NO_REPORT, str(error)
+            return workers.NO_REPORT, str(error)
 
     def _kept(self, names: Sequence[str], state: Redis) -> dict[str, Kept]:
         channels = []
@@ -109,7 +109,7 @@ def redis_problems(state: Redis) -> Iterator[str]:
         yield f"No master serves the slots {shown_slots(state.unserved_slots)}."
 
 
-def worker_problems(report: live.Report, problem: str | None, which: Filter) -> Iterator[str]:
+def worker_problems(report: workers.Report, problem: str | None, which: Filter) -> Iterator[str]:
     """Yield what is wrong with the workers, in words; `problem` is why they could not be asked."""
     if problem is not None:
         yield f"The workers could not be asked: {problem}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..live import Socket, WorkerState
+from ..live import Socket
+from ..workers import WorkerState
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,4 @@
-"""What a worker tells operators, and does for them; `..control` has the requests as they travel.
-
-A walk over all sockets goes step by step, between which the loop serves them: 50,000 of them feel nothing of it.
-"""
+"""What a worker tells operators, and does for them; `..control` has the requests as they travel."""
 
 from __future__ import annotations
 
@@ -9,11 +6,10 @@ import heapq
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
-from itertools import islice
+from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..control import ANSWER_SECONDS, COME_BACK, NOT_LOGGED_IN, Announcement, Filter, Request, decode_request, fits
+from ..control import ANSWER_SECONDS, COME_BACK, NOT_LOGGED_IN, Announcement, Request, decode_request
 from ..messages import Message
 from ..tally import handshakes
 from .canary import Canary
@@ -24,9 +20,9 @@ from .hub import Hub
 from .links import Links
 from .reactor import Reactor
 from .registry import Registry
+from .selection import Selection, facilities, walk
 from .topic import Topic
 
-STEP = 500  # sockets, or channels, that are looked at in one turn of the loop
 COOKIE_SECONDS = 0.5  # in which a browser gets the response that ends its session, or logs it in
 RECEIPT_SECONDS = 5.0  # in which all messages of one publication come: each socket is counted once
 MORE_CHANNELS = 10  # times as many as are asked for: of the others' few, too, the sum is to be right
@@ -69,6 +65,7 @@ class Control:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._reactor = worker.reactor
+        self._selection = Selection(worker.reactor, worker.hub, worker.connections)
         self._receipts: dict[bytes, set[Connection]] = {}
         self._verbs: dict[str, Callable[[Request], None]] = {
             "report": self._report,
@@ -137,10 +134,15 @@ class Control:
             self._answer(request.reply, {**self.statistics(), **answer})
 
         if which.is_narrow:
-            self._walk(self._candidates(which), self._if(which, see), tell)
+            self._selection.visit(which, see, tell)
         else:  # there are fewer channels than sockets
             everything = topics.values() if request.limit else ()
-            self._walk(list(everything), lambda topic: count(topic, len(topic.connections) + len(topic.joins)), tell)
+            walk(
+                self._reactor,
+                list(everything),
+                lambda topic: count(topic, len(topic.connections) + len(topic.joins)),
+                tell,
+            )
 
     def _names(self, request: Request) -> None:
         """Tell the names in Redis of the channels that are meant: first those that most sockets hear."""
@@ -155,10 +157,10 @@ class Control:
             names = [topic.name.decode() for topic in first]
             self._answer(request.reply, {"names": names, "channels_meant": len(found)})
 
-        self._walk(list(self._worker.hub.topics.values()), see, tell)
+        walk(self._reactor, list(self._worker.hub.topics.values()), see, tell)
 
     def statistics(self) -> dict[str, Any]:
-        """Return how this worker does; the keys are those of `live.WorkerState`, and what metrics tell besides."""
+        """Return how this worker does; the keys are those of `workers.WorkerState`, and what metrics tell besides."""
         worker, rates, error = self._worker, self._worker.gauges.rates(), self._worker.last_error
         return {
             "sockets": len(worker.connections),
@@ -193,7 +195,7 @@ class Control:
                 request.reply, {"sockets": len(found), "rows": [self._row(connection) for connection in first]}
             )
 
-        self._walk(self._candidates(request.which), self._if(request.which, found.append), tell)
+        self._selection.visit(request.which, found.append, tell)
 
     def _count(self, request: Request) -> None:
         """Tell how many sockets are meant, and whose they are."""
@@ -205,7 +207,7 @@ class Control:
         def tell() -> None:
             self._answer(request.reply, {"sockets": found.total(), "users": sorted(filter(None, found))})
 
-        self._walk(self._candidates(request.which), self._if(request.which, see), tell)
+        self._selection.visit(request.which, see, tell)
 
     def _close(self, request: Request) -> None:
         """Close the sockets that are meant; tell how many."""
@@ -219,7 +221,7 @@ class Control:
         def tell() -> None:
             self._answer(request.reply, {"sockets": closed.total(), "users": sorted(filter(None, closed))})
 
-        self._walk(self._candidates(request.which), self._if(request.which, close), tell)
+        self._selection.visit(request.which, close, tell)
 
     def _end(self, request: Request) -> None:
         """Close the sockets of sessions that have ended: for good (4401) where they are a user's.
@@ -240,58 +242,13 @@ class Control:
 
         def tell() -> None:
             if others:
-                self._reactor.call_later(COOKIE_SECONDS, lambda: self._walk(others, come_back, lambda: None))
+                self._reactor.call_later(COOKIE_SECONDS, lambda: walk(self._reactor, others, come_back))
 
-        self._walk(self._candidates(request.which), self._if(request.which, end), tell)
+        self._selection.visit(request.which, end, tell)
 
     def _regroup(self, request: Request) -> None:
         """Decide again what the sockets that are meant may: their users' groups have changed."""
-        regroup = self._if(request.which, self._worker.regroup)
-        self._walk(self._candidates(request.which), regroup, lambda: None)
-
-    # Which sockets
-
-    def _candidates(self, which: Filter) -> list[Connection]:
-        """Return the connections among which those are that are meant: few, where an index knows them."""
-        if which.is_nobody:
-            return []
-        if which.users or which.sessions:
-            return list(self._worker.connections.of(which.users, which.sessions))
-        if which.hears:
-            found: dict[Connection, None] = {}
-            for topic in self._heard(which.hears):
-                found.update(dict.fromkeys(topic.connections))
-                found.update(dict.fromkeys(arrival.join.connection for arrival in topic.joins))
-            return list(found)
-        return list(self._worker.connections)
-
-    def _heard(self, hears: Iterable[str]) -> Iterable[Topic]:
-        topics = self._worker.hub.topics
-        names = [name.encode() for name in hears]
-        if prefixes := tuple(name for name in names if name.endswith(b":")):
-            yield from (topic for name, topic in topics.items() if name.startswith(prefixes))
-        yield from (topics[name] for name in names if name in topics)
-
-    def _if(self, which: Filter, visit: Callable[[Connection], object]) -> Callable[[Connection], None]:
-        """Return a visit to those that are meant, which still are there."""
-        heard = {topic.name for topic in self._heard(which.hears)}
-
-        def visit_meant(connection: Connection) -> None:
-            if connection not in self._worker.connections:
-                return
-            if which.facility and not any(fits(name, which.facility) for name in facilities(connection)):
-                return
-            if which.channel and not any(fits(name, which.channel) for name in self._channels(connection)):
-                return
-            if which.hears and heard.isdisjoint(connection.channels):
-                return
-            visit(connection)
-
-        return visit_meant
-
-    def _channels(self, connection: Connection) -> list[str]:
-        topics = self._worker.hub.topics
-        return [topics[name].channel.decode() for name in connection.channels if name in topics]
+        self._selection.visit(request.which, self._worker.regroup, lambda: None)
 
     def _row(self, connection: Connection) -> dict[str, Any]:
         round_trip = connection.round_trip
@@ -299,7 +256,7 @@ class Control:
             "user": connection.peer.user,
             "address": connection.peer.address,
             "facilities": facilities(connection),
-            "channels": self._channels(connection),
+            "channels": self._selection.channels(connection),
             "age_seconds": round(uptime_seconds(connection.peer.since)),
             "round_trip_ms": None if round_trip is None else round(round_trip * 1000, 2),
             "outbox_bytes": 0 if connection.outbox is None else connection.outbox.bytes,
@@ -307,35 +264,12 @@ class Control:
             "sent": self._worker.hub.sent_to(connection),
         }
 
-    # Inside
-
-    def _walk(self, items: Iterable[Any], visit: Callable[[Any], object], done: Callable[[], None]) -> None:
-        """Visit all, some in each turn of the loop; then call `done`."""
-        iterator = iter(items)
-
-        def step() -> None:
-            seen = 0
-            for item in islice(iterator, STEP):
-                visit(item)
-                seen += 1
-            if seen < STEP:
-                done()
-            else:
-                self._reactor.call_later(0, step)
-
-        step()
-
     def _answer(self, reply: str, answer: dict[str, Any]) -> None:
         link = self._worker.links.link(reply.encode()) if reply else None
         if link is not None:
             data = json.dumps({"worker": self._worker.announcement.id, **answer}, separators=(",", ":"))
             link.call("RPUSH", reply, data.encode(), on_reply=_ignore)
             link.call("EXPIRE", reply, ANSWER_SECONDS, on_reply=_ignore)
-
-
-def facilities(connection: Connection) -> list[str]:
-    """Return the facilities that a connection has: one, unless it speaks wsredis.v1."""
-    return [connection.peer.facility] if connection.dialogue is None else list(connection.dialogue.facilities)
 
 
 def _ignore(reply: Any) -> None:

@@ -16,7 +16,7 @@ class Topic:
     """A channel that somebody in this worker listens to, or is about to.
 
     name: in Redis. channel: the name that clients know it by. history: what Redis keeps of it, if it is set to.
-    slow: what is done for a socket that does not keep up, of `conf.SLOW_POLICIES`.
+    slow: what is done for a socket that does not keep up, of `rules.SLOW_POLICIES`.
     """
 
     __slots__ = (

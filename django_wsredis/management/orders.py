@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from django_wsredis.inspection.reports import ChannelState
-from django_wsredis.live import WorkerState
 from django_wsredis.messages import id_key
+from django_wsredis.workers import WorkerState
 
 Row = TypeVar("Row")
 

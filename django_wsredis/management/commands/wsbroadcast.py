@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from django_wsredis import live
 from django_wsredis.channels import audience_text
-from django_wsredis.conf import EXPIRE_TEXT, get_settings, is_expire
+from django_wsredis.conf import get_settings
 from django_wsredis.exceptions import BrokerUnavailable
 from django_wsredis.live import Count
 from django_wsredis.management.arguments import add_audiences, is_text, require_facility, require_names
@@ -18,6 +18,7 @@ from django_wsredis.management.help import HelpFormatter
 from django_wsredis.management.known import require_known
 from django_wsredis.publisher import KEY_TEXT, RETRY_TEXT, Publisher, Receipt, is_key, is_retry
 from django_wsredis.recipients import EVERYWHERE
+from django_wsredis.rules import EXPIRE_TEXT, is_expire
 
 EXAMPLES = """examples:
   # everybody who subscribed to broadcast, on every facility

@@ -8,8 +8,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from django_wsredis.live import WorkerState
 from django_wsredis.management.orders import WORKERS, Order
+from django_wsredis.workers import WorkerState
 
 from .tables import add_number, add_text, cut, table
 from .words import duration, milliseconds, number, of_them, printable, rate, size
