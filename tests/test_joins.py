@@ -487,7 +487,9 @@ class Delivery(RuleBasedStateMachine):
         client.ear.dialogue.regroup()
         if len(client.joins) > number:
             join, _ = client.joins.pop()
-        elif not join.done.done() and join not in self.subscriber._joining:  # all that it was to bring has been left
+        elif (
+            not join.done.done() and join not in self.subscriber._joins._under_way
+        ):  # all that it was to bring has been left
             join.done.set_result(None)
         client.joins[0] = join, names
         self.sort_out()
@@ -611,7 +613,7 @@ class Delivery(RuleBasedStateMachine):
             self.settle()
         self.everybody_gets_what_is_due()
         assert self.subscriber.is_ready
-        assert not self.subscriber._joining
+        assert not self.subscriber._joins._under_way
         for client in self.clients:
             self.check_at_the_end(client)
         listened_to = {name for client in self.clients for name in client.ear.channels}
@@ -706,7 +708,7 @@ def test_who_shares_a_channel_with_a_facility_that_is_left_on_its_way_in_is_acke
     state.settle()
     client.check()
     assert client.acked == {"chat": {b"last"}, "further 1": {b"history"}}
-    assert state.subscriber._joining == set()
+    assert state.subscriber._joins._under_way == set()
 
 
 @pytest.mark.parametrize("published", [1, 7])

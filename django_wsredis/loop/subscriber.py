@@ -11,10 +11,10 @@ from hiredis import ReplyError
 
 from .. import commands, redis
 from ..channels import everywhere_name
-from ..exceptions import Unavailable
 from ..messages import Message, decode
 from .connection import Connection
 from .hub import Hub
+from .joins import Joins, read_refusal
 from .link import Link
 from .links import Links, make_links
 from .outgoing import Outgoing
@@ -46,7 +46,6 @@ class Subscriber:
         self._on_request = on_request
         self._on_receipt = on_receipt
         self._on_listening = on_listening
-        self._joining: set[Join] = set()
         self._everywhere = everywhere_name(reactor.settings.prefix)
         self._everywhere_link: Link | None = None
         self._missing = {self._everywhere}  # channels that are to be subscribed and caught up before we are ready
@@ -60,6 +59,7 @@ class Subscriber:
         )
         self._subscribe_word = "SSUBSCRIBE" if self.links.is_sharded else "SUBSCRIBE"
         self._unsubscribe_word = "SUNSUBSCRIBE" if self.links.is_sharded else "UNSUBSCRIBE"
+        self._joins = Joins(hub, self.links, subscribe=self._subscribe, lose=self._lose, leave=self.leave)
         self.outgoing = Outgoing(reactor, self.links)
         self.has_tried = self.links.has_tried  # to connect to Redis, once, with or without success
 
@@ -72,8 +72,7 @@ class Subscriber:
         self.outgoing.stop()
         self.links.stop()
         self._refusals.stop()
-        for join in list(self._joining):
-            self._fail(join, "the server stops")
+        self._joins.stop()
 
     @property
     def is_ready(self) -> bool:
@@ -87,42 +86,17 @@ class Subscriber:
 
         It fails with Unavailable if Redis is away.
         """
-        for arrival in arrivals:
-            topic = arrival.topic
-            if self.links.link(topic.name) is None or topic.held is not None:
-                join.done.set_exception(Unavailable("Redis is away"))
-                return
-        if not arrivals and not self.links.all_up:  # it will only publish
-            join.done.set_exception(Unavailable("Redis is away"))
-            return
-        self._joining.add(join)
-        join.arrivals = list(arrivals)
-        join.unconfirmed, join.under_way = set(arrivals), set(arrivals)
-        for arrival in arrivals:
-            arrival.max_bytes = commands.PAGE_BYTES // len(arrivals)
-            is_new = arrival.topic.name not in self._hub.topics
-            self._hub.begin(arrival)
-            if is_new:
-                arrival.topic.link = self.links.link(arrival.topic.name)
-                self._subscribe(arrival.topic)
-            self._read(arrival)
-        if not arrivals:
-            self._arrived(join)
+        self._joins.begin(join, arrivals)
 
     def leave(self, connection: Connection) -> None:
         """Forget a connection, and unsubscribe from what nobody listens to any more."""
-        for join in [join for join in self._joining if join.connection is connection]:
-            self._end_join(join, "the socket was closed before it was subscribed")
+        self._joins.end_of(connection)
         self._forget(self._hub.forget(connection))
 
     def leave_channels(self, connection: Connection, names: Sequence[bytes]) -> None:
         """Let a connection listen no more to some of its channels."""
         self._forget(self._hub.remove(connection, names))
-        for join in [join for join in self._joining if join.connection is connection]:
-            join.unconfirmed = {arrival for arrival in join.unconfirmed if not arrival.is_over}
-            join.under_way = {arrival for arrival in join.under_way if not arrival.is_over}
-            if not join.under_way:
-                self._joining.discard(join)
+        self._joins.forget_left(connection)
 
     def _forget(self, idle: Sequence[Topic]) -> None:
         for topic in idle:
@@ -148,98 +122,11 @@ class Subscriber:
             self._refusals.add(self._subscribe_refusal(topic.name, reply))
         else:
             logger.error(self._subscribe_refusal(topic.name, reply))
-            self._fail_arrivals(topic, "Redis refuses to subscribe")
+            self._joins.fail(topic, "Redis refuses to subscribe")
 
     def _subscribe_refusal(self, name: bytes, reply: ReplyError) -> str:
         channel = name.decode()
         return f"Redis refuses {self._subscribe_word} {channel}: {reply}. Does its ACL user have &{channel}?"
-
-    def _read(self, arrival: Arrival) -> None:
-        """Read a page for an arrival, or take part in the same read that is under way for others.
-
-        That is sound: what they heard before this one came is older than the read, so it is in its reply.
-        """
-        topic, key = arrival.topic, (arrival.since, arrival.before, arrival.count, arrival.max_bytes)
-        if key in topic.reads:
-            topic.reads[key].append(arrival)
-            return
-        topic.reads[key] = [arrival]
-        since, before, count, max_bytes = key
-        command = commands.read_command(
-            topic.name, topic.history, since=since, before=before, count=count, max_bytes=max_bytes
-        )
-        topic.link.call(*command, on_reply=partial(self._on_stored, topic, topic.era, key))
-
-    def _on_stored(self, topic: Topic, era: int, key: Any, reply: Any) -> None:
-        if topic.era != era:
-            return
-        arrivals = [arrival for arrival in topic.reads.pop(key) if not arrival.is_over]
-        if isinstance(reply, ReplyError):
-            if redis.is_elsewhere(reply):
-                self._lose(topic)
-                return
-            logger.error(_read_refusal(topic.name, reply))
-            for arrival in arrivals:
-                self._fail(arrival.join, "Redis refuses to read what is stored")
-            return
-        stored = commands.stored(topic.name, reply)
-        for arrival in arrivals:
-            if stored.before is not None:
-                arrival.before, arrival.count = stored.before, stored.rest
-                self._read(arrival)
-                continue
-            if stored.has_more:
-                self._hub.send_stored(arrival, stored)
-                arrival.since, arrival.count = stored.messages[-1].id, commands.PAGE_MESSAGES
-                self._read_when_flushed(arrival)
-            else:
-                self._hub.complete(arrival, stored)
-                arrival.join.under_way.discard(arrival)
-            arrival.join.unconfirmed.discard(arrival)
-            if not arrival.join.unconfirmed:
-                self._arrived(arrival.join)
-
-    def _read_when_flushed(self, arrival: Arrival) -> None:
-        """Read the next page as soon as the peer has taken this one."""
-        connection = arrival.join.connection
-        flushed = connection.when_flushed
-
-        def go_on() -> None:
-            connection.when_flushed = flushed
-            if flushed is not None:
-                flushed()
-            if not arrival.is_over:
-                self._read(arrival)
-
-        if connection.outbox is None:
-            go_on()
-        else:
-            connection.when_flushed = go_on
-
-    def _arrived(self, join: Join) -> None:
-        if not join.done.done():
-            join.done.set_result(None)
-        if not join.under_way:
-            self._joining.discard(join)
-            if join.connection.dialogue is not None:
-                join.connection.dialogue.tell_joined()
-
-    def _fail_arrivals(self, topic: Topic, reason: str) -> None:
-        for arrival in list(topic.joins):
-            self._fail(arrival.join, reason)
-
-    def _fail(self, join: Join, reason: str) -> None:
-        """End a join. A socket that is in use already is closed: it comes back, and says where it stood."""
-        is_in_use = join.connection.sock is not None or join.done.done()  # in the latter case it is about to be
-        self._end_join(join, reason)
-        if is_in_use:
-            join.connection.close(1013, reason)
-        self.leave(join.connection)
-
-    def _end_join(self, join: Join, reason: str) -> None:
-        self._joining.discard(join)
-        if not join.done.done():
-            join.done.set_exception(Unavailable(reason))
 
     # When a link comes and goes, or a slot moves
 
@@ -263,7 +150,7 @@ class Subscriber:
         topic.era += 1
         topic.is_subscribed = False
         topic.reads.clear()
-        self._fail_arrivals(topic, "Redis went away")
+        self._joins.fail(topic, "Redis went away")
         if topic.is_idle:
             return
         self._hub.hold(topic)
@@ -286,7 +173,7 @@ class Subscriber:
             else:
                 self._unsubscribe(topic)
                 self._recover(topic, None)
-                self._refusals.add(_read_refusal(topic.name, reply))
+                self._refusals.add(read_refusal(topic.name, reply))
             return
         stored = commands.stored(topic.name, reply)
         if stored.has_more and topic.history:  # else it is the last kept message, whatever its stream says of its end
@@ -343,10 +230,6 @@ class Subscriber:
             self._hub.publish_everywhere(message)
         else:
             self._hub.publish(name, message)
-
-
-def _read_refusal(name: bytes, reply: ReplyError) -> str:
-    return f"Redis refuses to read {name.decode()}: {reply}. docs/protocol.rst lists the rights."
 
 
 def _ignore(reply: Any) -> None:
