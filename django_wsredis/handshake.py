@@ -12,23 +12,20 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from django.apps import apps
-from django.conf import settings as django_settings
 from django.contrib.sessions.middleware import SessionMiddleware
-from django.core.exceptions import BadRequest, DisallowedHost, PermissionDenied
+from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import Error as DatabaseError
 from django.db import close_old_connections
 from django.http import HttpRequest, HttpResponse
-from django.http.request import split_domain_port
-from django.utils.http import is_same_domain
 
 from . import sessions, subprotocol
 from .channels import Channel, Wish, facility_problem, parse_wish
 from .conf import Settings, resolve
-from .exceptions import HandshakeError, NotAuthorized, NotFound, OriginNotAllowed, Unavailable
+from .exceptions import HandshakeError, NotAuthorized, NotFound, Unavailable
+from .origin import check_origin
 from .packing import pack, unpack
 from .peer import Peer, peer_of
 from .upgrade import Upgrade, negotiate
@@ -204,48 +201,6 @@ def _request(environ: dict[str, Any]) -> WSGIRequest:
         return WSGIRequest(environ)
     except (BadRequest, LookupError, ValueError) as error:  # for its Content-Type
         raise HandshakeError(f"Django cannot read the request: {error}") from error
-
-
-def check_origin(request: HttpRequest, *, required: bool) -> None:
-    """Refuse the pages of other sites, which browsers let connect with the visitor's cookies (RFC 6455, 10.2).
-
-    Allowed are the request's own host and `CSRF_TRUSTED_ORIGINS`. A request without Origin comes from no browser.
-    """
-    try:
-        host = request.get_host()
-    except DisallowedHost as error:
-        raise HandshakeError(f"the Host is not in ALLOWED_HOSTS: {error}") from error
-    origin = request.META.get("HTTP_ORIGIN")
-    if origin is None:
-        if required:
-            raise OriginNotAllowed("the request has no Origin, and WSREDIS['REQUIRE_ORIGIN'] is True")
-        return
-    if not (_is_host(origin, host) or any(_is_trusted(origin, t) for t in django_settings.CSRF_TRUSTED_ORIGINS)):
-        raise OriginNotAllowed(
-            f"the Origin {origin!r} is neither of the host {host!r} nor in CSRF_TRUSTED_ORIGINS; "
-            "add it there if it is yours, or let the proxy pass on the Host with its port"
-        )
-
-
-def _is_host(origin: str, host: str) -> bool:
-    scheme, _, netloc = origin.partition("://")
-    default_port = {"http": "80", "https": "443"}.get(scheme)
-    if default_port is None:
-        return False
-    name, port = split_domain_port(netloc)
-    host_name, host_port = split_domain_port(host)
-    return bool(name) and name == host_name and (port or default_port) == (host_port or default_port)
-
-
-def _is_trusted(origin: str, trusted: str) -> bool:
-    """Compare as CsrfViewMiddleware does: `https://*.example.com` stands for all subdomains."""
-    if "*" not in trusted:
-        return origin == trusted
-    try:
-        wanted, given = urlsplit(trusted), urlsplit(origin)
-    except ValueError:
-        return False
-    return wanted.scheme == given.scheme and is_same_domain(given.netloc, wanted.netloc.lstrip("*"))
 
 
 def authenticate(request: HttpRequest, process_request: Any) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
 from urllib.parse import quote
 
-import hiredis
 import redis
 from redis.backoff import NoBackoff
 from redis.connection import Connection, ConnectionInterface, ConnectionPool, SSLConnection, parse_url
@@ -217,28 +215,6 @@ def read_slots(url: str, up: Sequence[redis_url.Address] = (), down: Sequence[re
         return read_map(
             list(dict.fromkeys([*up, *others, *down])), partial(_node_client, read), seconds=TIMEOUT_SECONDS
         )
-
-
-# The first words of replies which say that a command is to be sent elsewhere, or later.
-_ELSEWHERE = {"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "MASTERDOWN", "LOADING", "UNBLOCKED"}
-# Those which say that the server carries out nothing of the kind, as long as it is in this state.
-_TRANSIENT = {"NOREPLICAS", "MISCONF", "OOM", "BUSY"}
-
-
-def is_elsewhere(error: hiredis.ReplyError) -> bool:
-    """Tell whether a refusal means that the channel's master is another server now, or none yet."""
-    return _code(error) in _ELSEWHERE
-
-
-def is_transient(error: hiredis.ReplyError) -> bool:
-    """Tell whether a refusal means that the same server may carry out the same command later."""
-    return _code(error) in _TRANSIENT
-
-
-def _code(error: hiredis.ReplyError) -> str:
-    text = str(error)
-    in_script = re.search(r": -([A-Z]+) ", text)  # how Redis 6 words what a script was refused
-    return in_script[1] if in_script else text.partition(" ")[0]
 
 
 # Errors

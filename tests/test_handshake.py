@@ -27,12 +27,12 @@ from django_wsredis.handshake import (
     Granted,
     Subscriber,
     authenticate,
-    check_origin,
     decide,
     decide_more,
     facility_of,
     grant,
 )
+from django_wsredis.origin import check_origin
 
 from .conftest import login
 from .project import callbacks

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hiredis import ReplyError
 
-from django_wsredis import redis
+from django_wsredis.loop import replies
 from django_wsredis.loop.link import Link
 
 
@@ -170,7 +170,7 @@ def test_a_lost_connection_is_told_once(rig: Rig) -> None:
     ],
 )
 def test_which_refusals_mean_that_the_master_is_elsewhere(text: str, is_elsewhere: bool) -> None:
-    assert redis.is_elsewhere(ReplyError(text)) is is_elsewhere
+    assert replies.is_elsewhere(ReplyError(text)) is is_elsewhere
 
 
 @pytest.mark.parametrize(
@@ -189,4 +189,4 @@ def test_which_refusals_mean_that_the_master_is_elsewhere(text: str, is_elsewher
     ],
 )
 def test_which_refusals_pass(text: str, is_transient: bool) -> None:
-    assert redis.is_transient(ReplyError(text)) is is_transient
+    assert replies.is_transient(ReplyError(text)) is is_transient

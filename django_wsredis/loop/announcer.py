@@ -10,11 +10,12 @@ from typing import Any
 
 from hiredis import ReplyError
 
-from .. import control, redis
+from .. import control
 from ..control import Announcement
 from ..introduction import hostname, introduced
 from .links import Links
 from .reactor import Reactor
+from .replies import ignore, is_elsewhere
 
 SOON_SECONDS = 0.1  # after which a link is looked for again
 
@@ -60,10 +61,10 @@ class Announcer:
         self._timer.stop()
         self._timer.close()
         if link := self._links.link(control.workers_name(self._prefix)):
-            link.call(*control.leave_command(self._prefix, self.announcement), on_reply=_ignore)
+            link.call(*control.leave_command(self._prefix, self.announcement), on_reply=ignore)
 
     def _on_reply(self, reply: Any) -> None:
-        if not isinstance(reply, ReplyError) or redis.is_elsewhere(reply):
+        if not isinstance(reply, ReplyError) or is_elsewhere(reply):
             self._is_refused = False
         elif not self._is_refused:  # once, not every few seconds
             self._is_refused = True
@@ -72,7 +73,3 @@ class Announcer:
                 "docs/protocol.rst lists the rights.",
                 reply,
             )
-
-
-def _ignore(reply: Any) -> None:
-    pass

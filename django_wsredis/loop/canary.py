@@ -15,13 +15,13 @@ from typing import Any
 
 from hiredis import ReplyError
 
-from .. import redis
 from ..commands import publish_command
 from ..control import Request, canary_name
 from ..messages import Message
 from .link import Link
 from .links import Links
 from .reactor import Reactor
+from .replies import ignore, is_elsewhere
 
 CANARY_SECONDS = 2.0  # in which it must be back
 GOOD_SECONDS = 1.0  # for which one that came back is proof
@@ -93,13 +93,13 @@ class Canary:
         on_reply = partial(self._on_reply, link, self._number)
         link.call("SSUBSCRIBE" if is_sharded else "SUBSCRIBE", name, on_reply=on_reply)
         link.call(*publish_command(name, message, None, is_sharded=is_sharded), on_reply=on_reply)
-        link.call("SUNSUBSCRIBE" if is_sharded else "UNSUBSCRIBE", name, on_reply=_ignore)
+        link.call("SUNSUBSCRIBE" if is_sharded else "UNSUBSCRIBE", name, on_reply=ignore)
 
     def _on_reply(self, link: Link, number: int, reply: Any) -> None:
         if not isinstance(reply, ReplyError) or number != self._number or not self._missing:
             return
         self._end(f"Redis refuses it: {reply}.")
-        if redis.is_elsewhere(reply):
+        if is_elsewhere(reply):
             self._links.moved(link)
 
     def _end(self, problem: str) -> None:
@@ -117,7 +117,3 @@ class Canary:
         askers, self._askers = self._askers, []
         for tell in askers:
             tell(is_well)
-
-
-def _ignore(reply: Any) -> None:
-    pass

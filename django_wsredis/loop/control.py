@@ -20,6 +20,7 @@ from .hub import Hub
 from .links import Links
 from .reactor import Reactor
 from .registry import Registry
+from .replies import ignore
 from .selection import Selection, facilities, walk
 from .topic import Topic
 
@@ -268,9 +269,5 @@ class Control:
         link = self._worker.links.link(reply.encode()) if reply else None
         if link is not None:
             data = json.dumps({"worker": self._worker.announcement.id, **answer}, separators=(",", ":"))
-            link.call("RPUSH", reply, data.encode(), on_reply=_ignore)
-            link.call("EXPIRE", reply, ANSWER_SECONDS, on_reply=_ignore)
-
-
-def _ignore(reply: Any) -> None:
-    pass
+            link.call("RPUSH", reply, data.encode(), on_reply=ignore)
+            link.call("EXPIRE", reply, ANSWER_SECONDS, on_reply=ignore)

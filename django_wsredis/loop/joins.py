@@ -9,11 +9,12 @@ from typing import Any
 
 from hiredis import ReplyError
 
-from .. import commands, redis
+from .. import commands
 from ..exceptions import Unavailable
 from .connection import Connection
 from .hub import Hub
 from .links import Links
+from .replies import is_elsewhere
 from .topic import Arrival, Join, Topic
 
 logger = logging.getLogger("django_wsredis.redis")
@@ -113,7 +114,7 @@ class Joins:
             return
         arrivals = [arrival for arrival in topic.reads.pop(key) if not arrival.is_over]
         if isinstance(reply, ReplyError):
-            if redis.is_elsewhere(reply):
+            if is_elsewhere(reply):
                 self._lose(topic)
                 return
             logger.error(read_refusal(topic.name, reply))

@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 
 from hiredis import ReplyError
 
-from .. import commands, redis
+from .. import commands
 from ..conf import Keep
 from ..messages import Message
 from .link import Link
 from .links import Links
 from .reactor import Reactor
+from .replies import is_elsewhere, is_transient
 
 MAX_HELD_BYTES = 8 * 1024 * 1024  # that each link has not answered; and as much may wait for a link
 ENTRY_BYTES = 500  # that a message takes besides its payload
@@ -200,10 +201,10 @@ class Outgoing:
     def _on_reply(self, queue: Queue, entry: Entry, link: Link, unsure_before: float | None, reply: Any) -> None:
         self._forget(queue, entry)
         is_error = isinstance(reply, ReplyError)
-        if is_error and (redis.is_elsewhere(reply) or redis.is_transient(reply)):
+        if is_error and (is_elsewhere(reply) or is_transient(reply)):
             entry.unsure_since = unsure_before  # this try was not carried out
             self._wait(queue, entry)
-            if redis.is_elsewhere(reply):
+            if is_elsewhere(reply):
                 self._links.moved(link)
             else:
                 self._retry_later(queue, reply)

@@ -13,10 +13,10 @@ from typing import Any
 
 from hiredis import ReplyError
 
-from .. import redis
 from ..exceptions import BrokerUnavailable
 from .link import Link
 from .reactor import Reactor
+from .replies import is_elsewhere
 
 CLIENT_NAME = "django_wsredis"  # of each link, for CLIENT LIST
 MAX_PINGS = 4  # that are not answered; one goes out each half PING_INTERVAL
@@ -129,7 +129,7 @@ class Redial:
         """Take the link for a good one: after it is lost, the next try comes soon."""
         if link is not self.link:
             return
-        if isinstance(reply, ReplyError) and redis.is_elsewhere(reply):
+        if isinstance(reply, ReplyError) and is_elsewhere(reply):
             self.drop(str(reply))
             return
         level = logging.WARNING if self._attempts else logging.INFO  # good news for who saw the bad

@@ -9,7 +9,7 @@ from typing import Any
 
 from hiredis import ReplyError
 
-from .. import commands, redis
+from .. import commands
 from ..channels import everywhere_name
 from ..messages import Message, decode
 from .connection import Connection
@@ -20,6 +20,7 @@ from .links import Links, make_links
 from .outgoing import Outgoing
 from .reactor import Reactor
 from .refusals import Refusals
+from .replies import ignore, is_elsewhere
 from .topic import Arrival, Join, Topic
 
 logger = logging.getLogger("django_wsredis.redis")
@@ -105,7 +106,7 @@ class Subscriber:
 
     def _unsubscribe(self, topic: Topic) -> None:
         if topic.link is not None:
-            topic.link.call(self._unsubscribe_word, topic.name, on_reply=_ignore)
+            topic.link.call(self._unsubscribe_word, topic.name, on_reply=ignore)
 
     def _subscribe(self, topic: Topic) -> None:
         topic.link.call(self._subscribe_word, topic.name, on_reply=partial(self._on_subscribed, topic, topic.era))
@@ -115,7 +116,7 @@ class Subscriber:
             return
         if not isinstance(reply, ReplyError):
             topic.is_subscribed = True
-        elif redis.is_elsewhere(reply):
+        elif is_elsewhere(reply):
             self._lose(topic)
         elif topic.name in self._missing:
             self._recover(topic, None)  # as if Redis were away: its sockets get later what they miss
@@ -168,7 +169,7 @@ class Subscriber:
         if topic.era != era or topic.is_idle:
             return
         if isinstance(reply, ReplyError):
-            if redis.is_elsewhere(reply):
+            if is_elsewhere(reply):
                 self._lose(topic)
             else:
                 self._unsubscribe(topic)
@@ -209,7 +210,7 @@ class Subscriber:
         if not isinstance(reply, ReplyError):
             self._found(self._everywhere)
             self._on_listening()
-        elif redis.is_elsewhere(reply):
+        elif is_elsewhere(reply):
             self._on_unsubscribed(self._everywhere)
         else:
             self._everywhere_link = None
@@ -230,7 +231,3 @@ class Subscriber:
             self._hub.publish_everywhere(message)
         else:
             self._hub.publish(name, message)
-
-
-def _ignore(reply: Any) -> None:
-    pass
