@@ -27,7 +27,6 @@ FLOORS = {
     "listening": 6,
     "pidfile": 6,
     "systemd": 6,
-    "views": 6,
     "wsgi": 5,
     "operators": 5,
     "metrics": 5,

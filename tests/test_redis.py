@@ -5,17 +5,18 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from django.test import override_settings
+from websockets.exceptions import InvalidHandshake
 
 from django_wsredis import publish, redis
 from django_wsredis.exceptions import BrokerUnavailable
 
-from .servers import find_redis
+from .servers import Site, find_redis
 from .topologies import PASSWORD, Cluster, Server
 
 OF_CLUSTER = "It is a node of a cluster: let WSREDIS['URL'] begin with redis+cluster://."
@@ -106,12 +107,17 @@ def test_a_node_of_a_cluster_that_is_taken_for_a_single_server(run: Callable[...
     assert told(f"redis://{node.address}/1").endswith(OF_CLUSTER)  # Redis has one database in a cluster
 
 
-def test_a_node_that_names_another_one(folder: Path) -> None:
+def test_a_node_that_names_another_one(folder: Path, start_site: Callable[..., Site]) -> None:
     cluster = Cluster(folder, replicas=0)
     try:
         master = cluster.master_of("wsredis:broadcast:news")
         other = next(node for node in cluster.nodes if node is not master)
-        assert told(f"redis://:{quote(PASSWORD, safe='')}@{other.address}/0").endswith(OF_CLUSTER)
+        url = f"redis://:{quote(PASSWORD, safe='')}@{other.address}/0"
+        assert told(url).endswith(OF_CLUSTER)
+        site = start_site("runwsserver", "--noreload", redis_url=url)
+        with suppress(InvalidHandshake):
+            site.connect("news?subscribe-broadcast").close()
+        site.wait_for(r"one of a cluster: then WSREDIS\['URL'\] begins with redis\+cluster://\.")
     finally:
         cluster.stop()
 

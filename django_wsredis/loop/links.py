@@ -99,7 +99,9 @@ class SingleLink:
     def moved(self, link: Link | None = None) -> None:
         """Drop the link and connect again: what it leads to is no master, or not yet."""
         if link is None or link is self._redial.link:
-            self._redial.drop("It cannot serve us as the master now.")
+            self._redial.drop(
+                "It is no master now; or one of a cluster: then WSREDIS['URL'] begins with redis+cluster://."
+            )
 
 
 def make_links(
