@@ -15,9 +15,12 @@ from contextlib import ExitStack
 from .rig import BUILD, Program, Server, memory_bytes, print_table, rig
 
 WARM_UP = 1000
-PATHS = {
-    "broadcast": "/ws/bench?subscribe-broadcast",
-    "broadcast, may publish, echo off": "/ws/bench?subscribe-broadcast&publish-broadcast",
+BROADCAST = "/ws/bench?subscribe-broadcast"
+# what is subscribed to → the path, and whether somebody is logged in
+KINDS = {
+    "broadcast": (BROADCAST, False),
+    "broadcast, may publish, echo off": (f"{BROADCAST}&publish-broadcast", False),
+    "broadcast, user, group, session": (f"{BROADCAST}&subscribe-user&subscribe-group&subscribe-session", True),
 }
 
 
@@ -27,11 +30,12 @@ def settled_memory(server: Server) -> int:
     return memory_bytes(server.pids())
 
 
-def measure(stack: ExitStack, label: str, path: str, sockets: int) -> list[str]:
+def measure(stack: ExitStack, label: str, path: str, is_logged_in: bool, sockets: int) -> list[str]:
     server = Server(stack, ALLOWED_CHANNELS="benchmarks.project.everything")
-    Program(stack, BUILD / "clients", "127.0.0.1", server.port, WARM_UP, path).answer()
+    cookie = [f"sessionid={server.log_in()}"] if is_logged_in else []
+    Program(stack, BUILD / "clients", "127.0.0.1", server.port, WARM_UP, path, *cookie).answer()
     before = settled_memory(server)
-    Program(stack, BUILD / "clients", "127.0.0.1", server.port, sockets, path).answer()
+    Program(stack, BUILD / "clients", "127.0.0.1", server.port, sockets, path, *cookie).answer()
     after = settled_memory(server)
     return [label, f"{sockets:,}", f"{(after - before) / sockets:,.0f} bytes", f"{after / 2**20:.1f} MiB"]
 
@@ -41,9 +45,9 @@ def main() -> None:
     parser.add_argument("--sockets", type=int, default=10_000)
     options = parser.parse_args()
     rows = []
-    for label, path in PATHS.items():
+    for label, kind in KINDS.items():
         with rig() as stack:
-            rows.append(measure(stack, label, path, options.sockets))
+            rows.append(measure(stack, label, *kind, options.sockets))
     print_table("Memory of idle sockets", ["subscribed to", "sockets", "per socket", "whole process"], rows)
 
 
