@@ -9,9 +9,9 @@ class WSRedisConfig(AppConfig):
     verbose_name = "Websockets"
 
     def ready(self) -> None:
-        from .checks import check_application, check_settings
+        from .checks import check_deployment, check_settings
         from .following import follow
 
         checks.register(check_settings)
-        checks.register(check_application, deploy=True)
+        checks.register(check_deployment, deploy=True)
         follow()

@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.test import override_settings
 
-from django_wsredis.checks import check_application, check_settings
+from django_wsredis.checks import check_deployment, check_settings
 from django_wsredis.conf import LEGACY_NAMES
 
 from .project import callbacks
@@ -196,7 +196,7 @@ def test_w002_after_staticfiles_its_runserver_would_run() -> None:
 )
 def test_w003_djangos_own_application_in_a_deployment(application: str | None, ids: list[str]) -> None:
     with override_settings(WSGI_APPLICATION=application):
-        assert [message.id for message in check_application(None)] == ids
+        assert [message.id for message in check_deployment(None)] == ids
         deployed = checks.run_checks(include_deployment_checks=True)
         assert [message.id for message in deployed if message.id == "wsredis.W003"] == ids
         assert "wsredis.W003" not in [message.id for message in checks.run_checks()]

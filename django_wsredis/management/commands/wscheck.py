@@ -1,25 +1,34 @@
-"""`./manage.py wscheck`: print configurations that are known to work."""
+"""`./manage.py wscheck`: see before a deployment whether a socket can live; print configurations that work."""
 
 from __future__ import annotations
 
-import os
+import json
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings as django_settings
-from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich.console import Console, Group
 
-from django_wsredis.configurations import KINDS, File, Options, emit
-from django_wsredis.configurations.addresses import Address, parse
-from django_wsredis.configurations.project import read_project
-from django_wsredis.management.arguments import count
+from django_wsredis.checks.areas import Area, look
+from django_wsredis.checks.findings import RANKS
+from django_wsredis.configurations import File
+from django_wsredis.management import check_options, emitting
+from django_wsredis.management.display.checks import area_lines, listing, problem_lines, summary
 from django_wsredis.management.help import HelpFormatter
 
 EXAMPLES = """examples:
+  ./manage.py wscheck                      everything that can be seen from here
+  ./manage.py wscheck --only redis,nginx --nginx-conf /etc/nginx/nginx.conf
+  ./manage.py wscheck --live wss://example.com/ws/news --user alice
+  ./manage.py wscheck --json --fail-level warning
+
   # uWSGI on a unix socket, and NGiNX in front of it: what we recommend
   ./manage.py wscheck --emit uwsgi > site.ini
   ./manage.py wscheck --emit nginx > site.conf
+  ./manage.py wscheck --emit nginx --against /etc/nginx/sites-enabled/site.conf
   # uWSGI alone
   ./manage.py wscheck --emit uwsgi --listen :80 --router --workers 1
   # gunicorn, or runwsserver under systemd; and NGiNX in front of it
@@ -31,93 +40,92 @@ EXAMPLES = """examples:
   ./manage.py wscheck --emit haproxy --upstream 8001 --upstream 8002
   ./manage.py wscheck --emit uwsgi-emperor --output /etc/site
 
-Print it with the settings of the machine that it is for (--settings), as it is
-made from them.
+Run it on the machine and with the settings of the site (--settings). It changes
+nothing. Exit status: 0; 1 if there is an error. docs/checks.rst tells more of
+each problem.
 """
 
 
 class Command(BaseCommand):
-    help = "Print a configuration of a server, made from the project's settings."
-    requires_system_checks: list[str] = []  # what it prints must not depend on a database that answers
+    help = "See whether a websocket can live here; or print configurations of servers."
+    requires_system_checks: list[str] = []  # it says itself what is wrong with the settings
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         return super().create_parser(prog_name, subcommand, formatter_class=HelpFormatter, epilog=EXAMPLES, **kwargs)
 
     def add_arguments(self, parser: CommandParser) -> None:
-        add = parser.add_argument
-        add("--emit", choices=KINDS, metavar="KIND", help=f"what to print: {', '.join(KINDS)}")
-        add("--output", type=Path, metavar="DIR", help="write files into this folder instead; none is replaced")
-        add("--listen", metavar="ADDRESS", help="where it listens: port, address:port, path; or uwsgi:// before one")
-        add("--upstream", action="append", metavar="ADDRESS", help="of a proxy: where the site is; may be repeated")
-        add("--ws-upstream", action="append", metavar="ADDRESS", help="where its websockets are, if elsewhere")
-        add("--workers", type=count, metavar="N", help="processes that serve, 2 by default")
-        add(
-            "--threads",
-            type=count,
-            metavar="N",
-            help="in each worker: of uwsgi, instead of gevent; of gunicorn, 8 by default",
-        )
-        add("--router", action="store_true", default=None, help="uwsgi: its http router, where no proxy is in front")
-        add("--sockets", type=count, metavar="N", help="apache, systemd: so many websockets at once")
-        add("--timeout", type=count, metavar="S", help="seconds that a proxy waits for a silent site")
-        add("--certfile", metavar="PATH", help="speak TLS with this certificate")
-        add("--keyfile", metavar="PATH", help="its key, if it is not in the same file")
-        add("--module", metavar="MODULE:NAME", help="the WSGI application, if it is not WSGI_APPLICATION")
+        check_options.add_options(parser)
+        emitting.add_options(parser)
 
-    def handle(self, *, emit: str | None, output: Path | None, **options: Any) -> None:
-        if emit is None:
-            kinds = "|".join(KINDS)
-            raise CommandError(
-                f"wscheck checks nothing yet, it prints configurations: ./manage.py wscheck --emit {kinds}"
-            )
-        files = make(emit, options)
+    def handle(self, *, emit: str | None, **options: Any) -> None:
+        console = Console(
+            file=options.get("stdout") or sys.stdout,
+            force_terminal=options["force_color"] or None,
+            no_color=options["no_color"] or None,
+            highlight=False,
+        )
+        if emit is not None:
+            self.emit(emit, options)
+        elif given := emitting.given(options):
+            raise CommandError(f"{', '.join(given)}: only with --emit KIND.")
+        elif options["list"]:
+            console.print(Group(*listing(console.width)))
+        else:
+            self.look(options, console)
+
+    def look(self, options: dict[str, Any], console: Console) -> None:
+        """Look at everything, and tell of it; end with exit status 1 if there are problems of the level that fails."""
+        situation, names = check_options.read_situation(options), check_options.read_areas(options)
+        areas: list[Area] = []
+        for area in look(situation, names, check_options.read_skip(options)):
+            areas.append(area)
+            if not options["json"]:
+                console.print(Group(*area_lines(area, console.width)))
+        problems = sorted((problem for area in areas for problem in area.problems), key=lambda problem: problem.rank)
+        fails = any(problem.rank <= RANKS[options["fail_level"]] for problem in problems)
+        if options["json"]:
+            self.stdout.write(json.dumps({"is_fine": not fails, "areas": [told(area) for area in areas]}))
+        else:
+            console.print(Group(*(line for problem in problems for line in problem_lines(problem)), summary(areas)))
+        if fails:
+            raise SystemExit(1)
+
+    def emit(self, kind: str, options: dict[str, Any]) -> None:
+        """Print a configuration, write it, or compare it with a file."""
+        files = emitting.make(kind, options)
         if django_settings.DEBUG:
             self.stderr.write("DEBUG is on: print it with the settings of the machine that it is for (--settings).")
-        if output is None:
-            self.stdout.write(join(files), ending="")
+        if options["against"]:
+            self.compare(files, options["against"])
+        elif options["output"] is None:
+            self.stdout.write(emitting.join(files), ending="")
         else:
-            write(files, output)
+            emitting.write(files, options["output"])
             for name, _ in files:
-                self.stdout.write(str(output / name))
+                self.stdout.write(str(options["output"] / name))
+
+    def compare(self, files: list[File], path: Path) -> None:
+        """Print how a file differs from what is emitted; end with exit status 1 if it does."""
+        lines = emitting.drift(files, path)
+        for line in lines:
+            self.stdout.write(line)
+        if lines:
+            raise SystemExit(1)
+        self.stdout.write(f"{path} is what wscheck prints.")
 
 
-def make(kind: str, options: dict[str, Any]) -> list[File]:
-    """Return the files for the options of the command line. Raises CommandError."""
-    try:
-        given = {name: options[name] for name in Options.__dataclass_fields__}
-        given["listen"] = given["listen"] and parse(given["listen"])
-        for name in ("certfile", "keyfile"):
-            given[name] = given[name] and os.path.abspath(given[name])
-        for name in ("upstream", "ws_upstream"):
-            given[name] = given[name] and tuple(map(parse_upstream, given[name]))
-        return emit(kind, read_project(given["module"]), Options(**given))
-    except ImproperlyConfigured as error:
-        raise CommandError(str(error)) from error
-    except ValueError as error:
-        raise CommandError(f"{error}.") from error
-
-
-def parse_upstream(text: str) -> Address:
-    """Return the address to connect to: a port alone is this machine's. Raises ValueError."""
-    address = parse(text)
-    return address if address.path or address.host else address._replace(host="127.0.0.1")
-
-
-def join(files: list[File]) -> str:
-    """Return all files as one text; of several, each begins with a line that names it."""
-    if len(files) == 1:
-        return files[0].text
-    return "\n".join(f"# ===== {name} =====\n{text}" for name, text in files)
-
-
-def write(files: list[File], folder: Path) -> None:
-    """Write files into a folder. Raises CommandError, before the first one, for one that is there."""
-    try:
-        for name, _ in files:
-            if (folder / name).exists():
-                raise CommandError(f"{folder / name} is there already; remove it first.")
-        for name, text in files:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(text)
-    except OSError as error:
-        raise CommandError(f"Cannot write {error.filename}: {error.strerror}.") from error
+def told(area: Area) -> dict[str, Any]:
+    """Return what was found in one area, as docs/checks.rst documents it."""
+    return {
+        "name": area.name,
+        "skipped": area.skipped,
+        "rows": [
+            {
+                "checked": row.checked,
+                "found": row.found,
+                "verdict": row.verdict,
+                "problems": [{"level": problem.level, **asdict(problem)} for problem in row.problems],
+            }
+            for row in area.rows
+        ],
+    }

@@ -1,0 +1,62 @@
+"""All areas that can be looked at, and the ids of all problems."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from types import ModuleType
+
+from . import apache, deployment, gunicorn, haproxy, live, nginx, redis, settings, system, uwsgi
+from .findings import Problem, Row
+from .situation import Situation
+
+# area → its modules, in the order in which they are looked at; each has TITLES, of its problems, and look()
+MODULES: dict[str, tuple[ModuleType, ...]] = {
+    "settings": (settings, deployment),
+    "redis": (redis,),
+    "system": (system,),
+    "uwsgi": (uwsgi,),
+    "gunicorn": (gunicorn,),
+    "nginx": (nginx,),
+    "apache": (apache,),
+    "haproxy": (haproxy,),
+    "live": (live,),
+}
+TITLES: dict[str, str] = {
+    id: title for modules in MODULES.values() for module in modules for id, title in module.TITLES.items()
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Area:
+    """What was found in one area. skipped: how many problems are not told of."""
+
+    name: str
+    rows: list[Row]
+    skipped: int = 0
+
+    @property
+    def problems(self) -> list[Problem]:
+        """All that is wrong."""
+        return [problem for row in self.rows for problem in row.problems]
+
+
+def look(situation: Situation, areas: Collection[str], skip: Collection[str] = ()) -> Iterator[Area]:
+    """Look at areas, one after the other.
+
+    skip: ids of problems that are not told of.
+    """
+    for name, modules in MODULES.items():
+        if name in areas:
+            found = [row for module in modules for row in module.look(situation)]
+            rows = [_without(row, skip) for row in found]
+            if found:
+                yield Area(name=name, rows=rows, skipped=_count(found) - _count(rows))
+
+
+def _without(row: Row, skip: Collection[str]) -> Row:
+    return replace(row, problems=tuple(problem for problem in row.problems if problem.id not in skip))
+
+
+def _count(rows: list[Row]) -> int:
+    return sum(len(row.problems) for row in rows)

@@ -1,0 +1,69 @@
+"""What `wscheck` may be asked to look at, and how it tells of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings as django_settings
+from django.core.management.base import CommandError, CommandParser
+
+from django_wsredis.checks.areas import MODULES, TITLES
+from django_wsredis.checks.situation import Situation
+from django_wsredis.management.arguments import seconds
+
+FAIL_LEVELS = ("warning", "error")
+FILES = ("nginx", "uwsgi", "gunicorn", "apache", "haproxy")
+
+
+def add_options(parser: CommandParser) -> None:
+    """Add those that say what is checked."""
+    add = parser.add_argument
+    add("--only", metavar="AREA,…", help=f"look only at these: {', '.join(MODULES)}")
+    add("--skip", action="append", default=[], metavar="ID", help="do not tell of this problem; may be repeated")
+    add("--fail-level", choices=FAIL_LEVELS, default="error", help="exit status 1 from this level on (error)")
+    add("--json", action="store_true", help="print one JSON object")
+    add("--list", action="store_true", help="print all ids, with what they mean")
+    for name in FILES:
+        add(f"--{name}-conf", type=Path, metavar="PATH", help=f"the configuration of {name}")
+    live = parser.add_argument_group("the whole way, through the real front door")
+    live.add_argument("--live", default="", metavar="URL", help="a websocket's URL: wss://example.com/ws/news")
+    live.add_argument("--user", default="", metavar="NAME", help="connect as this user, by a session of a few minutes")
+    live.add_argument("--insecure", action="store_true", help="go on where the certificate is not valid")
+    live.add_argument(
+        "--idle", type=seconds, default=0.0, metavar="S", help="also see that a silent socket lives so long"
+    )
+
+
+def read_situation(options: dict[str, Any]) -> Situation:
+    """Return what is to be looked at. Raises CommandError."""
+    files = {f"{name}_conf": options[f"{name}_conf"] for name in FILES}
+    for path in filter(None, files.values()):
+        if not path.is_file():
+            raise CommandError(f"{path} is no file.")
+    live = options["live"]
+    if live and (urlsplit(live).scheme not in ("ws", "wss") or not urlsplit(live).hostname):
+        raise CommandError(f"--live {live} is no websocket's URL, such as wss://example.com/ws/news.")
+    if not live and (options["user"] or options["insecure"] or options["idle"]):
+        raise CommandError("--user, --insecure and --idle go with --live URL.")
+    return Situation(**files, live=live, user=options["user"], idle=options["idle"], is_insecure=options["insecure"])
+
+
+def read_areas(options: dict[str, Any]) -> list[str]:
+    """Return the areas to look at. Raises CommandError for one that is none."""
+    if options["only"] is None:
+        return list(MODULES)
+    names = [name.strip() for name in options["only"].split(",")]
+    for name in names:
+        if name not in MODULES:
+            raise CommandError(f"{name!r} is no area; there are {', '.join(MODULES)}.")
+    return names
+
+
+def read_skip(options: dict[str, Any]) -> set[str]:
+    """Return the ids of problems that are not told of; "E201" stands for "wsredis.E201". Raises CommandError."""
+    ids = {f"wsredis.{id.removeprefix('wsredis.').upper()}" for id in options["skip"]}
+    for id in ids - TITLES.keys():
+        raise CommandError(f"{id} is no problem's id; wscheck --list prints them.")
+    return ids | set(django_settings.SILENCED_SYSTEM_CHECKS)

@@ -1,0 +1,74 @@
+"""What wscheck found: a table for each area, then the problems with what to do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from django_wsredis.checks.areas import MODULES, Area
+from django_wsredis.checks.findings import LEVELS, Problem
+
+from .tables import table
+from .words import of_them, printable
+
+STYLES = {"ok": "green", "info": "cyan", "warning": "yellow", "error": "bold red", "not checked": "dim"}
+
+
+def area_lines(area: Area, width: int) -> list[RenderableType]:
+    """Return what was looked at in one area."""
+    shown = table(width)
+    shown.add_column(area.name, ratio=2)
+    shown.add_column("", ratio=5)
+    shown.add_column("", width=max(map(len, STYLES)), no_wrap=True)
+    for row in area.rows:
+        style = "dim" if row.is_skipped else ""
+        shown.add_row(
+            Text(printable(row.checked), style=style),
+            Text(printable(row.found), style=style),
+            Text(row.verdict, style=STYLES[row.verdict]),
+        )
+    return [shown, Text()]
+
+
+def problem_lines(problem: Problem) -> list[RenderableType]:
+    """Return what is wrong, and what to do."""
+    head = Text(f"{problem.id} ", style=STYLES[problem.level])
+    head.append(printable(f"{problem.place}: {problem.text}" if problem.place else problem.text), style="default")
+    hint = Text("\n".join(map(printable, problem.hint.splitlines())))
+    return [head, Padding(hint, (0, 0, 0, 4)), Text()]
+
+
+def summary(areas: Sequence[Area]) -> Text:
+    """Return how many problems there are of each level, and what was not checked."""
+    rows = [row for area in areas for row in area.rows]
+    levels = Counter(problem.level for area in areas for problem in area.problems)
+    texts = [
+        Text(of_them(levels[level], level, "infos" if level == "info" else ""), style=STYLES[level])
+        for level in LEVELS.values()
+        if levels[level]
+    ] or [Text("no problem", style=STYLES["ok"])]
+    if unseen := sum(row.is_skipped for row in rows):
+        texts.append(Text(f"{unseen} of {of_them(len(rows), 'row')} not checked"))
+    if skipped := sum(area.skipped for area in areas):
+        texts.append(Text(f"{of_them(skipped, 'problem')} skipped"))
+    return Text("wscheck: ").append(Text(", ").join(texts)).append(".")
+
+
+def listing(width: int) -> Iterable[RenderableType]:
+    """Return the ids of each area, with what they mean."""
+    for area, modules in MODULES.items():
+        shown = table(width)
+        shown.add_column(area, no_wrap=True)
+        shown.add_column("", ratio=1)
+        for id, title in sorted((pair for module in modules for pair in module.TITLES.items()), key=_number):
+            shown.add_row(Text(id), Text(title))
+        yield shown
+        yield Text()
+
+
+def _number(pair: tuple[str, str]) -> str:
+    return pair[0].removeprefix("wsredis.")[1:]
