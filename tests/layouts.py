@@ -74,12 +74,12 @@ def in_group() -> dict[str, Any]:
 
 def children(pid: int) -> Iterator[int]:
     """Yield the children of a process, and theirs."""
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            pids = [int(child) for child in path.read_text().split()]
-        except OSError:
-            continue
-        for child in pids:
+    try:
+        found = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    except OSError:  # it, or a thread of it, has ended meanwhile
+        return
+    for pids in found:
+        for child in map(int, pids):
             yield child
             yield from children(child)
 
