@@ -8,13 +8,13 @@ from typing import Any
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from django_wsredis.configurations import KINDS, File, Options, emit
 from django_wsredis.configurations.addresses import Address, parse
 from django_wsredis.configurations.project import read_project
 from django_wsredis.management.arguments import count
-from django_wsredis.management.help import HelpFormatter
+from django_wsredis.management.help import DocumentedCommand
 
 EXAMPLES = """examples:
   # uWSGI on a unix socket, and NGiNX in front of it: what we recommend
@@ -36,12 +36,10 @@ made from them.
 """
 
 
-class Command(BaseCommand):
+class Command(DocumentedCommand):
     help = "Print a configuration of a server, made from the project's settings."
+    examples = EXAMPLES
     requires_system_checks: list[str] = []  # what it prints must not depend on a database that answers
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        return super().create_parser(prog_name, subcommand, formatter_class=HelpFormatter, epilog=EXAMPLES, **kwargs)
 
     def add_arguments(self, parser: CommandParser) -> None:
         add = parser.add_argument
