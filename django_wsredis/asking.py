@@ -51,6 +51,7 @@ def ask(request: Request, *, seconds: float = ANSWER_SECONDS) -> Asked:
     announced, heard_by = redis.execute([control.workers_command(prefix), _command(prefix, request)])
     known = control.read_workers(announced)
     answers = collect(reply, heard_by, until=began_at + seconds, known={worker.id for worker in known})
+    heard_by -= sum(not answer.get("is_worker", True) for answer in answers)  # those of wsinspect --tail
     answered = {answer["worker"] for answer in answers}
     workers = [worker for worker in known if worker.id.startswith(request.which.worker)]
     answers = [answer for answer in answers if not answer.get("is_other")]

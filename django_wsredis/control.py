@@ -25,6 +25,8 @@ ANNOUNCE_SECONDS = 5.0  # from one announcement to the next
 ANNOUNCED_SECONDS = 15  # for which one holds: a worker that was killed is gone after that
 ANSWER_SECONDS = 30  # for which an answer waits for whoever asked
 
+MAX_ROWS = 1000  # sockets, or channels, that a worker tells of at most
+
 # Close codes. After the first two wsredis.js does not come back.
 NOT_LOGGED_IN = 4401
 NOT_AUTHORIZED = 4403
@@ -40,12 +42,12 @@ class Announcement:
     """
 
     id: str
-    host: str
-    pid: int
-    server: str
-    group: str
-    address: str
-    started_at: float
+    host: str = ""  # what has a default here an older or newer version may leave out
+    pid: int = 0
+    server: str = ""
+    group: str = ""
+    address: str = ""
+    started_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +91,8 @@ def fits(name: str, pattern: str) -> bool:
 class Request:
     """What workers are asked.
 
-    verb: "report", "names", "sockets", "count", "close", "end" or "regroup"; see `loop/control.py`. "canary": see
-        `loop/canary.py`.
+    verb: "report", "names", "sockets", "count", "close", "end", "regroup" or "recheck"; see `loop/control.py`.
+        "canary": see `loop/canary.py`.
     reply: the list that answers are pushed to; "" where none is wanted. Of a canary its number.
     limit: how many sockets, or channels, a worker tells of. sort: by what they are the first, see `SORTS`.
     also: channels that it tells of beside those, by the names that clients know.
@@ -115,20 +117,24 @@ def decode_request(data: bytes) -> Request:
     """Read a request. Raises ValueError for what is none; what a newer version adds is no harm."""
     try:
         given = json.loads(data)
-        which = {name: _tuple(value) for name, value in given.pop("which", {}).items() if name in _FILTER}
-        return Request(
-            which=Filter(**which), **{name: _tuple(value) for name, value in given.items() if name in _REQUEST}
-        )
-    except (TypeError, AttributeError, RecursionError) as error:
+        which = Filter(**_known(given.pop("which", {}), Filter()))
+        return Request(which=which, **_known(given, Request(verb="")))
+    except (TypeError, AttributeError, KeyError, RecursionError) as error:
         raise ValueError(str(error)) from error
 
 
-_FILTER = frozenset(Filter.__dataclass_fields__)
-_REQUEST = frozenset(Request.__dataclass_fields__) - {"which"}
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _known(given: dict[str, Any], like: Filter | Request) -> dict[str, Any]:
+    """Return what of it is known, each of the type that it has in `like`. Raises ValueError."""
+    found = {}
+    for name, value in given.items():
+        if name not in like.__dataclass_fields__:
+            continue
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            value = tuple(value)
+        if type(value) is not type(getattr(like, name)):
+            raise ValueError(f"{name} is {value!r}")
+        found[name] = value
+    return found
 
 
 # Names and commands
@@ -170,5 +176,5 @@ def read_workers(reply: Any) -> list[Announcement]:
     found = []
     for text in reply:
         given = json.loads(text)
-        found.append(Announcement(**{name: given[name] for name in Announcement.__dataclass_fields__}))
+        found.append(Announcement(**{name: given[name] for name in Announcement.__dataclass_fields__ if name in given}))
     return sorted(found, key=lambda worker: (worker.host, worker.pid, worker.id))

@@ -18,7 +18,7 @@ from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.db import connections
 from django.db.models import Model
-from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete
+from django.db.models.signals import m2m_changed, post_delete, post_init, post_save, pre_delete
 from django.dispatch import Signal
 
 from . import asking, sessions
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 MAX_NAMES = 1000  # in one request
+_FORMER = "_wsredis_password"  # of a user: the password as it was read or saved last
 
 logger = logging.getLogger("django_wsredis.live")
 
@@ -65,6 +66,7 @@ def _wanted(names: frozenset[str]) -> Iterator[Listener]:
         yield user_logged_in, _on_logged_in, None
     for kind in _kinds(user_model):
         if "password" in names:
+            yield post_init, _on_user_read, kind
             yield post_save, _on_password_saved, kind
         if "inactive" in names:
             yield post_save, _on_inactive_saved, kind
@@ -114,11 +116,25 @@ def _on_session_deleted(instance: Any, **_: Any) -> None:
     tell("end", sessions=[instance.session_key], reason="the session was deleted")
 
 
+def _on_user_read(instance: Any, **_: Any) -> None:
+    """Remember the password: to ask the database for it at each save would be a query that nobody expects."""
+    instance.__dict__[_FORMER] = instance.__dict__.get("password")
+
+
 def _on_password_saved(instance: Any, created: bool, raw: bool, update_fields: Any, **_: Any) -> None:
-    """What set_password() leaves there, Django removes where it stores the same password in a newer way."""
-    is_set = getattr(instance, "_password", None) is not None
-    if is_set and _has_changed("password", created, raw, update_fields):
+    """What set_password() leaves there, Django removes where it stores the same password in a newer way.
+
+    Without it the password may be another one all the same: each session knows the one that it began with.
+    """
+    former = instance.__dict__.get(_FORMER)
+    if update_fields is None or "password" in update_fields:
+        _on_user_read(instance)
+    if not _has_changed("password", created, raw, update_fields):
+        return
+    if getattr(instance, "_password", None) is not None:
         tell("close", users=[instance.get_username()], reason="the password was changed")
+    elif instance.password != former:
+        tell("recheck", users=[instance.get_username()])
 
 
 def _on_inactive_saved(instance: Any, created: bool, raw: bool, update_fields: Any, **_: Any) -> None:

@@ -11,7 +11,7 @@ from django.apps import apps
 from .asking import Asked, ask, known
 from .channels import Channel, address, redis_name, session_digest
 from .conf import get_settings
-from .control import NOT_AUTHORIZED, Filter, Request
+from .control import MAX_ROWS, NOT_AUTHORIZED, Filter, Request
 from .publisher import Publisher
 from .recipients import Names, Special, read
 
@@ -66,9 +66,9 @@ class Connections:
 
 def connections(
     *,
-    groups: Names = (),
-    users: Names = (),
-    sessions: Names = (),
+    groups: Names | None = None,
+    users: Names | None = None,
+    sessions: Names | None = None,
     facility: str = "",
     channel: str = "",
     worker: str = "",
@@ -77,8 +77,8 @@ def connections(
 ) -> Connections:
     """Return the sockets of some users, members of groups, or sessions; of everybody if none is named.
 
-    users, groups, sessions: as of `publish()`, together: a socket is meant that belongs to one of them. Members of a
-    group are those that the database knows now.
+    users, groups, sessions: as of `publish()`, together: a socket is meant that belongs to one of them, and none if
+    they are empty. Members of a group are those that the database knows now.
     facility, channel: patterns (`chat/*`), of a facility that the socket has, or a channel that it hears, by the name
     that clients know (`group:staff:*`). worker: the beginning of a worker's id.
     sort: what comes first: most "sent", "received", "outbox", "rtt", or "age", of which the newest.
@@ -87,8 +87,8 @@ def connections(
     """
     if sort not in SORTS:
         raise TypeError(f"sort is {sort!r}; it is one of {', '.join(SORTS)}")
-    if not isinstance(limit, int) or limit < 1:
-        raise TypeError(f"limit is {limit!r}; it is a whole number above 0")
+    if type(limit) is not int or not 0 < limit <= MAX_ROWS:
+        raise TypeError(f"limit is {limit!r}; it is a whole number from 1 to {MAX_ROWS}")
     which = meant(groups=groups, users=users, sessions=sessions, facility=facility, channel=channel, worker=worker)
     return sockets(which, sort=sort, limit=limit)
 
@@ -115,9 +115,9 @@ SORTS: dict[str, Any] = {
 
 def count(
     *,
-    groups: Names = (),
-    users: Names = (),
-    sessions: Names = (),
+    groups: Names | None = None,
+    users: Names | None = None,
+    sessions: Names | None = None,
     facility: str = "",
     channel: str = "",
     worker: str = "",
@@ -138,9 +138,9 @@ def is_online(user: str | AbstractBaseUser) -> bool:
 def disconnect(
     *,
     broadcast: bool = False,
-    groups: Names = (),
-    users: Names = (),
-    sessions: Names = (),
+    groups: Names | None = None,
+    users: Names | None = None,
+    sessions: Names | None = None,
     facility: str = "",
     channel: str = "",
     worker: str = "",
@@ -149,16 +149,20 @@ def disconnect(
 ) -> Count:
     """Close sockets; return how many.
 
-    The arguments are those of `connections()`, and one must be given: `broadcast=True` is everybody.
+    The arguments are those of `connections()`, and one must be given: `broadcast=True` is everybody, and goes with no
+    other one.
     code: of the closing handshake: 1000, 1001, 1008, 1012, 1013, or 3000 to 4999. After 4403, which it is by default,
     1003, 1008 and 4401 wsredis.js does not come back. reason: a text of up to 123 bytes.
     """
-    if not (broadcast or facility or channel or worker) and groups == users == sessions == ():
-        raise TypeError("say whom to disconnect; broadcast=True is everybody")
+    if not isinstance(broadcast, bool):
+        raise TypeError(f"broadcast is {broadcast!r}; it is True or False")
+    is_narrow = bool(facility or channel or worker) or not (groups is users is sessions is None)
+    if broadcast == is_narrow:
+        raise TypeError("say whom to disconnect: broadcast=True for everybody, or other arguments")
     if not is_close_code(code):
         raise TypeError(f"code is {code!r}; it is 1000, 1001, 1008, 1012, 1013, or 3000 to 4999")
-    if not isinstance(reason, str) or len(reason.encode()) > MAX_REASON_BYTES:
-        raise TypeError(f"reason is {reason!r}; it is a text of up to {MAX_REASON_BYTES} bytes")
+    if not is_close_reason(reason):
+        raise TypeError(f"reason is {reason!r}; it is a text of up to {MAX_REASON_BYTES} bytes of UTF-8")
     which = meant(groups=groups, users=users, sessions=sessions, facility=facility, channel=channel, worker=worker)
     return counted(ask(Request(verb="close", which=which, code=code, reason=reason)))
 
@@ -166,6 +170,14 @@ def disconnect(
 def is_close_code(value: Any) -> bool:
     """Tell whether a server may close a socket with a code (RFC 6455, 7.4)."""
     return type(value) is int and (value in (1000, 1001, 1008, 1012, 1013) or 3000 <= value < 5000)
+
+
+def is_close_reason(value: Any) -> bool:
+    """Tell whether a text fits into the frame that closes a socket (RFC 6455, 5.5)."""
+    try:
+        return isinstance(value, str) and len(value.encode()) <= MAX_REASON_BYTES
+    except UnicodeEncodeError:
+        return False
 
 
 def hearers(publisher: Publisher) -> Count:
@@ -184,23 +196,30 @@ def hearers(publisher: Publisher) -> Count:
 # Who is meant
 
 
-def meant(*, groups: Names, users: Names, sessions: Names, facility: str, channel: str, worker: str) -> Filter:
+def meant(
+    *,
+    groups: Names | None,
+    users: Names | None,
+    sessions: Names | None,
+    facility: str,
+    channel: str,
+    worker: str,
+) -> Filter:
     """Return the filter for the arguments of `connections()`. Raises TypeError."""
     for name, value in (("facility", facility), ("channel", channel), ("worker", worker)):
         if not isinstance(value, str):
             raise TypeError(f"{name} is {value!r}; it is a text")
-    names = set(read("users", users, None))
-    if groups != ():
+    names = set(() if users is None else read("users", users, None))
+    if groups is not None:
         names |= members(read("groups", groups, None))
-    digests = tuple(session_digest(key) for key in read("sessions", sessions, None))
-    is_somebody = bool(names or digests)
+    digests = () if sessions is None else tuple(session_digest(key) for key in read("sessions", sessions, None))
     return Filter(
         users=tuple(sorted(names)),
         sessions=digests,
         facility=facility,
         channel=channel,
         worker=worker,
-        is_nobody=not is_somebody and not (groups == users == sessions == ()),
+        is_nobody=not (names or digests) and not (groups is users is sessions is None),
     )
 
 

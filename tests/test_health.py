@@ -22,7 +22,7 @@ from django_wsredis import loop
 from django_wsredis.cluster import SlotMap
 from django_wsredis.control import decode_request
 from django_wsredis.hosts import detach
-from django_wsredis.loop.canary import CANARY_SECONDS, GOOD_SECONDS, Canary
+from django_wsredis.loop.canary import CANARY_SECONDS, PROOF_SECONDS, Canary
 from django_wsredis.messages import decode
 from django_wsredis.wsgi import get_wsgi_application
 
@@ -297,7 +297,7 @@ def test_who_asks_meanwhile_shares_it_and_for_a_second_it_is_proof() -> None:
     cage.ask()
     assert len(cage.published()) == 1
     cage.canary.on_returned(*cage.published())
-    cage.now += GOOD_SECONDS - 0.1
+    cage.now += PROOF_SECONDS - 0.1
     cage.ask()
     assert cage.answers == [True] * 3
     assert len(cage.published()) == 1
@@ -313,12 +313,16 @@ def test_one_that_is_late_is_lost_and_proves_nothing_later() -> None:
     assert cage.timer.fire is not None
     cage.timer.fire()
     assert cage.answers == [False]
-    cage.ask()  # what failed is not remembered
+    cage.ask()  # for a second it is proof, so that many who ask do not all wait
+    assert cage.answers == [False, False]
+    assert len(cage.published()) == 1
+    cage.now += PROOF_SECONDS
+    cage.ask()
     first, second = cage.published()
     cage.canary.on_returned(first)
-    assert cage.answers == [False]
+    assert cage.answers == [False, False]
     cage.canary.on_returned(second)
-    assert cage.answers == [False, True]
+    assert cage.answers == [False, False, True]
     assert cage.canary.outcomes == {"lost": 1, "returned": 1}
 
 
@@ -341,11 +345,13 @@ def test_without_a_link_or_with_a_refusal_it_is_lost_at_once() -> None:
     cage.ask()
     assert cage.answers == [False]
     cage.places[b"1"] = cage.link()
+    cage.now += PROOF_SECONDS
     cage.ask()
     cage.refuse(-2, "NOPERM no")
     cage.refuse(-3, "NOPERM no")
     assert cage.answers == [False, False]
     assert cage.moved == []
+    cage.now += PROOF_SECONDS
     cage.ask()
     cage.refuse(-2, "MOVED 1 h:1")
     assert cage.answers == [False] * 3

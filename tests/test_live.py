@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import re
+import secrets
 import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.core.management import CommandError, call_command
 from django.test import override_settings
 from websockets.exceptions import ConnectionClosed
 
@@ -115,6 +120,8 @@ def test_who_is_meant(sites: tuple[Site, Site], alice: str, bob: str) -> None:
                 {"users": ["carol"]},
                 {"groups": ["nobody is in it"]},
                 {"users": []},
+                {"users": ()},
+                {"groups": (), "facility": "chat/1"},
                 {"sessions": ["x"]},
                 {"facility": "chat"},
                 {"worker": "nonsense"},
@@ -308,14 +315,23 @@ def numbers(clients: list[Client]) -> Numbers:
     return channels, len({client.user for client in clients}), here, len(clients), len(clients), len(channels)
 
 
+def inspected() -> dict[str, Any]:
+    """Return what wsinspect shows."""
+    output = io.StringIO()
+    with suppress(CommandError):  # of workers that do not answer
+        call_command("wsinspect", "--json", "--limit", "100", stdout=output)
+    shown: dict[str, Any] = json.loads(output.getvalue())
+    return shown
+
+
 def told() -> Numbers:
-    """Return the same, as the workers tell it."""
-    report = workers.report(Filter(), limit=100)
-    channels = Counter({channel.channel: channel.sockets for channel in report.channels})
-    here = sum(worker.sockets or 0 for worker in report.workers if worker.server.startswith("uWSGI"))
+    """Return the same, as wsinspect shows it."""
+    shown = inspected()
+    channels = Counter({channel["channel"]: channel["sockets"] for channel in shown["channels"]})
+    here = sum(worker["sockets"] or 0 for worker in shown["workers"] if worker["server"].startswith("uWSGI"))
     found = count()
-    of_all = sum(worker.sockets or 0 for worker in report.workers)
-    return channels, found.users, here, of_all, found.sockets, report.channels_total
+    of_all = sum(worker["sockets"] or 0 for worker in shown["workers"])
+    return channels, found.users, here, of_all, found.sockets, shown["live_channels"]
 
 
 def test_every_number_is_what_the_test_knows(hosts: tuple[Site, Site], cookies: dict, own_redis: RedisServer) -> None:
@@ -448,6 +464,113 @@ def check_disconnect(clients: list[Client]) -> None:
         client.raw.socket.close()
     left = [client for client in clients if client not in some]
     wait_until(lambda: told() == numbers(left), 20, "the disconnected to be gone")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "say whom to disconnect"),
+        ({"broadcast": True, "users": ["alice"]}, "say whom to disconnect"),
+        ({"broadcast": "yes"}, "broadcast is 'yes'; it is True or False"),
+        ({"users": ["alice"], "code": 1006}, "code is 1006"),
+        ({"users": ["alice"], "reason": "\udcff"}, "it is a text of up to 123 bytes of UTF-8"),
+        ({"users": ["alice"], "reason": "ä" * 62}, "it is a text of up to 123 bytes of UTF-8"),
+    ],
+)
+def test_a_mistake_closes_nothing(configured: RedisServer, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(TypeError, match=said):
+        disconnect(**given)
+
+
+def test_no_names_are_nobody_and_never_everybody(sites: tuple[Site, Site], alice: str) -> None:
+    one, _ = sites
+    with one.connect("chat?subscribe-broadcast", cookie=alice) as websocket:
+        for none in ((), [], set(), iter(())):
+            assert disconnect(users=none, facility="chat").sockets == 0
+        publish("still there", facility="chat", broadcast=True)
+        assert websocket.recv(5) == "still there"
+
+
+# How workers do
+
+
+def test_what_is_under_way_is_told(sites: tuple[Site, Site]) -> None:
+    one, _ = sites
+    paths = ("chat?subscribe-broadcast", "chat?subscribe-broadcast", "chat?publish-broadcast")
+    with one.connect(paths[0]) as first, one.connect(paths[1]) as second, one.connect(paths[2]) as writer:
+
+        def rates() -> tuple[float, float]:
+            for _ in range(20):
+                writer.send("x")
+                assert (first.recv(5), second.recv(5)) == ("x", "x")
+            (worker,) = (worker for worker in inspected()["workers"] if worker["sockets"])
+            return worker["received_per_second"], worker["delivered_per_second"]
+
+        received, delivered = wait_until(lambda: found if (found := rates())[0] > 5 else None)
+        assert 1.5 * received < delivered < 2.5 * received
+        began_at = time.monotonic()
+        wait_until(lambda: inspected()["workers"][0]["delivered_per_second"] == 0, 20, "the rates' end")
+        assert time.monotonic() - began_at > 1  # they are those of some seconds
+
+
+def test_a_loop_that_is_late_says_so(sites: tuple[Site, Site]) -> None:
+    one, _ = sites
+    with one.connect("chat?subscribe-broadcast"):
+        (worker,) = (worker for worker in inspected()["workers"] if worker["sockets"])
+        assert 0 <= worker["lag_p99_ms"] < 400
+        os.kill(worker["pid"], signal.SIGSTOP)
+        time.sleep(0.8)
+        os.kill(worker["pid"], signal.SIGCONT)
+        (worker,) = (worker for worker in inspected()["workers"] if worker["sockets"])
+        assert worker["lag_p99_ms"] > 400
+        resident_kilobytes = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{worker['pid']}/status").read_text())
+        assert resident_kilobytes is not None
+        assert worker["memory_bytes"] == pytest.approx(int(resident_kilobytes[1]) * 1024, rel=0.2)
+
+
+def test_what_waits_for_a_slow_socket_is_told(configured: RedisServer, start_site: Callable[..., Site]) -> None:
+    settings = {"WSREDIS": {"SLOW": {"ticker": "drop"}, "MAX_OUTBOX_BYTES": 1_000_000, "PING_TIMEOUT": 300}}
+    site = start_site("runwsserver", "--noreload", redis_url=configured.url, settings=settings)
+    message = secrets.token_hex(100_000)  # which no compression makes small
+    slow = RawSocket(site.port, "ticker?subscribe-broadcast")
+    with closing(slow.socket), site.connect("chat?subscribe-broadcast"):
+
+        def worker() -> dict[str, Any]:
+            publish(message, facility="ticker", broadcast=True)
+            (found,) = inspected()["workers"]
+            return found if found["dropped"] else {}
+
+        found = wait_until(worker, 20, "a dropped message")
+        assert len(message) <= found["outbox_bytes"] <= 1_000_000
+        (row,) = connections(sort="outbox", limit=1).sockets
+        assert row.facilities == ["ticker"]
+        assert len(message) <= row.outbox_bytes <= 1_000_000
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        b"no JSON",
+        b"[]",
+        b"{}",
+        b'{"verb": 7}',
+        b'{"verb": "count", "limit": "x"}',
+        b'{"verb": "count", "limit": true}',
+        b'{"verb": "count", "which": {"users": "alice"}}',
+        b'{"verb": "count", "which": {"users": [1]}}',
+        b'{"verb": "count", "which": {"facility": 7}}',
+        b'{"verb": "count", "which": 7}',
+    ],
+)
+def test_a_request_of_wrong_types_is_none(given: bytes) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        control.decode_request(given)
+
+
+def test_what_a_newer_version_says_is_no_harm() -> None:
+    given = b'{"verb": "count", "news": [1], "which": {"users": ["alice"], "age": 7}}'
+    assert control.decode_request(given) == Request(verb="count", which=Filter(users=("alice",)))
+    assert control.read_workers([b'{"id": "host:7:x", "pid": 7, "news": [1]}']) == [Announcement(id="host:7:x", pid=7)]
 
 
 # Workers that do not answer

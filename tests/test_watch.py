@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pytest
 from django.test import override_settings
 from rich.console import Console
 
-from django_wsredis import count
+from django_wsredis import count, publish
 from django_wsredis.inspection.reports import ChannelState, Kept, Overview, Redis, Server, SocketList
 from django_wsredis.live import Socket
 from django_wsredis.management.display.frame import Frame, footer
@@ -341,6 +342,40 @@ def test_a_frame_has_the_size_of_the_terminal(width: int, height: int, many: int
         assert max(map(len, lines)) <= width
         assert lines[0].startswith("Away.")
         assert lines[-1].startswith("q ends"[:width])
+
+
+def test_workers_of_long_names_are_told_apart_in_80_columns() -> None:
+    nothing: Any = None
+    pod = "mysite-web-7d9f8b6c5d-x2x4z"
+    told = {"host": pod, "server": "uWSGI 2.0.31", "is_draining": False, "sockets": 500, "sockets_meant": 500}
+    workers = [worker(number, **told, pid=12345 + number) for number in range(2)]
+    report = replace(overview(0, 3), workers=workers)
+    lines = drawn(OverviewView(nothing, "", Order("sockets"), 50), report, 80, 30)
+    for number in range(2):
+        assert any(re.match(rf"mysite\S*…\S*x4z:{12345 + number} +.*uW", line) for line in lines), lines
+    one = Socket(
+        user="alice", address="10.0.0.1", facilities=["chat"], channels=["broadcast:chat", "user:alice:chat"],
+        age_seconds=100, round_trip_ms=1.2, outbox_bytes=0, received=12, sent=1234, worker=f"{pod}:12345:abcd",
+    )  # fmt: skip
+    found = replace(sockets(0), sockets=[one], total=1)
+    lines = drawn(SocketsView(nothing, "", Order("out"), 50), found, 80, 24)
+    assert any(re.search(r"x4z:12345$", line) for line in lines)
+    assert any("broadcast u" in line for line in lines)
+
+
+def test_a_tail_is_cut_to_the_width(sites: tuple[Site, Site], open_terminal: Callable[..., Terminal]) -> None:
+    terminal = open_terminal(sites[0], "--tail", "chat")
+
+    def shown() -> bool:
+        publish("x" * 200, facility="chat", broadcast=True)
+        publish("the end", facility="chat", broadcast=True)
+        return "the end" in terminal.screen()
+
+    wait_until(shown, 30, "a message")
+    lines = terminal.screen().splitlines()
+    (long,) = {line.rpartition(" ")[2] for line in lines if "xxx" in line}
+    assert re.fullmatch("x+…", long)
+    assert all(re.match(r"\d\d:\d\d:\d\d\.\d{3} broadcast:chat +\d+B ", line) for line in lines if line)
 
 
 def test_numbers_are_whole_in_80_columns() -> None:

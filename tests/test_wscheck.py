@@ -161,8 +161,8 @@ def test_it_needs_neither_a_database_nor_redis() -> None:
         (["gunicorn", "--listen", "uwsgi://8000"], "gunicorn speaks HTTP here, not uwsgi://"),
         (["gunicorn", "--module", "nonsense"], "'nonsense' is no WSGI application; write module:name"),
         (["nginx", "--certfile", '/a"b'], "has a character that no configuration can hold"),
-        (["uwsgi", "--workers", "0"], "argument --workers: '0' is not a whole number above 0"),
-        (["nonsense"], "argument --emit: invalid choice: 'nonsense'"),
+        (["uwsgi", "--workers", "0"], "--workers: '0' is not a whole number above 0"),
+        (["nonsense"], "--emit: invalid choice: 'nonsense'"),
     ],
 )
 def test_a_wrong_option_is_said_in_one_line(arguments: list[str], said: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from threading import Event, Thread
 from typing import Any
 
@@ -55,7 +56,7 @@ class Links:
             link.confirm()
 
     def read(self) -> Iterator[tuple[bytes, bytes]]:
-        """Yield messages with their channels' names, until there is none for a moment."""
+        """Yield messages with their channels' names: those that are there, or come within a moment."""
         for link in self._links.values():
             yield from link.read(READ_SECONDS / len(self._links))
 
@@ -107,14 +108,14 @@ class Link:
             self._early += self._received(READ_SECONDS)
 
     def read(self, seconds: float) -> Iterator[tuple[bytes, bytes]]:
-        """Yield messages with their channels' names, until there is none for so long, or there were many."""
+        """Yield messages with their channels' names: those that are there, or come within so long."""
         early, self._early = self._early, []
         yield from early
         yield from self._received(seconds)
 
     def _received(self, seconds: float) -> Iterator[tuple[bytes, bytes]]:
-        for _ in range(MOST_AT_ONCE):
-            match self._reply(seconds):
+        for number in range(MOST_AT_ONCE):
+            match self._reply(0 if number else seconds):
                 case None:
                     break
                 case [b"message" | b"smessage", name, data]:
@@ -165,10 +166,8 @@ class LiveNames(Thread):
         """Ask until it is stopped. Whether Redis is there is for others to notice."""
         while not self._stopped.is_set():
             self._stopped.wait(ASK_SECONDS)
-            try:
+            with suppress(BrokerUnavailable):
                 self.ask()
-            except BrokerUnavailable:
-                pass
 
     def stop(self) -> None:
         """Ask no more."""

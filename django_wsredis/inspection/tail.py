@@ -80,7 +80,7 @@ class Tail:
         self._followed = self._target.names
 
     def follow(self) -> Iterator[Delivered | Notice | None]:
-        """Yield messages as they come, and what is to be said; None when there is none for a moment.
+        """Yield messages as they come, and what is to be said; None after those that were there, and from time to time.
 
         Raises BrokerUnavailable if Redis cannot be reached at the beginning; later it is waited for.
         """
@@ -126,9 +126,7 @@ class Tail:
             if self._live and self._live.left_out != left_out:
                 left_out = self._live.left_out
                 yield Notice(f"{left_out} more channels are live than can be followed.")
-            is_idle = True
             for name, data in links.read():
-                is_idle = False
                 try:
                     message = decode(data)
                 except ValueError as error:
@@ -139,8 +137,7 @@ class Tail:
                 _answer(message)
                 if not message.is_request and self._is_meant(message):
                     yield self._delivered(name, message)
-            if is_idle:
-                yield None
+            yield None
 
     def _is_meant(self, message: Message) -> bool:
         if not message.addresses or self._target.is_everything_everywhere:
@@ -165,7 +162,8 @@ class Tail:
 
 def _answer(message: Message) -> None:
     """Say that no socket gets it here: whoever asks for answers waits for those of all who listen."""
-    reply, answer = message.reply, {"worker": CLIENT_NAME, "sockets": 0, "users": [], "is_other": True}
+    answer = {"worker": CLIENT_NAME, "sockets": 0, "users": [], "is_other": True, "is_worker": False}
+    reply = message.reply
     if message.is_request:
         try:
             reply = decode_request(message.payload).reply.encode()

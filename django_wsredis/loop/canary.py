@@ -24,7 +24,7 @@ from .reactor import Reactor
 from .replies import ignore, is_elsewhere
 
 CANARY_SECONDS = 2.0  # in which it must be back
-GOOD_SECONDS = 1.0  # for which one that came back is proof
+PROOF_SECONDS = 1.0  # for which the last one is proof, whether it came back or was lost
 
 logger = logging.getLogger("django_wsredis.redis")
 
@@ -44,7 +44,7 @@ class Canary:
         self._missing: set[str] = set()
         self._number = 0
         self._sent_at = 0.0
-        self._good_until = 0.0
+        self._valid_until = 0.0
         self._is_lost = False
         self._timer = reactor.timer(CANARY_SECONDS, CANARY_SECONDS)
         self.seconds: float | None = None
@@ -52,8 +52,8 @@ class Canary:
 
     def ask(self, tell: Callable[[bool], None]) -> None:
         """Tell whether messages arrive, within CANARY_SECONDS. Those who ask meanwhile share one canary."""
-        if self._reactor.now() < self._good_until:
-            tell(True)
+        if self._reactor.now() < self._valid_until:
+            tell(not self._is_lost)
             return
         self._askers.append(tell)
         if len(self._askers) == 1:
@@ -66,7 +66,6 @@ class Canary:
         self._missing.discard(token)
         if not self._missing:
             self.seconds = self._reactor.now() - self._sent_at
-            self._good_until = self._reactor.now() + GOOD_SECONDS
             self._end("")
 
     def stop(self) -> None:
@@ -111,6 +110,7 @@ class Canary:
         elif self._is_lost and not problem:
             logger.warning("Canaries come back from Redis again.")
         self._is_lost = bool(problem)
+        self._valid_until = self._reactor.now() + PROOF_SECONDS
         self._answer(not problem)
 
     def _answer(self, is_well: bool) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import heapq
 import json
 import logging
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..control import ANSWER_SECONDS, COME_BACK, NOT_LOGGED_IN, Announcement, Request, decode_request
+from ..control import ANSWER_SECONDS, COME_BACK, MAX_ROWS, NOT_LOGGED_IN, Announcement, Request, decode_request
 from ..messages import Message
 from ..tally import handshakes
 from .canary import Canary
@@ -19,9 +18,10 @@ from .gauges import Gauges, LastError, memory_bytes, uptime_seconds
 from .hub import Hub
 from .links import Links
 from .reactor import Reactor
+from .recheck import Recheck
 from .registry import Registry
 from .replies import ignore
-from .selection import Selection, facilities, walk
+from .selection import First, Selection, facilities, walk
 from .topic import Topic
 
 COOKIE_SECONDS = 0.5  # in which a browser gets the response that ends its session, or logs it in
@@ -51,6 +51,7 @@ class Worker(Protocol):
     announcement: Announcement
     canary: Canary
     changes: Changes
+    recheck: Recheck
     is_draining: bool
 
     def regroup(self, connection: Connection) -> None:
@@ -77,6 +78,7 @@ class Control:
             "canary": lambda request: self._worker.canary.on_returned(request.reply),
             "end": self._end,
             "regroup": self._regroup,
+            "recheck": self._recheck,
         }
 
     def on_request(self, payload: bytes) -> None:
@@ -89,7 +91,7 @@ class Control:
         if (verb := self._verbs.get(request.verb)) is None:
             logger.warning("A request for %r is ignored: a newer version must have sent it.", request.verb)
         elif self._worker.announcement.id.startswith(request.which.worker):
-            if request.verb in ("close", "end", "regroup"):
+            if request.verb in ("close", "end", "regroup", "recheck"):
                 self._worker.changes.note(request.which)
             verb(request)
         else:
@@ -125,7 +127,7 @@ class Control:
                     count(topic, 1)
 
         def tell() -> None:
-            busiest = dict(channels.most_common(request.limit * MORE_CHANNELS))
+            busiest = dict(channels.most_common(min(request.limit, MAX_ROWS) * MORE_CHANNELS))
             busiest |= {name: channels[name] for name in request.also if channels[name]}
             answer = {
                 "sockets_meant": sockets if which.is_narrow else len(self._worker.connections),
@@ -147,16 +149,15 @@ class Control:
 
     def _names(self, request: Request) -> None:
         """Tell the names in Redis of the channels that are meant: first those that most sockets hear."""
-        found: list[Topic] = []
+        first = First[Topic](request.limit, lambda topic: len(topic.connections))
 
         def see(topic: Topic) -> None:
             if request.which.fits(topic.facility, topic.channel.decode()):
-                found.append(topic)
+                first.add(topic)
 
         def tell() -> None:
-            first = heapq.nlargest(request.limit, found, key=lambda topic: len(topic.connections))
-            names = [topic.name.decode() for topic in first]
-            self._answer(request.reply, {"names": names, "channels_meant": len(found)})
+            names = [topic.name.decode() for topic in first.items()]
+            self._answer(request.reply, {"names": names, "channels_meant": first.total})
 
         walk(self._reactor, list(self._worker.hub.topics.values()), see, tell)
 
@@ -187,16 +188,16 @@ class Control:
 
     def _sockets(self, request: Request) -> None:
         """Tell of the first sockets that are meant, in an order, and how many there are."""
-        found: list[Connection] = []
-        sort = SORTS.get(request.sort) or self._worker.hub.sent_to
+        first = First[Connection](request.limit, SORTS.get(request.sort) or self._worker.hub.sent_to)
+        rows: list[dict[str, Any]] = []
 
         def tell() -> None:
-            first = heapq.nlargest(request.limit, found, key=sort)
-            self._answer(
-                request.reply, {"sockets": len(found), "rows": [self._row(connection) for connection in first]}
-            )
+            self._answer(request.reply, {"sockets": first.total, "rows": rows})
 
-        self._selection.visit(request.which, found.append, tell)
+        def write_rows() -> None:
+            walk(self._reactor, first.items(), lambda connection: rows.append(self._row(connection)), tell)
+
+        self._selection.visit(request.which, first.add, write_rows)
 
     def _count(self, request: Request) -> None:
         """Tell how many sockets are meant, and whose they are."""
@@ -250,6 +251,16 @@ class Control:
     def _regroup(self, request: Request) -> None:
         """Decide again what the sockets that are meant may: their users' groups have changed."""
         self._selection.visit(request.which, self._worker.regroup, lambda: None)
+
+    def _recheck(self, request: Request) -> None:
+        """Look at the sessions of the sockets that are meant, now: their users may have another password."""
+        sessions: dict[str, None] = {}
+
+        def see(connection: Connection) -> None:
+            if connection.peer.session:
+                sessions[connection.peer.session] = None
+
+        self._selection.visit(request.which, see, lambda: self._worker.recheck.hurry(sessions))
 
     def _row(self, connection: Connection) -> dict[str, Any]:
         round_trip = connection.round_trip

@@ -74,7 +74,7 @@ class Loop:
         )
         self.desk = Desk(self.reactor, self.hub, self.subscriber)
         self.regroup = Regrouping(self.desk).regroup
-        self._recheck = Recheck(self.reactor, self.connections, self.regroup)
+        self.recheck = Recheck(self.reactor, self.connections, self.regroup)
         self.links = self.subscriber.links
         self._announcer = Announcer(self.reactor, self.links)
         self.announcement = self._announcer.announcement
@@ -266,7 +266,7 @@ class Loop:
         self._announcer.stop()
         self.canary.stop()
         self.gauges.stop()
-        self._recheck.stop()
+        self.recheck.stop()
         self.subscriber.stop()
         self._tick_timer.stop()
         self.ended.set()

@@ -1,7 +1,7 @@
 """What no signal tells: from time to time it is looked whether whoever is logged in on open sockets still is.
 
-Every SESSION_RECHECK seconds, once for each session, in batches that are spread over that time; a native thread looks,
-and there is one at a time. Where there are no sessions there is nothing to do.
+Every SESSION_RECHECK seconds, once for each session, in batches that are spread over that time; and at once where a
+user was saved. A native thread looks, and there is one at a time. Where there are no sessions there is nothing to do.
 
 A look that fails changes nothing: while the database is away nobody could come back, and nothing new is permitted.
 """
@@ -9,8 +9,9 @@ A look that fails changes nothing: while the database is away nobody could come 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from django.db import connections
@@ -54,12 +55,21 @@ class Recheck:
         self._follows_groups = "groups" in settings.follow
         self._pause = self._seconds  # from one batch to the next
         self._waiting: list[str] = []  # sessions, of this round
-        self._next_at = 0.0
+        self._urgent: dict[str, None] = {}  # sessions, out of turn
+        self._is_looking = False
+        self._next_at = reactor.now() + self._seconds
         self._has_failed = False
         self._timer: Any = None
         # PROCESS_REQUEST is not asked again: what it was shown may be good for once only
         self._is_on = self._seconds > 0 and settings.process_request is None and sessions.are_there()
         self._wait(self._seconds)
+
+    def hurry(self, sessions: Iterable[str]) -> None:
+        """Look at some sessions at once."""
+        if self._is_on:
+            self._urgent.update(dict.fromkeys(sessions))
+            if self._urgent and not self._is_looking:
+                self._wait(0)
 
     def stop(self) -> None:
         """Look no more."""
@@ -76,16 +86,28 @@ class Recheck:
 
     def _begin(self) -> None:
         """Look at the next batch; the first of a round comes when the time of the last round is over."""
+        questions = [question for session in self._next_batch() if (question := self._question(session))]
+        if not questions:
+            self._wait_for_next()
+            return
+        self._is_looking = True
+        self._reactor.start_thread(partial(self._run, questions), on_failed=self._on_no_thread)
+
+    def _next_batch(self) -> list[str]:
+        if self._urgent:
+            batch = list(islice(self._urgent, BATCH))
+            for session in batch:
+                del self._urgent[session]
+            return batch
         if not self._waiting:
             self._waiting = self._registry.sessions()
             self._pause = self._seconds / max(1, -(-len(self._waiting) // BATCH))
         self._next_at = self._reactor.now() + self._pause
         batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
-        questions = [question for session in batch if (question := self._question(session))]
-        if not questions:
-            self._wait(self._pause)
-            return
-        self._reactor.start_thread(partial(self._run, questions), on_failed=self._on_no_thread)
+        return batch
+
+    def _wait_for_next(self) -> None:
+        self._wait(0.0 if self._urgent else max(0.0, self._next_at - self._reactor.now()))
 
     def _on_no_thread(self, reason: str) -> None:
         self._on_looked([], [RuntimeError(reason)])
@@ -113,7 +135,8 @@ class Recheck:
         elif self._has_failed and not problems:
             logger.info("The sessions of open sockets are checked again.")
         self._has_failed = bool(problems)
-        self._wait(max(0.0, self._next_at - self._reactor.now()))
+        self._is_looking = False
+        self._wait_for_next()
 
     def _compare(self, connection: Connection, standing: Standing) -> None:
         if closing := close_code(connection.peer, standing, in_cookies=sessions.are_in_cookies()):

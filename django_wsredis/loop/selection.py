@@ -5,11 +5,13 @@ A walk goes step by step, between which the loop serves all sockets: 50,000 of t
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable
+from functools import cache
 from itertools import islice
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from ..control import Filter, fits
+from ..control import MAX_ROWS, Filter, fits
 from .connection import Connection
 from .hub import Hub
 from .reactor import Reactor
@@ -33,12 +35,21 @@ class Selection:
         """Visit each socket that is meant and still there; then call `done`."""
         heard = {topic.name for topic in self._heard(which.hears)}
 
+        @cache
+        def fits_facility(facility: str) -> bool:
+            return fits(facility, which.facility)
+
+        @cache
+        def fits_channel(name: bytes) -> bool:
+            topic = self._hub.topics.get(name)
+            return topic is not None and fits(topic.channel.decode(), which.channel)
+
         def visit_if_meant(connection: Connection) -> None:
             if connection not in self._connections:
                 return
-            if which.facility and not any(fits(name, which.facility) for name in facilities(connection)):
+            if which.facility and not any(map(fits_facility, facilities(connection))):
                 return
-            if which.channel and not any(fits(name, which.channel) for name in self.channels(connection)):
+            if which.channel and not any(map(fits_channel, connection.channels)):
                 return
             if which.hears and heard.isdisjoint(connection.channels):
                 return
@@ -71,6 +82,29 @@ class Selection:
         if prefixes := tuple(name for name in names if name.endswith(b":")):
             yield from (topic for name, topic in topics.items() if name.startswith(prefixes))
         yield from (topics[name] for name in names if name in topics)
+
+
+class First(Generic[Item]):
+    """Those that come first, of many that are added one by one: so many of the greatest, by a key."""
+
+    def __init__(self, limit: int, key: Callable[[Item], float]) -> None:
+        self._limit = min(limit, MAX_ROWS)
+        self._key = key
+        self._found: list[tuple[float, int, Item]] = []  # a heap; of equal ones those that came first stay
+        self.total = 0
+
+    def add(self, item: Item) -> None:
+        """Take part, if it is one of them."""
+        self.total += 1
+        entry = (self._key(item), -self.total, item)
+        if len(self._found) < self._limit:
+            heapq.heappush(self._found, entry)
+        else:
+            heapq.heappushpop(self._found, entry)
+
+    def items(self) -> list[Item]:
+        """Return them, the greatest first."""
+        return [item for _, _, item in sorted(self._found, reverse=True)]
 
 
 def facilities(connection: Connection) -> list[str]:

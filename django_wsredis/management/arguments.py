@@ -12,6 +12,7 @@ from django.core.management.base import CommandError
 from django_wsredis.channels import facility_problem, is_position
 
 MIN_INTERVAL_SECONDS = 0.1
+MAX_INTERVAL_SECONDS = 86400.0
 
 
 def count(text: str) -> int:
@@ -50,6 +51,8 @@ def interval(text: str) -> float:
     """Return a number of seconds from one look to the next."""
     if (number := seconds(text)) < MIN_INTERVAL_SECONDS:
         raise ArgumentTypeError(f"{text!r} is too often: it is {MIN_INTERVAL_SECONDS:g} or more")
+    if number > MAX_INTERVAL_SECONDS:
+        raise ArgumentTypeError(f"{text!r} is too long: it is a day, {MAX_INTERVAL_SECONDS:g}, or less")
     return number
 
 

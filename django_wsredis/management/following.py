@@ -15,7 +15,7 @@ from .display.delivered import DeliveredLines
 
 def follow(what: str, *, as_json: bool, console: Console, stdout: OutputWrapper, stderr: OutputWrapper) -> None:
     """Write each message as a line, and what else is to be said on standard error. Raises BrokerUnavailable."""
-    lines = DeliveredLines()
+    lines = DeliveredLines(is_cut=console.is_terminal)
     tail = Tail(what)
     try:
         for item in tail.follow():
@@ -26,7 +26,7 @@ def follow(what: str, *, as_json: bool, console: Console, stdout: OutputWrapper,
             elif as_json:
                 stdout.write(json.dumps(asdict(item)))
             elif console.is_terminal:
-                console.print(lines.line(item))
+                console.print(lines.line(item), no_wrap=True, overflow="ellipsis")
             else:
                 stdout.write(lines.line(item).plain)
     finally:

@@ -10,7 +10,7 @@ from django.db import Error as DatabaseError
 from django_wsredis import live
 from django_wsredis.channels import AUDIENCES
 from django_wsredis.commands import PAGE_MESSAGES
-from django_wsredis.control import NOT_AUTHORIZED, Filter
+from django_wsredis.control import MAX_ROWS, NOT_AUTHORIZED, Filter
 from django_wsredis.recipients import read_audiences
 
 from .arguments import add_audiences, count, interval, is_text, position, require_facility, require_names
@@ -110,8 +110,10 @@ def _check_values(mode: str, options: dict[str, Any]) -> None:
         raise CommandError("Either --since or --before.")
     if options["code"] is not None and not live.is_close_code(options["code"]):
         raise CommandError(f"--code is {options['code']}; it is 1000, 1001, 1008, 1012, 1013, or 3000 to 4999.")
-    if len((options["reason"] or "").encode(errors="replace")) > live.MAX_REASON_BYTES:
-        raise CommandError(f"--reason has more than {live.MAX_REASON_BYTES} bytes.")
+    if not live.is_close_reason(options["reason"] or ""):
+        raise CommandError(f"--reason is no text of up to {live.MAX_REASON_BYTES} bytes of UTF-8.")
+    if (options["limit"] or 0) > MAX_ROWS:
+        raise CommandError(f"--limit is {options['limit']}; it is {MAX_ROWS} at most.")
 
 
 def _check_tail(what: str) -> None:
@@ -144,7 +146,7 @@ def has_filter(options: dict[str, Any]) -> bool:
 
 def read_filter(options: dict[str, Any]) -> Filter:
     """Return which sockets are meant. Raises CommandError if the database cannot tell who is in a group."""
-    given: dict[str, Any] = {name: tuple(options[name]) for name in ("groups", "users", "sessions")}
+    given: dict[str, Any] = {name: options[name] or None for name in ("groups", "users", "sessions")}
     given |= {name: options[name] or "" for name in ("facility", "channel", "worker")}
     try:
         return live.meant(**given)

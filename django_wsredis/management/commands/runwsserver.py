@@ -15,7 +15,7 @@ from typing import Any
 from django import get_version as django_version
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 from django.utils import autoreload
 
@@ -25,7 +25,7 @@ from django_wsredis.exceptions import BrokerUnavailable
 from django_wsredis.listening import BACKLOG, address_of
 from django_wsredis.log import log_to_stderr
 from django_wsredis.management import arguments
-from django_wsredis.management.help import HelpFormatter
+from django_wsredis.management.help import DocumentedCommand
 from django_wsredis.management.serving import (
     DEFAULT_ADDRESS,
     is_reloading,
@@ -57,12 +57,10 @@ reloaded (Type=notify-reload): ./manage.py wscheck --emit systemd
 """
 
 
-class Command(BaseCommand):
+class Command(DocumentedCommand):
     help = "Serve pages and websockets from one gevent loop; with DEBUG also static files."
+    examples = EXAMPLES
     requires_system_checks: list[str] = []  # they run in the process that serves, at each reload
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        return super().create_parser(prog_name, subcommand, formatter_class=HelpFormatter, epilog=EXAMPLES, **kwargs)
 
     def add_arguments(self, parser: CommandParser) -> None:
         add = parser.add_argument

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from django_wsredis import live
 from django_wsredis.channels import audience_text
@@ -14,7 +14,7 @@ from django_wsredis.conf import get_settings
 from django_wsredis.exceptions import BrokerUnavailable
 from django_wsredis.live import Count
 from django_wsredis.management.arguments import add_audiences, is_text, require_facility, require_names
-from django_wsredis.management.help import HelpFormatter
+from django_wsredis.management.help import DocumentedCommand
 from django_wsredis.management.known import require_known
 from django_wsredis.publisher import KEY_TEXT, RETRY_TEXT, Publisher, Receipt, is_key, is_retry
 from django_wsredis.recipients import EVERYWHERE
@@ -31,11 +31,9 @@ EXAMPLES = """examples:
 """
 
 
-class Command(BaseCommand):
+class Command(DocumentedCommand):
     help = "Send a message to everybody, or to groups, users and sessions, from the shell."
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        return super().create_parser(prog_name, subcommand, formatter_class=HelpFormatter, epilog=EXAMPLES, **kwargs)
+    examples = EXAMPLES
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("message", help="the text; - reads it from standard input")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings as django_settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from rich.console import Console, Group
 
 from django_wsredis.checks.areas import Area, look
@@ -17,7 +17,7 @@ from django_wsredis.checks.findings import RANKS
 from django_wsredis.configurations import File
 from django_wsredis.management import check_options, emitting
 from django_wsredis.management.display.checks import area_lines, listing, problem_lines, summary
-from django_wsredis.management.help import HelpFormatter
+from django_wsredis.management.help import DocumentedCommand
 
 EXAMPLES = """examples:
   ./manage.py wscheck                      everything that can be seen from here
@@ -46,12 +46,10 @@ each problem.
 """
 
 
-class Command(BaseCommand):
+class Command(DocumentedCommand):
     help = "See whether a websocket can live here; or print configurations of servers."
+    examples = EXAMPLES
     requires_system_checks: list[str] = []  # it says itself what is wrong with the settings
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        return super().create_parser(prog_name, subcommand, formatter_class=HelpFormatter, epilog=EXAMPLES, **kwargs)
 
     def add_arguments(self, parser: CommandParser) -> None:
         check_options.add_options(parser)

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from rich.console import Console, Group
 
 from django_wsredis.control import NOT_AUTHORIZED
@@ -25,7 +25,7 @@ from django_wsredis.management.arguments import channel_words, read_channel
 from django_wsredis.management.disconnecting import disconnect
 from django_wsredis.management.display.messages import page
 from django_wsredis.management.following import follow
-from django_wsredis.management.help import HelpFormatter
+from django_wsredis.management.help import DocumentedCommand
 from django_wsredis.management.views import OverviewView, SocketsView, View
 from django_wsredis.management.watch import watch, watch_as_json
 
@@ -50,12 +50,10 @@ are never shown.
 """
 
 
-class Command(BaseCommand):
+class Command(DocumentedCommand):
     help = "Show who is connected, to what, and how workers and Redis do; close sockets."
+    examples = EXAMPLES
     requires_system_checks: list[str] = []  # to look costs no more than it must
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        return super().create_parser(prog_name, subcommand, formatter_class=HelpFormatter, epilog=EXAMPLES, **kwargs)
 
     def add_arguments(self, parser: CommandParser) -> None:
         given.add_options(parser)

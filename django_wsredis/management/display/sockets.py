@@ -11,7 +11,7 @@ from django_wsredis.live import Socket
 from django_wsredis.management.orders import Order
 
 from .tables import add_number, add_text, cut, table
-from .words import duration, milliseconds, number, of_them, printable, size
+from .words import duration, milliseconds, number, of_them, printable, size, worker_name
 
 COLUMNS = {"age": "Age", "rtt": "RTT", "outbox": "Outbox", "in": "In", "out": "Out"}
 
@@ -36,7 +36,7 @@ def socket_lines(report: SocketList, width: int, order: Order, rows: int | None 
             size(socket.outbox_bytes),
             number(socket.received),
             number(socket.sent),
-            cut(shown_worker(socket.worker)),
+            cut(worker_name(shown_worker(socket.worker), width)),
         )
     total = of_them(report.total, "socket")
     if report.total == len(shown):

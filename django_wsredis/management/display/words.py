@@ -56,6 +56,15 @@ def of_them(count: int, one: str, several: str = "") -> str:
     return f"{number(count)} {one if count == 1 else several or one + 's'}"
 
 
+def worker_name(name: str, width: int) -> str:
+    """Return a worker's name, `host:pid`, in a fifth of a terminal's width: of a long host's the middle is left out."""
+    host, _, pid = name.rpartition(":")
+    room = max(20, width // 5) - len(f":{pid}")
+    if len(host) > room:
+        host = f"{host[: (room - 1) // 2]}…{host[len(host) - room // 2 :]}"
+    return f"{host}:{pid}"
+
+
 def printable(text: str) -> str:
     """Return a text in one line that does nothing to a terminal: what is not printable is escaped."""
     return "".join(c if c.isprintable() else "⏎" if c == "\n" else c.encode("unicode_escape").decode() for c in text)

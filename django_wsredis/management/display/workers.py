@@ -12,7 +12,7 @@ from django_wsredis.management.orders import WORKERS, Order
 from django_wsredis.workers import WorkerState
 
 from .tables import add_number, add_text, cut, table
-from .words import duration, milliseconds, number, of_them, printable, rate, size
+from .words import duration, milliseconds, number, of_them, printable, rate, size, worker_name
 
 COLUMNS = {
     "sockets": "Sockets", "in": "In/s", "out": "Out/s", "outbox": "Outbox", "lag": "Lag p99", "memory": "Memory",
@@ -31,7 +31,7 @@ def worker_lines(
     found = _table(width, order)
     has_address = width >= ADDRESS_WIDTH
     for worker in shown:
-        _add_worker(found, worker, has_address)
+        _add_worker(found, worker, width)
     if len(workers) > 1:
         _add_sum(found, workers, has_address)
     lines: list[RenderableType] = [found]
@@ -70,12 +70,13 @@ def _table(width: int, order: Order) -> Table:
     return found
 
 
-def _add_worker(to: Table, worker: WorkerState, has_address: bool) -> None:
+def _add_worker(to: Table, worker: WorkerState, width: int) -> None:
     style = "red" if worker.sockets is None else "yellow" if worker.is_draining else ""
-    texts = [f"{worker.host}:{worker.pid}", _server(worker), worker.address]
+    name = worker_name(f"{worker.host}:{worker.pid}", width)
+    texts = [name, _server(worker), worker.address] if width >= ADDRESS_WIDTH else [name, _server(worker)]
     lag = Text(milliseconds(worker.lag_p99_ms), style="bold red" if (worker.lag_p99_ms or 0) >= LATE_MS else "")
     to.add_row(
-        *map(cut, texts if has_address else texts[:2]),
+        *map(cut, texts),
         _sockets(worker),
         rate(worker.received_per_second),
         rate(worker.delivered_per_second),
