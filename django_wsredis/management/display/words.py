@@ -59,7 +59,7 @@ def of_them(count: int, one: str, several: str = "") -> str:
 def worker_name(name: str, width: int) -> str:
     """Return a worker's name, `host:pid`, in a fifth of a terminal's width: of a long host's the middle is left out."""
     host, _, pid = name.rpartition(":")
-    room = max(20, width // 5) - len(f":{pid}")
+    room = max(16, width // 5) - len(f":{pid}")
     if len(host) > room:
         host = f"{host[: (room - 1) // 2]}…{host[len(host) - room // 2 :]}"
     return f"{host}:{pid}"
