@@ -6,7 +6,6 @@ tests/test_checks.py has those of `WSREDIS` itself.
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -65,8 +64,8 @@ def page(request: HttpRequest) -> HttpResponse:
     return HttpResponse("a page")
 
 
-def urlconf(*patterns: Any) -> Any:
-    return SimpleNamespace(urlpatterns=list(patterns))
+def urlconf(*patterns: Any) -> type:
+    return type("Urls", (), {"urlpatterns": list(patterns)})
 
 
 @pytest.mark.parametrize(
