@@ -42,6 +42,11 @@ def is_seconds(value: Any) -> bool:
     return _is_positive(value) or (value == 0 and not isinstance(value, bool))
 
 
+def is_websocket_url(value: Any) -> bool:
+    """Tell whether a value can be WEBSOCKET_URL: a path with a slash at both ends, and a name between."""
+    return isinstance(value, str) and value.startswith("/") and value.endswith("/") and value.strip("/") != ""
+
+
 def _url_problem(value: Any) -> str:
     """Return what a URL must be, without showing a login; "" for one that is right."""
     if not (isinstance(value, str) and value.startswith(tuple(f"{scheme}://" for scheme in URL_SCHEMES))):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 from django.apps import AppConfig
 from django.core.checks import ERROR, INFO, WARNING, CheckMessage
 
-from . import deployment, settings
+from . import deployment, settings, site
 from .findings import Row
 from .situation import Situation
 
@@ -17,7 +18,8 @@ LEVELS = {"error": ERROR, "warning": WARNING, "info": INFO}
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check what is wrong wherever it runs."""
-    return _messages(settings.look(Situation()))
+    situation = Situation()
+    return _messages(chain(settings.look(situation), site.look(situation)))
 
 
 def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:

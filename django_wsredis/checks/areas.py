@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from types import ModuleType
 
-from . import apache, deployment, gunicorn, haproxy, live, nginx, redis, settings, system, uwsgi
+from . import apache, deployment, gunicorn, haproxy, live, nginx, redis, settings, site, system, uwsgi
 from .findings import Problem, Row
 from .situation import Situation
 
 # area → its modules, in the order in which they are looked at; each has TITLES, of its problems, and look()
 MODULES: dict[str, tuple[ModuleType, ...]] = {
-    "settings": (settings, deployment),
+    "settings": (settings, site, deployment),
     "redis": (redis,),
     "system": (system,),
     "uwsgi": (uwsgi,),

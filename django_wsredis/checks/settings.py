@@ -11,7 +11,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 
 from ..conf import LEGACY_NAMES, given_settings, resolve
-from ..rules import RULES, problems
+from ..rules import RULES, is_websocket_url, problems
 from .findings import Problem, Row
 from .situation import Situation
 
@@ -53,8 +53,7 @@ def _listed(names: Iterable[str]) -> str:
 def _websocket_url() -> Row:
     url = getattr(django_settings, "WEBSOCKET_URL", "/ws/")
     hint = 'It must begin and end with "/", with a name between: "/ws/". No page is below it.'
-    is_right = isinstance(url, str) and url.startswith("/") and url.endswith("/") and url.strip("/")
-    wrong = () if is_right else (Problem(id="wsredis.E003", text=f"WEBSOCKET_URL is {url!r}.", hint=hint),)
+    wrong = () if is_websocket_url(url) else (Problem(id="wsredis.E003", text=f"WEBSOCKET_URL is {url!r}.", hint=hint),)
     return Row(checked="WEBSOCKET_URL", found=str(url), problems=wrong)
 
 

@@ -1,0 +1,158 @@
+"""What is wrong with the rest of the site, as far as websockets depend on it: its URLs, its middleware, its pings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.apps import apps
+from django.conf import settings as django_settings
+from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls.resolvers import RoutePattern
+from django.utils.module_loading import import_string
+
+from ..rules import is_websocket_url
+from .findings import Problem, Row, skipped
+from .situation import Situation
+
+TITLES = {
+    "wsredis.W005": "A URL pattern is below WEBSOCKET_URL, so its page is never served.",
+    "wsredis.E006": "STATIC_URL or MEDIA_URL and WEBSOCKET_URL are below each other.",
+    "wsredis.W007": "PING_INTERVAL is longer than proxies wait.",
+    "wsredis.W008": "Users log in, but a middleware that pages need for that is missing.",
+    "wsredis.W009": "A middleware is for asyncio alone.",
+}
+
+# NGiNX, Apache, uWSGI's router, HAProxy as most configure it, and load balancers of Amazon and Azure cut after 60 s and
+# more; Heroku's router after 55.
+PROXY_SECONDS = 55
+NEEDED = (
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+)
+SPECIAL = re.compile(r"[\\.*+?(\[{|$^]")  # with which a regular expression stops being a plain text
+
+
+def look(situation: Situation) -> Iterator[Row]:
+    """Look at what the settings beside `WSREDIS` say."""
+    if situation.settings is None or not is_websocket_url(situation.settings.websocket_url):
+        yield skipped("URLs, pings", "the settings are wrong")
+    else:
+        url = situation.settings.websocket_url
+        yield _patterns(url)
+        yield _files(url)
+        yield _pings(situation.settings.ping_interval)
+    yield _middleware()
+
+
+def _patterns(websocket_url: str) -> Row:
+    try:
+        below = [text for text in _texts(get_resolver().url_patterns, "/") if text.startswith(websocket_url)]
+    except Exception as error:  # whatever the project's modules raise; Django's own check tells it
+        return skipped("URL patterns", f"ROOT_URLCONF cannot be used: {error}")
+    problems = tuple(
+        Problem(
+            id="wsredis.W005",
+            text=f"The URL pattern {text} is below WEBSOCKET_URL {websocket_url}: its page is never served.",
+            hint="Move the pattern elsewhere, or let WEBSOCKET_URL be another path.",
+        )
+        for text in below
+    )
+    return Row(checked="URL patterns", found=", ".join(below) or f"none is below {websocket_url}", problems=problems)
+
+
+def _texts(patterns: list[Any], before: str) -> Iterator[str]:
+    """Yield what each pattern of a page surely begins with."""
+    for pattern in patterns:
+        text, is_whole = _text(pattern.pattern)
+        if isinstance(pattern, URLResolver) and is_whole:
+            yield from _texts(pattern.url_patterns, before + text)
+        elif isinstance(pattern, (URLPattern, URLResolver)):
+            yield before + text
+
+
+def _text(pattern: Any) -> tuple[str, bool]:
+    """Return the plain text with which a pattern begins, and whether that is all of it."""
+    text = str(pattern)
+    if isinstance(pattern, RoutePattern) or not hasattr(pattern, "_regex"):  # path(), or the prefix of a language
+        plain = text.partition("<")[0]
+        return plain, plain == text
+    text = text.removeprefix("^")
+    found = SPECIAL.search(text)
+    return (text[: found.start()], False) if found else (text, True)
+
+
+def _files(websocket_url: str) -> Row:
+    given = {name: getattr(django_settings, name) for name in ("STATIC_URL", "MEDIA_URL")}
+    paths = {name: urlsplit(url).path for name, url in given.items() if url and not urlsplit(url).netloc}
+    paths = {name: path for name, path in paths.items() if path != "/"}  # which Django makes of one that is not set
+    problems = tuple(
+        Problem(
+            id="wsredis.E006",
+            text=f"{name} is {path}, and WEBSOCKET_URL {websocket_url}: one is below the other.",
+            hint='Let them have different first parts, such as "/static/" and "/ws/".',
+        )
+        for name, path in paths.items()
+        if path.startswith(websocket_url) or websocket_url.startswith(path)
+    )
+    return Row(
+        checked="static files, media",
+        found=", ".join(f"{name} {path}" for name, path in paths.items()) or "none on this site",
+        problems=problems,
+    )
+
+
+def _pings(interval: float) -> Row:
+    row = Row(checked="PING_INTERVAL", found=f"{interval:g} s")
+    if interval < PROXY_SECONDS:
+        return row
+    problem = Problem(
+        id="wsredis.W007",
+        text=f"WSREDIS['PING_INTERVAL'] is {interval:g} s: most proxies cut a connection that is silent for 60 s.",
+        hint="Let it be 20, the default; or see that every proxy on the way waits longer.",
+    )
+    return Row(checked=row.checked, found=row.found, problems=(problem,))
+
+
+def _middleware() -> Row:
+    names = list(django_settings.MIDDLEWARE)
+    missing = [name for name in NEEDED if name not in map(_original, names)]
+    problems = []
+    if apps.is_installed("django.contrib.auth") and missing:
+        problems.append(
+            Problem(
+                id="wsredis.W008",
+                text=f"MIDDLEWARE lacks {', '.join(missing)}: nobody logs in on a page, so no socket is a user's.",
+                hint=f"Add {', '.join(map(repr, missing))} to MIDDLEWARE.",
+            )
+        )
+    problems += [
+        Problem(
+            id="wsredis.W009",
+            text=f"The middleware {name} is for asyncio alone: each page starts a loop of it in the worker's thread, "
+            "which every greenlet of a worker with gevent then takes for its own.",
+            hint="Let it be sync_capable; or run the site with threads (runwsserver, uWSGI with threads, gthread).",
+        )
+        for name in names
+        if _is_async_only(name)
+    ]
+    return Row(checked="MIDDLEWARE", found=f"{len(names)} of them", problems=tuple(problems))
+
+
+def _original(name: str) -> str:
+    """Return the name of Django's middleware from which the one of this name is derived, or the name itself."""
+    try:
+        kinds = getattr(import_string(name), "__mro__", ())
+    except ImportError:  # Django's own commands say that well
+        return name
+    return next((full for kind in kinds if (full := f"{kind.__module__}.{kind.__qualname__}") in NEEDED), name)
+
+
+def _is_async_only(name: str) -> bool:
+    try:
+        middleware = import_string(name)
+    except ImportError:
+        return False
+    return not getattr(middleware, "sync_capable", True) and bool(getattr(middleware, "async_capable", False))

@@ -1,0 +1,232 @@
+"""`wscheck --only settings`: what is wrong with the site, and with a site that is open to the world.
+
+tests/test_checks.py has those of `WSREDIS` itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.sessions.middleware import SessionMiddleware
+from django.core import checks
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.test import override_settings
+from django.urls import include, path, re_path
+from django.utils.decorators import async_only_middleware
+
+from django_wsredis.checks import check_deployment, check_settings, deployment, site
+from django_wsredis.checks.findings import Problem, Row
+from django_wsredis.checks.situation import Situation
+
+SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
+AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
+
+
+def rows(**settings: Any) -> list[Row]:
+    with override_settings(**settings):
+        return [*site.look(Situation()), *deployment.look(Situation())]
+
+
+def problems(**settings: Any) -> list[Problem]:
+    return [problem for row in rows(**settings) for problem in row.problems]
+
+
+def only(**settings: Any) -> Problem:
+    (problem,) = problems(**settings)
+    return problem
+
+
+def test_the_tests_own_site_is_sound() -> None:
+    assert problems() == []
+
+
+def test_what_needs_no_deployment_is_a_system_check_and_the_rest_is_one_for_deployments() -> None:
+    with override_settings(WSREDIS={"PING_INTERVAL": 70}, SESSION_COOKIE_SAMESITE="None"):
+        assert [message.id for message in check_settings(None)] == ["wsredis.W007"]
+        assert [message.id for message in check_deployment(None)] == ["wsredis.E011"]
+        deployed = [message.id for message in checks.run_checks(include_deployment_checks=True)]
+        assert {"wsredis.W007", "wsredis.E011"} <= set(deployed)
+        assert "wsredis.E011" not in [message.id for message in checks.run_checks()]
+
+
+def test_wrong_settings_are_told_of_elsewhere() -> None:
+    found = rows(WSREDIS={"PING_INTERVAL": "x"})
+    assert [row.checked for row in found if row.is_skipped] == ["URLs, pings", "who may publish"]
+
+
+# The site
+
+
+def page(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("a page")
+
+
+def urlconf(*patterns: Any) -> type:
+    return type("Urls", (), {"urlpatterns": list(patterns)})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        (path("ws/", page), "/ws/"),
+        (path("ws/rooms/<name>/", page), "/ws/rooms/"),
+        (re_path(r"^ws/rooms/(\w+)/$", page), "/ws/rooms/"),
+        (path("ws/", include([path("help/", page)])), "/ws/help/"),
+        (path("", include([path("ws/<name>", page)])), "/ws/"),
+    ],
+)
+def test_w005_a_page_below_websocket_url(pattern: Any, said: str) -> None:
+    problem = only(ROOT_URLCONF=urlconf(path("", page), pattern))
+    assert problem.id == "wsredis.W005"
+    assert problem.text.startswith(f"The URL pattern {said} is below WEBSOCKET_URL /ws/")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        path("wsx/", page),
+        path("about/ws/", page),
+        path("<path:anything>", page),
+        re_path(r"^.*$", page),
+        re_path(r"^(?:ws|pages)/$", page),
+        path("<language>/", include([path("ws/", page)])),
+    ],
+)
+def test_pages_that_are_not_below_it(pattern: Any) -> None:
+    assert problems(ROOT_URLCONF=urlconf(pattern)) == []
+
+
+def test_a_urlconf_that_cannot_be_used_is_djangos_business() -> None:
+    (row,) = (row for row in rows(ROOT_URLCONF="tests.nowhere") if row.checked == "URL patterns")
+    assert row.verdict == "not checked"
+
+
+@pytest.mark.parametrize("name", ["STATIC_URL", "MEDIA_URL"])
+@pytest.mark.parametrize(("url", "websocket_url"), [("/ws/static/", "/ws/"), ("/live/", "/live/ws/"), ("/ws/", "/ws/")])
+def test_e006_files_and_websockets_below_each_other(name: str, url: str, websocket_url: str) -> None:
+    problem = only(**{name: url}, WEBSOCKET_URL=websocket_url)
+    assert problem.id == "wsredis.E006"
+    assert f"{name} is {url}" in problem.text
+
+
+@pytest.mark.parametrize("url", ["/static/", "https://cdn.example.com/ws/", "/wsstatic/", "", None])
+def test_files_elsewhere(url: Any) -> None:
+    assert problems(MEDIA_URL="/media/", STATIC_URL=url) == []
+
+
+@pytest.mark.parametrize(("interval", "ids"), [(20, []), (54, []), (55, ["wsredis.W007"]), (300, ["wsredis.W007"])])
+def test_w007_pings_that_come_too_late(interval: float, ids: list[str]) -> None:
+    found = problems(WSREDIS={"PING_INTERVAL": interval})
+    assert [problem.id for problem in found] == ids
+    assert all(f"is {interval} s" in problem.text for problem in found)
+
+
+@pytest.mark.parametrize("missing", [SESSIONS, AUTHENTICATION])
+def test_w008_a_middleware_that_logs_in(missing: str) -> None:
+    problem = only(MIDDLEWARE=[name for name in (SESSIONS, AUTHENTICATION) if name != missing])
+    assert problem.id == "wsredis.W008"
+    assert f"MIDDLEWARE lacks {missing}:" in problem.text
+    assert repr(missing) in problem.hint
+
+
+class OwnSessions(SessionMiddleware):
+    """A project's own."""
+
+
+def test_a_middleware_that_is_derived_from_it_will_do() -> None:
+    assert problems(MIDDLEWARE=["tests.test_wscheck_settings.OwnSessions", AUTHENTICATION]) == []
+    assert problems(MIDDLEWARE=["tests.nowhere.Middleware", SESSIONS, AUTHENTICATION]) == []
+
+
+@async_only_middleware
+def asynchronous(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+    async def middleware(request: HttpRequest) -> Any:
+        return await get_response(request)
+
+    return middleware
+
+
+def test_w009_a_middleware_for_asyncio_alone() -> None:
+    problem = only(MIDDLEWARE=[SESSIONS, AUTHENTICATION, "tests.test_wscheck_settings.asynchronous"])
+    assert problem.id == "wsredis.W009"
+    assert "tests.test_wscheck_settings.asynchronous" in problem.text
+
+
+# A deployment
+
+
+def deny(request: HttpRequest, channels: list[str]) -> list[str]:
+    raise PermissionDenied
+
+
+def members_only(request: HttpRequest, channels: list[str]) -> list[str]:
+    return channels if request.user.is_authenticated else [name for name in channels if name.startswith("subscribe-")]
+
+
+def by_session(request: HttpRequest, channels: list[str]) -> list[str]:
+    return channels if request.session.get("may") and request.path == "/ws/rooms" else []
+
+
+def broken(request: HttpRequest, channels: list[str]) -> list[str]:
+    raise KeyError("x")
+
+
+@pytest.mark.parametrize(
+    ("function", "found"),
+    [
+        (None, "the site alone"),
+        (deny, "refuses nobody's request (PermissionDenied)"),
+        (broken, "refuses nobody's request (KeyError)"),
+        (members_only, "lets nobody who is not logged in"),
+        (by_session, "lets nobody who is not logged in"),
+    ],
+)
+def test_publishing_that_is_not_open_to_everybody(function: Any, found: str) -> None:
+    (row,) = (row for row in rows(WSREDIS={"ALLOWED_CHANNELS": function}) if row.checked == "who may publish")
+    assert row.problems == ()
+    assert found in row.found
+
+
+def test_w010_everybody_may_publish() -> None:
+    problem = only(WSREDIS={"ALLOWED_CHANNELS": "tests.project.callbacks.everything"})
+    assert problem.id == "wsredis.W010"
+    assert "grants publish-broadcast, publish-user, publish-group, publish-session to a visitor" in problem.text
+
+
+@pytest.mark.parametrize(
+    ("same_site", "is_secure", "ids"),
+    [
+        ("None", False, ["wsredis.E011"]),
+        ("None", True, []),
+        ("Lax", False, []),
+        ("Strict", True, []),
+        (False, False, []),
+    ],
+)
+def test_e011_a_cookie_that_browsers_drop(same_site: Any, is_secure: bool, ids: list[str]) -> None:
+    found = problems(SESSION_COOKIE_SAMESITE=same_site, SESSION_COOKIE_SECURE=is_secure)
+    assert [problem.id for problem in found] == ids
+
+
+@pytest.mark.parametrize(
+    ("origins", "is_https", "ids"),
+    [
+        (["http://example.com"], True, ["wsredis.W012"]),
+        (["http://example.com", "https://example.com"], True, []),
+        (["http://example.com"], False, []),
+        (["https://example.com"], True, []),
+    ],
+)
+def test_w012_an_origin_without_https(origins: list[str], is_https: bool, ids: list[str]) -> None:
+    found = problems(CSRF_TRUSTED_ORIGINS=origins, SECURE_SSL_REDIRECT=is_https)
+    assert [problem.id for problem in found] == ids
+    assert all("'https://example.com'" in problem.hint for problem in found)
+
+
+def test_w013_the_embedded_redis_in_production() -> None:
+    embedded = {"WSREDIS": {"URL": "embedded://"}}
+    assert only(**embedded, DEBUG=False).id == "wsredis.W013"
+    assert problems(**embedded, DEBUG=True) == []
