@@ -426,6 +426,18 @@ def test_who_enters_a_group_hears_it_and_who_leaves_does_not(grouped: World, ent
         assert [heard(socket, name) for socket in everybody] == [False, False, False]
 
 
+def test_groups_are_followed_with_each_kind_of_sessions(world: World) -> None:
+    user, group = world.user(), new_group()
+    with world.connect("all?subscribe-broadcast&subscribe-group", world.login(user)) as socket:
+        assert not heard(socket, group.name)
+        group.user_set.add(user)
+        wait_for_listeners(group.name, 1)
+        assert heard(socket, group.name)
+        user.groups.remove(group)
+        wait_for_listeners(group.name, 0)
+        assert not heard(socket, group.name)
+
+
 def test_who_enters_a_group_gets_first_what_it_keeps_and_is_told_the_position(grouped: World) -> None:
     user, group = grouped.user(), new_group()
     publish("kept", facility="all", groups=[group], expire=60)
