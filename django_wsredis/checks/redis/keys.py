@@ -1,0 +1,128 @@
+"""Who else uses our PREFIX: keys that are not ours, and listeners."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from ... import redis
+from ...channels import escape, everywhere_name, read_redis_name
+from ...control import workers_name
+from ...exceptions import BrokerUnavailable
+from ..findings import Problem
+from .limits import living_workers
+from .master import Found, Master, NotSeen
+
+MOST_SECONDS = 0.5
+STEP_KEYS = 500  # that Redis looks at before it serves others
+MOST_NAMED = 3
+
+TITLES = {
+    "wsredis.E125": "Something else has the name of a channel of ours.",
+    "wsredis.W126": "Another application has keys below our PREFIX.",
+    "wsredis.I128": "More hear our channels than this site has workers.",
+}
+
+
+def keys(master: Master) -> Found:
+    """Look through the keys below the PREFIX, for a while."""
+    prefix = master.settings.prefix
+    seen, taken, foreign, is_all = set[bytes](), list[bytes](), list[bytes](), False
+    for names in _scanned(master):
+        is_all = names is None
+        for name in names or ():
+            if name in seen or name.startswith(_replies(prefix)):
+                continue
+            seen.add(name)
+            if length := _length_command(prefix, name):
+                if _is_wrong_type(master, length, name):
+                    taken.append(name)
+            else:
+                foreign.append(name)
+    found = f"{len(seen):,} keys below {prefix}:" + ("" if is_all else f" seen in {MOST_SECONDS} s, not all")
+    problems = []
+    if taken:
+        problem = Problem(
+            id="wsredis.E125",
+            text=f"On {master.address} keys of another type have names of ours: {_named(taken)}. Nothing can be kept "
+            "there.",
+            hint=f"Set another WSREDIS['PREFIX'] than {prefix!r}; or, if nobody needs them: "
+            f"redis-cli DEL {taken[0].decode(errors='replace')}",
+        )
+        problems.append(problem)
+    if foreign:
+        problem = Problem(
+            id="wsredis.W126",
+            text=f"On {master.address} keys below {prefix}: are not ours: {_named(foreign)}.",
+            hint=f"Set another WSREDIS['PREFIX'] than {prefix!r}, before one of them has a name that we need.",
+        )
+        problems.append(problem)
+    return found, tuple(problems)
+
+
+def _scanned(master: Master) -> Iterator[list[bytes] | None]:
+    """Yield names, and None if these were all."""
+    cursor, until = b"0", time.monotonic() + MOST_SECONDS
+    while time.monotonic() < until:
+        try:
+            cursor, names = master.call(
+                "SCAN", cursor, "MATCH", f"{escape(master.settings.prefix)}:*", "COUNT", STEP_KEYS
+            )
+        except BrokerUnavailable as error:
+            if refused := redis.refusal(error):
+                raise NotSeen(f"SCAN is refused: {refused}") from error
+            raise
+        yield names
+        if cursor == b"0":
+            yield None
+            return
+
+
+def _replies(prefix: str) -> bytes:
+    return f"{escape(prefix)}:reply:".encode()
+
+
+def _length_command(prefix: str, name: bytes) -> str:
+    """Return the command that only a key of the right type answers; "" for a name that is none of ours."""
+    if name == workers_name(prefix):
+        return "ZRANGE"
+    return "XLEN" if name == everywhere_name(prefix) or read_redis_name(prefix, name) else ""
+
+
+def _is_wrong_type(master: Master, command: str, name: bytes) -> bool:
+    try:
+        master.call(command, name, *((0, 0) if command == "ZRANGE" else ()))
+    except BrokerUnavailable as error:
+        if not (words := redis.refusal(error)):
+            raise
+        return "wrong kind of value" in words
+    return False
+
+
+def listeners(master: Master) -> Found:
+    """Look whether others hear what every worker hears: another database of the same Redis has the same channels."""
+    if master.is_sharded:  # then others are among the workers, too
+        raise NotSeen("a cluster has one database, so those who share the PREFIX cannot be told apart")
+    name = everywhere_name(master.settings.prefix)
+    try:
+        reply = master.call("PUBSUB", "NUMSUB", name)
+    except BrokerUnavailable as error:
+        if refused := redis.refusal(error):
+            raise NotSeen(f"PUBSUB NUMSUB is refused: {refused}") from error
+        raise
+    number, workers = int(reply[name] if isinstance(reply, dict) else reply[1]), living_workers(master)
+    found = f"{number} hear {name.decode()}; {workers} workers live"
+    if number <= workers:
+        return found, ()
+    problem = Problem(
+        id="wsredis.I128",
+        text=f"{number} connections hear {name.decode()}, and this site has {workers} workers: another site may have "
+        "the same PREFIX, and gets what is published here. Another database does not separate them.",
+        hint="Give each site a WSREDIS['PREFIX'] of its own. (wsinspect --tail is one more, too.)",
+    )
+    return found, (problem,)
+
+
+def _named(names: list[bytes]) -> str:
+    shown = ", ".join(name.decode(errors="replace") for name in sorted(names)[:MOST_NAMED])
+    return shown if len(names) <= MOST_NAMED else f"{shown} and {len(names) - MOST_NAMED:,} more"
