@@ -17,7 +17,7 @@ from ..situation import Situation
 from . import keeping, keys, limits, message, reach, rights, tls, topology
 from .master import Found, Master, NotSeen, scratch_name
 
-SECONDS = 3.0  # after which nothing more is begun; what was begun may take redis.TIMEOUT_SECONDS longer
+SECONDS = 2.5  # after which nothing more is begun; what was begun may take redis.TIMEOUT_SECONDS longer
 SELECT = "'select'"  # the command that a user may lack when the URL names a database
 
 TITLES: dict[str, str] = {
@@ -97,18 +97,20 @@ def _not_connected(settings: Settings, address: Address | None, error: BrokerUna
 def _rows(master: Master, until: float) -> Iterator[Row]:
     for checked, check in CHECKS.items():
         if time.monotonic() > until:
-            yield skipped(checked, f"Redis is slow: what came before took {SECONDS:g} s")
+            yield skipped(checked, f"Redis is slow: what came before took {SECONDS:g} s and more")
             continue
         try:
             found, problems = check(master)
             yield Row(checked=checked, found=found, problems=problems)
+            if checked == "connection" and problems:
+                return
         except NotSeen as reason:
             yield skipped(checked, str(reason))
         except BrokerUnavailable as error:
             if words := redis.refusal(error):
                 yield skipped(checked, f"refused: {words}")
             else:
-                yield reach.unreachable(master.settings.url, error)
+                yield _not_connected(master.settings, master.place, error)
                 return
 
 

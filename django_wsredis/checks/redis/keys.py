@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from ... import redis
 from ...channels import escape, everywhere_name, read_redis_name
+from ...commands import Command
 from ...control import workers_name
 from ...exceptions import BrokerUnavailable
 from ..findings import Problem
@@ -30,15 +31,12 @@ def keys(master: Master) -> Found:
     seen, taken, foreign, is_all = set[bytes](), list[bytes](), list[bytes](), False
     for names in _scanned(master):
         is_all = names is None
-        for name in names or ():
-            if name in seen or name.startswith(_replies(prefix)):
-                continue
-            seen.add(name)
-            if length := _length_command(prefix, name):
-                if _is_wrong_type(master, length, name):
-                    taken.append(name)
-            else:
-                foreign.append(name)
+        fresh = set(names or ()) - seen
+        seen |= fresh
+        fresh = {name for name in fresh if not name.startswith(_replies(prefix))}
+        ours = {name: command for name in fresh if (command := _reading(prefix, name))}
+        foreign += fresh - ours.keys()
+        taken += _of_wrong_type(master, ours)
     found = f"{len(seen):,} keys below {prefix}:" + ("" if is_all else f" seen in {MOST_SECONDS} s, not all")
     problems = []
     if taken:
@@ -82,21 +80,17 @@ def _replies(prefix: str) -> bytes:
     return f"{escape(prefix)}:reply:".encode()
 
 
-def _length_command(prefix: str, name: bytes) -> str:
-    """Return the command that only a key of the right type answers; "" for a name that is none of ours."""
+def _reading(prefix: str, name: bytes) -> Command | None:
+    """Return a command that only a key of the right type answers; None for a name that is none of ours."""
     if name == workers_name(prefix):
-        return "ZRANGE"
-    return "XLEN" if name == everywhere_name(prefix) or read_redis_name(prefix, name) else ""
+        return ("ZRANGE", name, 0, 0)
+    return ("XLEN", name) if name == everywhere_name(prefix) or read_redis_name(prefix, name) else None
 
 
-def _is_wrong_type(master: Master, command: str, name: bytes) -> bool:
-    try:
-        master.call(command, name, *((0, 0) if command == "ZRANGE" else ()))
-    except BrokerUnavailable as error:
-        if not (words := redis.refusal(error)):
-            raise
-        return "wrong kind of value" in words
-    return False
+def _of_wrong_type(master: Master, reading: dict[bytes, Command]) -> Iterator[bytes]:
+    for name, reply in zip(reading, master.replies(list(reading.values())), strict=True):
+        if isinstance(reply, BrokerUnavailable) and "wrong kind of value" in redis.refusal(reply):
+            yield name
 
 
 def listeners(master: Master) -> Found:

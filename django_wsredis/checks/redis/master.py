@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import count
 from secrets import token_hex
@@ -10,6 +11,7 @@ from typing import Any, TypeAlias
 from ... import redis
 from ...channels import Channel, redis_name
 from ...cluster import SlotMap
+from ...commands import Command
 from ...conf import Settings
 from ...exceptions import BrokerUnavailable
 from ...inspection.servers import Node, read_info
@@ -53,11 +55,23 @@ class Master(Node):
         sock = self._connection._sock
         return sock if hasattr(sock, "getpeercert") else None
 
-    def call(self, *command: bytes | str | int) -> Any:
-        """Return the reply to a command, or what confirms a subscription. Raises BrokerUnavailable."""
+    def replies(self, commands: Sequence[Command]) -> list[Any]:
+        """Return the replies to commands that go out together, or what confirms a subscription.
+
+        What is refused is a BrokerUnavailable among them. Raises BrokerUnavailable if there is no answer.
+        """
         with redis.translated(self.settings.url):
-            self._connection.send_command(*command)
-            return self._connection.read_response(push_request=True)
+            self._connection.send_packed_command(self._connection.pack_commands(commands))
+        return [self._reply() for _ in commands]
+
+    def _reply(self) -> Any:
+        try:
+            with redis.translated(self.settings.url):
+                return self._connection.read_response(push_request=True)
+        except BrokerUnavailable as error:
+            if redis.refusal(error):
+                return error
+            raise
 
     def said(self, what: bytes) -> str:
         """Return what it said on connecting, to anybody: its "server", "version", "mode" or "role"."""

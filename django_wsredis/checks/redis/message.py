@@ -88,5 +88,6 @@ _CURES = {
     "maxmemory": "Its memory is full: redis-cli CONFIG SET maxmemory BYTES; see redis-cli --bigkeys",
     "OOM": "Its memory is full: redis-cli CONFIG SET maxmemory BYTES; see redis-cli --bigkeys",
     "enough good replicas": "It has fewer replicas than min-replicas-to-write: start them, or lower that.",
+    "cluster is down": "Slots have no master; see which: redis-cli --cluster check HOST:PORT",
     "read only": "It is a replica: name its master in WSREDIS['URL'].",
 }

@@ -15,6 +15,10 @@ from .master import Found, Master, NotSeen
 ROUND_TRIPS = 20
 MOST_SECONDS = 1.0  # for all of them
 SLOW_SECONDS = 0.02  # within a data centre it is 1 ms at most; what publishes waits for it
+SCHEMES = {  # by its mode, what it is, and the form of its URL
+    "sentinel": ("a sentinel", "redis+sentinel://host:26379,host:26379/service"),
+    "cluster": ("a node of a cluster", "redis+cluster://host:port,host:port"),
+}
 FIRST_REDIS = (6, 2)  # with exclusive ranges of streams
 FIRST_CLUSTER = (7, 0)  # with sharded pub/sub
 SKEW_SECONDS = 5.0
@@ -63,7 +67,17 @@ def unreachable_master(address: Address, error: BrokerUnavailable) -> Problem:
 def connection(master: Master) -> Found:
     """Look at whom we speak to."""
     user = f"as the user {master.user}"
-    return user if master.is_sharded else f"{master.address}, {user}", ()
+    found, scheme = f"{master.address}, {user}", SCHEMES.get(master.said(b"mode"))
+    if master.is_sharded:
+        return user, ()
+    if scheme is None:
+        return found, ()
+    problem = Problem(
+        id="wsredis.E101",
+        text=f"What WSREDIS['URL'] names, {master.address}, is {scheme[0]}.",
+        hint=f"Let WSREDIS['URL'] be: {scheme[1]}",
+    )
+    return found, (problem,)
 
 
 def version(master: Master) -> Found:

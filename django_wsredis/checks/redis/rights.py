@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from typing import TypeAlias
 
 from ... import redis
 from ...channels import escape
@@ -11,6 +12,8 @@ from ...exceptions import BrokerUnavailable
 from ...inspection.servers import CLIENT_NAME
 from ..findings import Problem
 from .master import Found, Master
+
+Trials: TypeAlias = tuple[tuple[str, Command], ...]  # rights, and a command that needs each
 
 LIVES_SECONDS = 60  # for which a list lives if it could not be removed
 
@@ -22,9 +25,13 @@ TITLES = {
 
 def rights(master: Master) -> Found:
     """Try what workers and publishers need: docs/protocol.rst lists it."""
-    tried = tuple(_trials(master))
-    master.lacks = tuple(_missing(master, tried))
-    found = f"{len({right for right, _ in tried})} commands tried, as the user {master.user}"
+    tried = _trials(master.scratch, is_sharded=master.is_sharded)
+    lacks = _missing(master, tried)
+    if "+expire" not in lacks:  # else what is pushed would stay
+        pushing = _pushing(master.scratch)
+        lacks += [right for right in _missing(master, pushing) if right not in lacks]
+    master.lacks = tuple(lacks)
+    found = f"{len(tried)} commands tried, as the user {master.user}"
     if not master.lacks:
         return f"{found}: all allowed", ()
     return f"{found}: {len(master.lacks)} rights missing", (lacking(master.address, master.user, master.lacks),)
@@ -42,13 +49,13 @@ def lacking(where: str, user: str, rights: Iterable[str]) -> Problem:
 
 def rights_to_inspect(master: Master) -> Found:
     """Try what only wsinspect, and this command, need."""
-    tried = (
+    tried: Trials = (
         ("info", ("INFO",)),
         ("scan", ("SCAN", 0, "MATCH", master.scratch, "COUNT", 1)),
         ("pttl", ("PTTL", master.scratch)),
         ("config|get", ("CONFIG", "GET", "timeout")),
     )
-    missing = tuple(_missing(master, tried))
+    missing = [right for right in _missing(master, tried) if right not in master.lacks]
     if not missing:
         return "all allowed", ()
     listed = " ".join(missing)
@@ -60,57 +67,62 @@ def rights_to_inspect(master: Master) -> Found:
     return f"missing: {listed}", (problem,)
 
 
-def _trials(master: Master) -> Iterator[tuple[str, Command]]:
-    """Yield rights, and a command for each that changes nothing; but for a list that is removed at once."""
-    name, key = master.scratch, key_name(master.scratch, b"wscheck")
-    yield "expire", ("EXPIRE", name, LIVES_SECONDS)
-    yield "exists", ("EXISTS", key)
-    yield "set", ("SET", key, "", "XX", "EX", 1)
-    yield "client|setname", ("CLIENT", "SETNAME", CLIENT_NAME)
-    if master.is_sharded:
-        yield "cluster|slots", ("CLUSTER", "SLOTS")
-        yield "asking", ("ASKING",)
-        yield "spublish", ("SPUBLISH", name, "")
-        yield "ssubscribe", ("SSUBSCRIBE", name)
-        yield "sunsubscribe", ("SUNSUBSCRIBE", name)
-    else:
-        yield "publish", ("PUBLISH", name, "")
-        yield "subscribe", ("SUBSCRIBE", name)
-    yield "unsubscribe", ("UNSUBSCRIBE", name)
-    yield "eval", ("EVAL", "return 1", 1, name)
-    yield "ping", ("PING",)
-    yield "time", ("TIME",)
-    yield "xadd", ("XADD", name, "NOMKSTREAM", "*", "m", "")
-    yield "xtrim", ("XTRIM", name, "MAXLEN", "=", 0)
-    yield "xlen", ("XLEN", name)
-    yield "xinfo|stream", ("XINFO", "STREAM", name)
-    yield "xrange", ("XRANGE", name, "-", "+", "COUNT", 1)
-    yield "xrevrange", ("XREVRANGE", name, "+", "-", "COUNT", 1)
-    yield "zadd", ("ZADD", name, "XX", 0, "")
-    yield "zrange", ("ZRANGE", name, 0, -1)
-    yield "zremrangebyscore", ("ZREMRANGEBYSCORE", name, "-inf", 0)
-    yield "zrem", ("ZREM", name, "")
-    yield "rpush", ("RPUSH", name, "")
-    yield "expire", ("EXPIRE", name, LIVES_SECONDS)
-    yield "blpop", ("BLPOP", name, "0.01")
-    yield "expire", ("EXPIRE", name, 0)  # and so it is gone, if it was not taken
+def _trials(name: bytes, *, is_sharded: bool) -> Trials:
+    """Return rights, and a command for each that changes nothing."""
+    key = key_name(name, b"wscheck")
+    here: Trials = (
+        ("publish", ("PUBLISH", name, "")),
+        ("subscribe", ("SUBSCRIBE", name)),
+    )
+    sharded: Trials = (
+        ("cluster|slots", ("CLUSTER", "SLOTS")),
+        ("asking", ("ASKING",)),
+        ("spublish", ("SPUBLISH", name, "")),
+        ("ssubscribe", ("SSUBSCRIBE", name)),
+        ("sunsubscribe", ("SUNSUBSCRIBE", name)),
+    )
+    return (
+        *(sharded if is_sharded else here),
+        ("unsubscribe", ("UNSUBSCRIBE", name)),
+        ("client|setname", ("CLIENT", "SETNAME", CLIENT_NAME)),
+        ("eval", ("EVAL", "return 1", 1, name)),
+        ("ping", ("PING",)),
+        ("time", ("TIME",)),
+        ("exists", ("EXISTS", key)),
+        ("set", ("SET", key, "", "XX", "EX", 1)),
+        ("expire", ("EXPIRE", name, LIVES_SECONDS)),
+        ("xadd", ("XADD", name, "NOMKSTREAM", "*", "m", "")),
+        ("xtrim", ("XTRIM", name, "MAXLEN", "=", 0)),
+        ("xlen", ("XLEN", name)),
+        ("xinfo|stream", ("XINFO", "STREAM", name)),
+        ("xrange", ("XRANGE", name, "-", "+", "COUNT", 1)),
+        ("xrevrange", ("XREVRANGE", name, "+", "-", "COUNT", 1)),
+        ("zadd", ("ZADD", name, "XX", 0, "")),
+        ("zrange", ("ZRANGE", name, 0, -1)),
+        ("zremrangebyscore", ("ZREMRANGEBYSCORE", name, "-inf", 0)),
+        ("zrem", ("ZREM", name, "")),
+    )
 
 
-def _missing(master: Master, tried: Iterable[tuple[str, Command]]) -> Iterator[str]:
-    """Yield the rights that are missing, each once. Raises BrokerUnavailable if Redis does not answer."""
-    seen: set[str] = set()
-    for right, command in tried:
-        if right == "rpush" and "+expire" in seen:  # it would stay
-            continue
-        try:
-            master.call(*command)
-        except BrokerUnavailable as error:
-            if not (words := redis.refusal(error)):
-                raise
-            missing = _named(master, right, command, words)
-            if missing and missing not in seen:
-                seen.add(missing)
-                yield missing
+def _pushing(name: bytes) -> Trials:
+    """Return those for a list, which is there for a moment: they go out together."""
+    return (
+        ("rpush", ("RPUSH", name, "")),
+        ("expire", ("EXPIRE", name, LIVES_SECONDS)),
+        ("blpop", ("BLPOP", name, "0.01")),
+        ("expire", ("EXPIRE", name, 0)),  # if it was not taken
+    )
+
+
+def _missing(master: Master, tried: Trials) -> list[str]:
+    """Return the rights that are missing, each once. Raises BrokerUnavailable if Redis does not answer."""
+    replies = master.replies([command for _, command in tried])
+    missing = [
+        _named(master, right, command, redis.refusal(reply))
+        for (right, command), reply in zip(tried, replies, strict=True)
+        if isinstance(reply, BrokerUnavailable)
+    ]
+    return list(dict.fromkeys(filter(None, missing)))
 
 
 def _named(master: Master, right: str, command: Command, words: str) -> str:

@@ -78,9 +78,10 @@ def backlog() -> Row:
         return Row(checked="somaxconn", found=found)
     problem = Problem(
         id="wsredis.W554",
-        text=f"net.core.somaxconn is {most[0]:,}: when many browsers connect at once, those after them are refused; and "
-        f"uWSGI does not start with listen = {BACKLOG}.",
-        hint="sysctl -w net.core.somaxconn=4096\nTo keep it: net.core.somaxconn = 4096 in /etc/sysctl.d/99-websockets.conf",
+        text=f"net.core.somaxconn is {most[0]:,}: when many browsers connect at once, those after them are refused; "
+        f"and uWSGI does not start with listen = {BACKLOG}.",
+        hint="sysctl -w net.core.somaxconn=4096\n"
+        "To keep it, in /etc/sysctl.d/99-websockets.conf: net.core.somaxconn = 4096",
     )
     return Row(checked="somaxconn", found=found, problems=(problem,))
 
@@ -121,8 +122,8 @@ def memory(max_sockets: int | None) -> Row:
         id="wsredis.W556",
         text=f"{_size(available)} of memory are available, and one worker needs {_size(needed)} for {max_sockets:,} "
         f"sockets: {WORKER_BYTES:,} bytes for each in the worker, {KERNEL_BYTES:,} in the kernel.",
-        hint=f"WSREDIS['MAX_SOCKETS'] = {available // (WORKER_BYTES + KERNEL_BYTES)} at most, divided by the workers; a "
-        "proxy on this machine needs more than they do: docs/scaling.rst.",
+        hint=f"WSREDIS['MAX_SOCKETS'] = {available // (WORKER_BYTES + KERNEL_BYTES)} at most, divided by the workers; "
+        "a proxy on this machine needs more than they do: docs/scaling.rst.",
     )
     return Row(checked="memory", found=found, problems=(problem,))
 
