@@ -50,6 +50,13 @@ def has_sentinels(url: str) -> bool:
     return redis_url.is_several(url) and not redis_url.is_cluster(url)
 
 
+def username(url: str) -> str:
+    """Return the name of Redis' user that a URL logs in as."""
+    if redis_url.is_several(url):
+        return redis_url.parse(url).username or "default"
+    return parse_url(real_url(url)).get("username") or "default"  # type: ignore[no-untyped-call]
+
+
 # Connections
 
 

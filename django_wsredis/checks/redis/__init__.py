@@ -87,7 +87,7 @@ def _not_connected(settings: Settings, address: Address | None, error: BrokerUna
     if row := tls.expired(where, error):
         return row
     if SELECT in redis.refusal(error):
-        problem = rights.lacking(where, "of WSREDIS['URL']", ["+select"])
+        problem = rights.lacking(where, redis.username(settings.url), ["+select"])
         return Row(checked="rights", found=f"{where}: none to select a database", problems=(problem,))
     if address is not None:
         return Row(checked="connection", found="none", problems=(reach.unreachable_master(address, error),))

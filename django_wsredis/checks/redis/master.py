@@ -47,7 +47,7 @@ class Master(Node):
     @property
     def user(self) -> str:
         """The name of the user of Redis that we are."""
-        return getattr(self._connection, "username", None) or "default"
+        return redis.username(self.settings.url)
 
     @property
     def tls(self) -> Any:
