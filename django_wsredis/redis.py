@@ -228,9 +228,12 @@ def ask_sentinels(url: str, *commands: Command) -> dict[redis_url.Address, list[
     """Send commands to each sentinel of a URL; return its replies, or why there are none.
 
     What it refused is a BrokerUnavailable among its replies. Blocks, for as long as one server may if all hang.
+    Raises BrokerUnavailable if the URL cannot be used.
     """
     found: dict[redis_url.Address, list[Any] | BrokerUnavailable] = {}
-    for address, client in _Sentinels(redis_url.parse(url)).clients.items():
+    with translated(url):
+        clients = _Sentinels(redis_url.parse(url)).clients
+    for address, client in clients.items():
         with client:
             try:
                 found[address] = [_reply_or_refusal(client, command) for command in commands]

@@ -300,6 +300,45 @@ def test_an_embedded_redis_that_does_not_run_is_not_checked(folder: Path) -> Non
     assert "runserver" in rows["connection"].found
 
 
+def test_e101_a_redis_that_stops_to_answer(server: Server) -> None:
+    with relay(server.port, lambda data: b"" if b"used_memory" in data else data) as address:
+        rows = look(f"redis://{address}/0")
+    only(rows, "wsredis.E101")
+    assert list(rows)[-1] == "connection" or "message" not in rows
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://127.0.0.1:1/0?socket_timeout=soon",
+        "redis://127.0.0.1:1/0?nonsense=1",
+        "rediss://127.0.0.1:{port}/0?ssl_ca_certs=/nonexistent.pem",
+        "redis+sentinel://127.0.0.1:1/service?socket_timeout=soon",
+        "redis+sentinel://127.0.0.1:{port}/service?nonsense=1",
+        "rediss+sentinel://127.0.0.1:{port}/service?ssl_ca_certs=/nonexistent.pem",
+        "redis+cluster://127.0.0.1:1?socket_timeout=soon",
+        "redis+cluster://127.0.0.1:{port}?nonsense=1",
+        "redis+cluster://127.0.0.1:{port}",
+        "redis+sentinel://127.0.0.1:{port}/service",
+        "rediss://127.0.0.1:{port}/0",
+        f"redis://{'x' * 70}.example/0",
+        "unix:///nonexistent/redis.sock",
+    ],
+)
+def test_e101_a_url_that_cannot_be_used(server: Server, url: str) -> None:
+    rows = look(url.format(port=server.port))
+    assert rows["connection"].problems[0].id == "wsredis.E101"
+    assert set(ids(rows)) <= {"wsredis.E101", "wsredis.W106"}
+
+
+def test_an_answer_that_redis_would_not_give_is_not_checked(server: Server) -> None:
+    with relay(server.port, lambda data: data.replace(b"connected_clients:", b"connected_friends:")) as address:
+        rows = look(f"redis://{address}/0")
+    assert problems(rows) == []
+    assert rows["clients"].is_skipped
+    assert "not understood" in rows["clients"].found
+
+
 def test_with_wrong_settings_it_is_not_checked() -> None:
     assert look("redis://localhost/0", NOPE=1)["connection"].is_skipped
 
@@ -722,7 +761,7 @@ def test_w126_keys_of_another_application(server: Server) -> None:
 def test_i128_a_site_in_another_database_with_the_same_prefix(server: Server, start_site: Callable[..., Site]) -> None:
     site = start_site("runwsserver", redis_url=at(server, db=1))
     wait_until(lambda: "wsredis.I128" in ids(look(at(server))), what="its subscription")
-    assert "1 connections hear wsredis:everywhere" in only(look(at(server)), "wsredis.I128").text
+    assert "wsredis:everywhere: 1; workers of this site: 0" in only(look(at(server)), "wsredis.I128").text
     # and it is true
     with site.connect("news?subscribe-broadcast") as websocket, override_settings(WSREDIS={"URL": at(server)}):
         publish("not for you", facility="news", broadcast=True)

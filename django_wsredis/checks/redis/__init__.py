@@ -72,18 +72,18 @@ def _look_at(settings: Settings, slots: SlotMap | None, address: Address | None,
     try:
         master = Master(settings, address, scratch_name(settings, slots, address))
     except BrokerUnavailable as error:
-        return redis_name(settings, address), [_not_connected(settings, address, error)]
+        return _shown(settings, address), [_not_connected(settings, address, error)]
     with closing(master):
         return master.address, list(_rows(master, until))
 
 
-def redis_name(settings: Settings, address: Address | None) -> str:
+def _shown(settings: Settings, address: Address | None) -> str:
     """Return the name for people of a master that does not answer."""
     return redis.shown_url(settings.url) if address is None else shown_address(address)
 
 
 def _not_connected(settings: Settings, address: Address | None, error: BrokerUnavailable) -> Row:
-    where = redis_name(settings, address)
+    where = _shown(settings, address)
     if row := tls.expired(where, error):
         return row
     if SELECT in redis.refusal(error):
@@ -106,6 +106,8 @@ def _rows(master: Master, until: float) -> Iterator[Row]:
                 return
         except NotSeen as reason:
             yield skipped(checked, str(reason))
+        except (LookupError, TypeError, ValueError) as error:  # of a server that only speaks as Redis does
+            yield skipped(checked, f"its answer is not understood: {error!r}")
         except BrokerUnavailable as error:
             if words := redis.refusal(error):
                 yield skipped(checked, f"refused: {words}")

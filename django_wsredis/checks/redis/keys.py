@@ -110,8 +110,8 @@ def listeners(master: Master) -> Found:
         return found, ()
     problem = Problem(
         id="wsredis.I128",
-        text=f"{number} connections hear {name.decode()}, and this site has {workers} workers: another site may have "
-        "the same PREFIX, and gets what is published here. Another database does not separate them.",
+        text=f"Listeners of {name.decode()}: {number}; workers of this site: {workers}. Another site may have the same "
+        "PREFIX, and get what is published here; another database does not separate them.",
         hint="Give each site a WSREDIS['PREFIX'] of its own. (wsinspect --tail is one more, too.)",
     )
     return found, (problem,)

@@ -75,7 +75,7 @@ class Master(Node):
 
     def said(self, what: bytes) -> str:
         """Return what it said on connecting, to anybody: its "server", "version", "mode" or "role"."""
-        value = self._connection.handshake_metadata.get(what, b"")
+        value = (self._connection.handshake_metadata or {}).get(what, b"")
         return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
     @cached_property

@@ -135,4 +135,8 @@ def _named(master: Master, right: str, command: Command, words: str) -> str:
         return f"+{right}"
     if "channel" in words:
         return f"&{prefix}:*"
-    return f"~{{{prefix}:*" if any(str(word).startswith("b'{") for word in command) else f"~{prefix}:*"
+    return (
+        f"~{{{prefix}:*"
+        if any(isinstance(word, bytes) and word.startswith(b"{") for word in command)
+        else f"~{prefix}:*"
+    )
