@@ -94,7 +94,7 @@ def timeout(master: Master) -> Found:
     problem = Problem(
         id="wsredis.W119",
         text=f"{master.address} closes connections that are silent for {seconds} s: those by which views publish are "
-        "opened anew each time, and what is sent at that moment fails.",
+        "opened anew each time, and what is sent at that moment may fail.",
         hint="In redis.conf: timeout 0\nAt once: redis-cli CONFIG SET timeout 0",
     )
     return found, (problem,)

@@ -30,8 +30,9 @@ def rights(master: Master) -> Found:
     if "+expire" not in lacks:  # else what is pushed would stay
         pushing = _pushing(master.scratch)
         lacks += [right for right in _missing(master, pushing) if right not in lacks]
+        tried += pushing
     master.lacks = tuple(lacks)
-    found = f"{len(tried)} commands tried, as the user {master.user}"
+    found = f"{len({right for right, _ in tried})} commands tried, as the user {master.user}"
     if not master.lacks:
         return f"{found}: all allowed", ()
     return f"{found}: {len(master.lacks)} rights missing", (lacking(master.address, master.user, master.lacks),)

@@ -37,7 +37,7 @@ def open_files(max_sockets: int | None) -> Row:
     )
     needed = (max_sockets or 0) + RESERVED_FILES
     found = f"soft limit {_number(soft)}, hard limit {_number(hard)}; MAX_SOCKETS {_number(max_sockets, 'not set')}"
-    enough = max(20_000, 2 * needed)
+    enough = max(20_000, -(-needed // 1000) * 1000)
     hint = (
         f"In the server's systemd unit: LimitNOFILE={enough}\nIn the shell that starts it: ulimit -n {enough}\n"
         "Its unit may say so already: this is the limit of who runs wscheck."
