@@ -120,6 +120,7 @@ def together(looks: Sequence[tuple[str, list[Row]]]) -> Iterator[Row]:
     """Yield what was found at each master, a row for each thing that was checked."""
     names = list(dict.fromkeys(row.checked for _, rows in looks for row in rows))
     for checked in names:
+        # of two rows of one master the later counts: "connection" comes again where it was lost
         found = {where: row for where, rows in looks for row in rows if row.checked == checked}
         texts = {row.found for row in found.values()}
         yield Row(
