@@ -232,7 +232,7 @@ def test_a_cluster_that_is_well_has_no_problem(cluster: Cluster) -> None:
     assert rows["slots"].found.startswith("16384 of 16384 served, by 127.0.0.1:")
     assert rows["nodes in WSREDIS['URL']"].found == "6 of 6 answer"
     assert rows["replicas"].found == "1 of 1 online"
-    assert rows["message"].found.count("published, heard after") == 3
+    assert "published, heard after" in rows["message"].found
     assert all(node.call("KEYS", "*") == [] for node in cluster.masters())
 
 
@@ -516,7 +516,10 @@ def test_a_master_of_a_cluster_that_hangs_does_not_hold_up_the_others(bare_clust
     bare_cluster.nodes[2].pause()
     rows = look(bare_cluster.url)
     assert {"wsredis.E109", "wsredis.W110"} <= set(ids(rows))
-    assert rows["round trip"].found.count("median of 20") == 2
+    assert "median of 20" in rows["round trip"].found
+    others = [node for node in bare_cluster.nodes if node is not bare_cluster.nodes[2]]
+    told = [problem.text.split()[2].rstrip(":") for problem in rows["replicas"].problems]
+    assert sorted(told) == sorted(node.address for node in others)
 
 
 # Rights

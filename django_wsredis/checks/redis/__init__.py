@@ -56,14 +56,15 @@ def look(situation: Situation) -> Iterator[Row]:
         if redis.has_sentinels(settings.url):
             yield from topology.look_at_sentinels(settings.url)
         slots = redis.read_slots(settings.url) if redis.is_cluster(settings.url) else None
-        if slots is not None:
-            yield from topology.look_at_cluster(settings, slots)
     except BrokerUnavailable as error:
         yield _not_connected(settings, None, error)
         return
     addresses: list[Address | None] = [None] if slots is None else [*sorted(slots.masters)]
     with ThreadPoolExecutor(topology.MOST_THREADS) as threads:
         looks = [threads.submit(_look_at, settings, slots, address, until) for address in addresses]
+        if slots is not None:
+            yield topology.look_at_slots(slots)
+            yield topology.look_at_nodes(settings.url)
         yield from together([looked.result() for looked in looks])
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from ... import redis, redis_url
 from ...cluster import SlotMap
-from ...conf import Settings
 from ...exceptions import BrokerUnavailable
 from ...inspection.servers import Node, read_replicas
 from ...redis_url import Address, shown_address
@@ -143,8 +142,8 @@ def _known_replicas(service: str, reply: Any) -> Row:
 # Clusters
 
 
-def look_at_cluster(settings: Settings, slots: SlotMap) -> Iterator[Row]:
-    """Look at the cluster as a whole, and at each node that the URL names."""
+def look_at_slots(slots: SlotMap) -> Row:
+    """Look whether each slot has a master."""
     unserved = slots.ranges(None)
     missing = sum(last - first + 1 for first, last in unserved)
     problem = Problem(
@@ -156,11 +155,11 @@ def look_at_cluster(settings: Settings, slots: SlotMap) -> Iterator[Row]:
     total = sum(last - first + 1 for address in (*slots.masters, None) for first, last in slots.ranges(address))
     masters = ", ".join(map(shown_address, sorted(slots.masters)))
     found = f"{total - missing} of {total} served, by {masters}"
-    yield Row(checked="slots", found=found, problems=(problem,) if missing else ())
-    yield _nodes(settings.url)
+    return Row(checked="slots", found=found, problems=(problem,) if missing else ())
 
 
-def _nodes(url: str) -> Row:
+def look_at_nodes(url: str) -> Row:
+    """Look whether each node answers that the URL names."""
     addresses = redis_url.parse(url).addresses
     with ThreadPoolExecutor(MOST_THREADS) as threads:
         answers = list(threads.map(lambda address: _why_silent(url, address), addresses))
