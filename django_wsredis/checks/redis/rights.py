@@ -35,7 +35,7 @@ def rights(master: Master) -> Found:
     found = f"{len({right for right, _ in tried})} commands tried, as the user {master.user}"
     if not master.lacks:
         return f"{found}: all allowed", ()
-    return f"{found}: {len(master.lacks)} rights missing", (lacking(master.address, master.user, master.lacks),)
+    return f"{found}: missing {' '.join(master.lacks)}", (lacking(master.address, master.user, master.lacks),)
 
 
 def lacking(where: str, user: str, rights: Iterable[str]) -> Problem:
