@@ -50,6 +50,13 @@ def has_sentinels(url: str) -> bool:
     return redis_url.is_several(url) and not redis_url.is_cluster(url)
 
 
+def username(url: str) -> str:
+    """Return the name of Redis' user that a URL logs in as."""
+    if redis_url.is_several(url):
+        return redis_url.parse(url).username or "default"
+    return parse_url(real_url(url)).get("username") or "default"  # type: ignore[no-untyped-call]
+
+
 # Connections
 
 
@@ -116,14 +123,14 @@ class _Sentinels:
         options = {name: value for name, value in query.items() if name.startswith("ssl_")}
         options |= {"username": query.get("sentinel_username"), "password": query.get("sentinel_password")}
         options |= {"socket_connect_timeout": seconds, "socket_timeout": seconds}
-        self._clients = {
+        self.clients = {
             address: redis.Redis.from_pool(_address_pool(read, address, **options)) for address in read.addresses
         }
 
     def discover_master(self, service: str) -> redis_url.Address:
         """Return the master's address, by the first sentinel that knows it. Raises redis.ConnectionError."""
         problems = []
-        for address, client in self._clients.items():
+        for address, client in self.clients.items():
             try:
                 found = client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)  # type: ignore[no-untyped-call]
             except redis.RedisError as error:
@@ -217,7 +224,41 @@ def read_slots(url: str, up: Sequence[redis_url.Address] = (), down: Sequence[re
         )
 
 
+def ask_sentinels(url: str, *commands: Command) -> dict[redis_url.Address, list[Any] | BrokerUnavailable]:
+    """Send commands to each sentinel of a URL; return its replies, or why there are none.
+
+    What it refused is a BrokerUnavailable among its replies. Blocks, for as long as one server may if all hang.
+    Raises BrokerUnavailable if the URL cannot be used.
+    """
+    found: dict[redis_url.Address, list[Any] | BrokerUnavailable] = {}
+    with translated(url):
+        clients = _Sentinels(redis_url.parse(url)).clients
+    for address, client in clients.items():
+        with client:
+            try:
+                found[address] = [_reply_or_refusal(client, command) for command in commands]
+            except BrokerUnavailable as error:
+                found[address] = error
+    return found
+
+
+def _reply_or_refusal(client: redis.Redis, command: Command) -> Any:
+    try:
+        with translated():
+            return client.execute_command(*command)  # type: ignore[no-untyped-call]
+    except BrokerUnavailable as error:
+        if refusal(error):
+            return error
+        raise
+
+
 # Errors
+
+
+def refusal(error: BrokerUnavailable) -> str:
+    """Return Redis' own words for a command that it refused; "" if it did not answer."""
+    cause = error.__cause__
+    return str(cause) if isinstance(cause, redis.ResponseError) else ""
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.core.checks import ERROR, INFO, WARNING, CheckMessage
 
-from . import deployment, settings, site
+from . import deployment, settings, site, system
 from .findings import Row
 from .situation import Situation
 
@@ -23,8 +23,9 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 
 
 def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Check what is wrong on a server. For `check --deploy`."""
-    return _messages(deployment.look(Situation()))
+    """Check what is wrong on a server, and with the machine. For `check --deploy`."""
+    situation = Situation()
+    return _messages(chain(deployment.look(situation), system.look(situation)))
 
 
 def _messages(rows: Iterable[Row]) -> list[CheckMessage]:

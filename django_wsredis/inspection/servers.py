@@ -18,10 +18,10 @@ ROUND_TRIPS = 3  # of which the fastest is told
 class Node:
     """A connection to one master, which says more than `redis.execute()` may ask: where it is, and what it is like."""
 
-    def __init__(self, url: str, address: Address | None) -> None:
+    def __init__(self, url: str, address: Address | None, client_name: str = CLIENT_NAME) -> None:
         self._url = url
         self._connection: Any = (
-            redis.connect_link(url, CLIENT_NAME) if address is None else redis.connect_node(url, address, CLIENT_NAME)
+            redis.connect_link(url, client_name) if address is None else redis.connect_node(url, address, client_name)
         )
 
     @property
@@ -65,32 +65,43 @@ def read_redis(url: str, stack: ExitStack, nodes: list[Node]) -> Redis:
 
 
 def _read_server(node: Node, slots: list[tuple[int, int]]) -> Server:
-    info = dict(line.split(":", 1) for line in node.call("INFO").decode(errors="replace").splitlines() if ":" in line)
-    replicas = [
-        dict(pair.split("=", 1) for pair in info[f"slave{number}"].split(","))
-        for number in range(int(info.get("connected_slaves", 0)))
-        if f"slave{number}" in info
-    ]
-    persistence = _persistence(node, info)
-    failed = {"aof": "aof_last_write_status", "rdb": "rdb_last_bgsave_status"}.get(persistence or "", "")
+    info = read_info(node)
+    saves = persistence(node, info)
+    failed = {"aof": "aof_last_write_status", "rdb": "rdb_last_bgsave_status"}.get(saves or "", "")
     return Server(
         address=node.address,
         flavour="Valkey" if "valkey_version" in info else "Redis",
         version=info.get("valkey_version") or info["redis_version"],
-        round_trip_ms=round(min(_round_trip(node) for _ in range(ROUND_TRIPS)) * 1000, 3),
+        round_trip_ms=round(min(round_trip(node) for _ in range(ROUND_TRIPS)) * 1000, 3),
         memory_bytes=int(info["used_memory"]),
         max_memory_bytes=int(info.get("maxmemory", 0)) or None,
         clients=int(info["connected_clients"]),
         # the latter are those of a cluster, from Redis 7
         pubsub_channels=int(info["pubsub_channels"]) + int(info.get("pubsubshard_channels", 0)),
-        persistence=persistence,
+        persistence=saves,
         persistence_failed=info.get(failed, "ok") != "ok",
         slots=slots,
-        replicas=[Replica(address=shown_address((r["ip"], int(r["port"]))), state=r["state"]) for r in replicas],
+        replicas=read_replicas(info),
     )
 
 
-def _persistence(node: Node, info: dict[str, str]) -> str | None:
+def read_info(node: Node) -> dict[str, str]:
+    """Return what Redis tells of itself. Raises BrokerUnavailable."""
+    return dict(line.split(":", 1) for line in node.call("INFO").decode(errors="replace").splitlines() if ":" in line)
+
+
+def read_replicas(info: dict[str, str]) -> list[Replica]:
+    """Return the replicas that are connected to a master."""
+    replicas = [
+        dict(pair.split("=", 1) for pair in info[f"slave{number}"].split(","))
+        for number in range(int(info.get("connected_slaves", 0)))
+        if f"slave{number}" in info
+    ]
+    return [Replica(address=shown_address((r["ip"], int(r["port"]))), state=r["state"]) for r in replicas]
+
+
+def persistence(node: Node, info: dict[str, str]) -> str | None:
+    """Return what is saved, "aof", "rdb" or "none"; None if Redis does not tell."""
     if info.get("aof_enabled") == "1":
         return "aof"
     try:
@@ -99,7 +110,8 @@ def _persistence(node: Node, info: dict[str, str]) -> str | None:
         return None
 
 
-def _round_trip(node: Node) -> float:
+def round_trip(node: Node) -> float:
+    """Return the seconds that a question and its answer take. Raises BrokerUnavailable."""
     began_at = time.perf_counter()
     node.call("TIME")  # PING is refused where Redis cannot write to its disk
     return time.perf_counter() - began_at

@@ -1,0 +1,122 @@
+"""Who else uses our PREFIX: keys that are not ours, and listeners."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from ... import redis
+from ...channels import escape, everywhere_name, read_redis_name
+from ...commands import Command
+from ...control import workers_name
+from ...exceptions import BrokerUnavailable
+from ..findings import Problem
+from .limits import living_workers
+from .master import Found, Master, NotSeen
+
+MOST_SECONDS = 0.5
+STEP_KEYS = 500  # that Redis looks at before it serves others
+MOST_NAMED = 3
+
+TITLES = {
+    "wsredis.E125": "Something else has the name of a channel of ours.",
+    "wsredis.W126": "Another application has keys below our PREFIX.",
+    "wsredis.I128": "More hear our channels than this site has workers.",
+}
+
+
+def keys(master: Master) -> Found:
+    """Look through the keys below the PREFIX, for a while."""
+    prefix = master.settings.prefix
+    seen, taken, foreign, is_all = set[bytes](), list[bytes](), list[bytes](), False
+    for names in _scanned(master):
+        is_all = names is None
+        fresh = set(names or ()) - seen
+        seen |= fresh
+        fresh = {name for name in fresh if not name.startswith(_replies(prefix))}
+        ours = {name: command for name in fresh if (command := _reading(prefix, name))}
+        foreign += fresh - ours.keys()
+        taken += _of_wrong_type(master, ours)
+    found = f"{len(seen):,} keys below {prefix}:" + ("" if is_all else f" seen in {MOST_SECONDS} s, not all")
+    problems = []
+    if taken:
+        problem = Problem(
+            id="wsredis.E125",
+            text=f"On {master.address} keys of another type have names of ours: {_named(taken)}. Nothing can be kept "
+            "there.",
+            hint=f"Set another WSREDIS['PREFIX'] than {prefix!r}; or, if nobody needs them: "
+            f"redis-cli DEL {taken[0].decode(errors='replace')}",
+        )
+        problems.append(problem)
+    if foreign:
+        problem = Problem(
+            id="wsredis.W126",
+            text=f"On {master.address} keys below {prefix}: are not ours: {_named(foreign)}.",
+            hint=f"Set another WSREDIS['PREFIX'] than {prefix!r}, before one of them has a name that we need.",
+        )
+        problems.append(problem)
+    return found, tuple(problems)
+
+
+def _scanned(master: Master) -> Iterator[list[bytes] | None]:
+    """Yield names, and None if these were all."""
+    cursor, until = b"0", time.monotonic() + MOST_SECONDS
+    while time.monotonic() < until:
+        try:
+            cursor, names = master.call(
+                "SCAN", cursor, "MATCH", f"{escape(master.settings.prefix)}:*", "COUNT", STEP_KEYS
+            )
+        except BrokerUnavailable as error:
+            if refused := redis.refusal(error):
+                raise NotSeen(f"SCAN is refused: {refused}") from error
+            raise
+        yield names
+        if cursor == b"0":
+            yield None
+            return
+
+
+def _replies(prefix: str) -> bytes:
+    return f"{escape(prefix)}:reply:".encode()
+
+
+def _reading(prefix: str, name: bytes) -> Command | None:
+    """Return a command that only a key of the right type answers; None for a name that is none of ours."""
+    if name == workers_name(prefix):
+        return ("ZRANGE", name, 0, 0)
+    return ("XLEN", name) if name == everywhere_name(prefix) or read_redis_name(prefix, name) else None
+
+
+def _of_wrong_type(master: Master, reading: dict[bytes, Command]) -> Iterator[bytes]:
+    for name, reply in zip(reading, master.replies(list(reading.values())), strict=True):
+        if isinstance(reply, BrokerUnavailable) and "wrong kind of value" in redis.refusal(reply):
+            yield name
+
+
+def listeners(master: Master) -> Found:
+    """Look whether others hear what every worker hears: another database of the same Redis has the same channels."""
+    if master.is_sharded:  # then others are among the workers, too
+        raise NotSeen("a cluster has one database, so those who share the PREFIX cannot be told apart")
+    name = everywhere_name(master.settings.prefix)
+    try:
+        reply = master.call("PUBSUB", "NUMSUB", name)
+    except BrokerUnavailable as error:
+        if refused := redis.refusal(error):
+            raise NotSeen(f"PUBSUB NUMSUB is refused: {refused}") from error
+        raise
+    number, workers = int(reply[name] if isinstance(reply, dict) else reply[1]), living_workers(master)
+    found = f"{number} hear {name.decode()}; {workers} workers live"
+    if number <= workers:
+        return found, ()
+    problem = Problem(
+        id="wsredis.I128",
+        text=f"Listeners of {name.decode()}: {number}; workers of this site: {workers}. Another site may have the same "
+        "PREFIX, and get what is published here; another database does not separate them.",
+        hint="Give each site a WSREDIS['PREFIX'] of its own. (wsinspect --tail is one more, too.)",
+    )
+    return found, (problem,)
+
+
+def _named(names: list[bytes]) -> str:
+    shown = ", ".join(name.decode(errors="replace") for name in sorted(names)[:MOST_NAMED])
+    return shown if len(names) <= MOST_NAMED else f"{shown} and {len(names) - MOST_NAMED:,} more"
