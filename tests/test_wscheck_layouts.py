@@ -1,0 +1,70 @@
+"""wscheck of every layout of the deployment guide, while it runs: no false alarm."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.test import override_settings
+
+from .layouts import LAYOUTS, Layout, running
+from .servers import RedisServer
+
+AREAS = "settings,uwsgi,gunicorn,nginx,apache,haproxy,live"  # the Redis of the layouts refuses some on purpose
+# option → the files of a layout that are looked at by it, one after the other
+FILES = {
+    "nginx": ("nginx.conf",),
+    "apache": ("apache2.conf",),
+    "haproxy": ("*.haproxy.cfg",),
+    "gunicorn": ("gunicorn.conf.py",),
+    "uwsgi": ("uwsgi*.ini", "vassals/*.ini"),
+}
+# what is true of the tests' own settings: everybody may publish, and the certificate is its own authority
+TRUE = {"wsredis.W010"}
+
+
+def looks(layout: Layout) -> Iterator[list[str]]:
+    """Yield the arguments of each look: at one configuration of each kind, and through the front door."""
+    found = {
+        kind: [path for pattern in patterns for path in sorted(layout.folder.glob(pattern))]
+        for kind, patterns in FILES.items()
+    }
+    live = ["--live", f"{layout.origin.replace('http', 'ws', 1)}/ws/layout?subscribe-broadcast"]
+    for number in range(max(1, *map(len, found.values()))):
+        files = [f"--{kind}-conf={paths[min(number, len(paths) - 1)]}" for kind, paths in found.items() if paths]
+        yield [*files, *(["--insecure"] if layout.tls else []), *live]
+
+
+def wscheck(layout: Layout, *arguments: str) -> dict[str, Any]:
+    output = io.StringIO()
+    with override_settings(**layout.settings):
+        try:
+            call_command("wscheck", "--json", "--only", AREAS, *arguments, stdout=output)
+        except SystemExit:
+            pass
+    told: dict[str, Any] = json.loads(output.getvalue())
+    return told
+
+
+@pytest.mark.parametrize("start", LAYOUTS, ids=lambda start: start.__name__)
+def test_a_layout_that_works_has_no_problem(
+    start: Callable[[Layout], None], folder: Path, redis_server: RedisServer
+) -> None:
+    with running(start, folder, redis_server) as layout:
+        for arguments in looks(layout):
+            told = wscheck(layout, *arguments)
+            rows = [row for area in told["areas"] for row in area["rows"]]
+            problems = [problem for row in rows for problem in row["problems"]]
+            wrong = [problem for problem in problems if problem["level"] != "info" and problem["id"] not in TRUE]
+            assert wrong == []
+            assert told["is_fine"]
+            areas = {
+                area["name"] for area in told["areas"] if any(row["verdict"] != "not checked" for row in area["rows"])
+            }
+            kinds = {argument[2:].partition("-conf=")[0] for argument in arguments if "-conf=" in argument}
+            assert {"settings", "live", *kinds} <= areas
