@@ -1,0 +1,163 @@
+"""Messages: from publish() through Redis, a worker and the proxies to the socket, on a facility that nobody else hears."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from websockets.sync.client import ClientConnection
+
+from ... import live, publisher, redis
+from ...channels import Channel, channel_name
+from ..findings import Problem, Row
+from .refusals import SESSION_HINT
+from .way import STEP_SECONDS, Broken, Way, milliseconds
+
+LARGE_BYTES = 100 * 1024  # above what proxies buffer, and what one TLS record holds
+TEXT_CHARACTERS = 10_000
+
+
+def send_nonce(way: Way) -> Row:
+    """Publish a nonce twice: first for the time of Redis alone, then with a receipt, for the worker's."""
+    first, second = nonce(), nonce()
+    began_at = time.monotonic()
+    subscribers = publish(way, first, broadcast=True)
+    to_redis = time.monotonic() - began_at
+    if receive(way.talk, first) is None:
+        problem = _lost(way, f"{subscribers} listen to it", Channel("broadcast", "", way.scratch))
+        raise Broken(Row(checked="message", found="it does not arrive", problems=(problem,)))
+    with ThreadPoolExecutor(1) as pool:
+        began_at = time.monotonic()
+        receipt = pool.submit(publish, way, second, broadcast=True, receipt=True)
+        arrived_at = receive(way.talk, second)
+        told: publisher.Receipt = receipt.result()
+    here = "not here" if arrived_at is None else f"here after {milliseconds(arrived_at - began_at)}"
+    worker = (
+        f"the worker had it after {milliseconds(told.seconds)}" if told.sockets else "no worker said that it had it"
+    )
+    found = f"to Redis and back in {milliseconds(to_redis)}; {worker}; {here}"
+    if arrived_at is None:
+        raise Broken(Row(checked="message", found=found, problems=(_damaged("the second message", "nothing"),)))
+    return Row(checked="message", found=found, problems=() if told.sockets else (_unanswered(way),))
+
+
+def send_to_user(way: Way) -> Row | None:
+    """Publish a nonce to the user who is logged in by our session."""
+    if not way.user:
+        return None
+    sent = nonce()
+    began_at = time.monotonic()
+    publish(way, sent, users=[way.user])
+    arrived_at = receive(way.talk, sent)
+    if arrived_at is not None:
+        return Row(checked="message to the user", found=f"here after {milliseconds(arrived_at - began_at)}")
+    problem = _lost(way, f"it was for {way.user}", Channel("user", way.user, way.scratch))
+    return Row(checked="message to the user", found="it does not arrive", problems=(problem,))
+
+
+def send_binary(way: Way) -> Row:
+    """Publish each byte that there is."""
+    return _exchange(way, "binary message", bytes(range(256)) + secrets.token_bytes(16))
+
+
+def send_large(way: Way) -> Row:
+    """Publish what no compression makes smaller."""
+    return _exchange(way, "message of 100 KB", secrets.token_bytes(LARGE_BYTES))
+
+
+def send_compressible(way: Way) -> Row:
+    """Publish what is compressed, if that was agreed on."""
+    agreed = [extension.name for extension in way.talk.protocol.extensions]
+    row = _exchange(way, "compression", nonce() + "x" * max(TEXT_CHARACTERS, way.settings.compression))
+    if agreed:
+        return Row(checked=row.checked, found=f"{', '.join(agreed)}: {row.found}", problems=row.problems)
+    if not way.settings.compression:
+        return Row(checked=row.checked, found=f"off, by WSREDIS['COMPRESSION']: {row.found}", problems=row.problems)
+    problem = Problem(
+        id="wsredis.W630",
+        text=f"Proxy: permessage-deflate is not agreed on, though WSREDIS['COMPRESSION'] is {way.settings.compression}.",
+        hint="Let the proxy pass on the header Sec-WebSocket-Extensions, both ways: each message costs more bytes.",
+    )
+    return Row(checked=row.checked, found=f"none: {row.found}", problems=(*row.problems, problem))
+
+
+# One message
+
+
+def nonce() -> str:
+    """Return a text that nobody else sends."""
+    return f"wscheck {secrets.token_hex(16)}"
+
+
+def publish(way: Way, message: str | bytes, **options: Any) -> Any:
+    """Publish to the scratch facility; it is kept nowhere. Raises BrokerUnavailable."""
+    return publisher.publish(message, facility=way.scratch, expire=0, on_commit=False, **options)
+
+
+def receive(websocket: ClientConnection, wanted: str | bytes) -> float | None:
+    """Return when a message came, by the monotonic clock, and None if it did not; others are passed over.
+
+    Raises ConnectionClosed.
+    """
+    deadline = time.monotonic() + STEP_SECONDS
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            if websocket.recv(left) == wanted:
+                return time.monotonic()
+        except TimeoutError:
+            break
+    return None
+
+
+def _exchange(way: Way, checked: str, message: str | bytes) -> Row:
+    publish(way, message, broadcast=True)
+    what = f"{len(message):,} {'bytes' if isinstance(message, bytes) else 'characters'}"
+    if receive(way.talk, message) is not None:
+        return Row(checked=checked, found=f"{what} arrived")
+    return Row(checked=checked, found="it does not arrive", problems=(_damaged(what, "nothing, or something else"),))
+
+
+# What went wrong
+
+
+def _lost(way: Way, told: str, channel: Channel) -> Problem:
+    """Return why a message does not come, by what the workers here know of the socket."""
+    known = live.connections(facility=way.scratch).sockets
+    if not known:
+        where = f"{redis.shown_url(way.settings.url)}, PREFIX {way.settings.prefix!r}"
+        return Problem(
+            id="wsredis.E627",
+            text=f"Redis: a message that is published here ({where}) does not arrive, and no worker there has the socket.",
+            hint="The site has another WSREDIS['URL'] or WSREDIS['PREFIX'], or an older process runs: restart it.",
+        )
+    (socket, *_) = known
+    if channel.audience == "user" and socket.user != way.user:
+        text = f"Session: the site takes {way.user} for {socket.user or 'nobody'}."
+        return Problem(id="wsredis.E618", text=text, hint=SESSION_HINT)
+    name = channel_name(channel)
+    if name not in socket.channels:
+        text = f"Permission: {name} is not granted; the socket has {', '.join(socket.channels)}."
+        hint = "WSREDIS['ALLOWED_CHANNELS'] or WSREDIS['SUBSCRIBER'] decides."
+        return Problem(id="wsredis.E619", text=text, hint=hint)
+    return _damaged(f"a message, which the worker has sent ({told})", "nothing")
+
+
+def _damaged(what: str, came: str) -> Problem:
+    return Problem(
+        id="wsredis.E629",
+        text=f"Proxy: of {what}, {came} came in {STEP_SECONDS:g} s.",
+        hint="Something between the worker and here keeps data back, or changes it: a cache, a scanner, a full buffer.",
+    )
+
+
+def _unanswered(way: Way) -> Problem:
+    return Problem(
+        id="wsredis.W628",
+        text="Redis: the message arrives, and the worker's receipt for it does not: wsinspect sees nothing, either.",
+        hint=(
+            f"The site's WSREDIS['URL'] names another database of the same Redis than "
+            f"{redis.shown_url(way.settings.url)}; or the worker may not RPUSH there: ./manage.py wscheck --only redis"
+        ),
+    )

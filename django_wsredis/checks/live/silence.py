@@ -1,0 +1,42 @@
+"""Pings, and a socket on which nothing else goes."""
+
+from __future__ import annotations
+
+import time
+
+from websockets.exceptions import ConnectionClosed
+
+from ..findings import Problem, Row
+from . import ending
+from .way import STEP_SECONDS, Way, milliseconds
+
+
+def ping(way: Way) -> Row:
+    """Ping the worker."""
+    began_at = time.monotonic()
+    if way.line.ping().wait(STEP_SECONDS):
+        return Row(checked="ping", found=f"a pong after {milliseconds(time.monotonic() - began_at)}")
+    problem = Problem(
+        id="wsredis.E631",
+        text=f"Proxy: a ping is not answered in {STEP_SECONDS:g} s: what the browser sends does not arrive.",
+        hint="uWSGI's http router: http-websockets = true. Else look for what buffers requests on the way.",
+    )
+    return Row(checked="ping", found="no pong", problems=(problem,))
+
+
+def wait(way: Way) -> Row | None:
+    """Send nothing for as long as --idle says; the site pings, as it does with every browser."""
+    seconds = way.situation.idle
+    if not seconds:
+        return None
+    began_at = time.monotonic()
+    deadline = began_at + seconds
+    try:
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                way.line.recv(left)
+            except TimeoutError:
+                break
+    except ConnectionClosed as closed:
+        return ending.cut(way, closed, time.monotonic() - began_at)
+    return Row(checked="idle", found=f"open after {seconds:g} s, pinged each {way.settings.ping_interval:g} s")

@@ -1,0 +1,79 @@
+"""What the URL names: a facility, and the scratch facility to which messages go, so that no visitor sees them."""
+
+from __future__ import annotations
+
+import secrets
+from urllib.parse import parse_qsl, unquote, urlencode
+
+from ...channels import facility_problem, parse_wish
+from ...exceptions import HandshakeError
+from ..findings import Problem, Row
+from .way import Broken, Way
+
+SCRATCH = "wscheck"  # what a facility is called, or its last part begins with, that is for our messages alone
+
+
+def read(way: Way) -> Row:
+    """Read the URL."""
+    if problem := _read(way):
+        found = Problem(
+            id="wsredis.E601", text=f"{way.url.scheme}://{way.host}{way.url.path}: {problem[0]}", hint=problem[1]
+        )
+        raise Broken(Row(checked="URL", found=f"{way.url.path or 'no path'}", problems=(found,)))
+    named = f"facility {way.facility}" if way.facility else "no facility"
+    where = "itself" if way.scratch == way.facility else way.scratch
+    return Row(checked="URL", found=f"{way.shown}: {named}; messages go to {where}")
+
+
+def _read(way: Way) -> tuple[str, str] | None:
+    """Return what is wrong, and what to do."""
+    try:
+        way.port  # noqa: B018  urllib looks at it when it is read
+    except ValueError as error:
+        return f"{error}.", "Write a port from 1 to 65535, or none."
+    websocket_url = way.settings.websocket_url
+    path = way.url.path if way.url.path.endswith("/") or way.url.path + "/" != websocket_url else websocket_url
+    head, found, tail = path.partition(websocket_url)
+    example = f"{way.url.scheme}://{way.netloc}{websocket_url}"
+    if not found:
+        return f"the path is not below WEBSOCKET_URL, {websocket_url!r}.", f"Write {example}, or {example}news."
+    way.base, way.facility = head + found, unquote(tail)
+    if way.facility and (problem := facility_problem(way.facility)):
+        return f"{way.facility!r} is no facility: {problem}.", f"Write {example}news, or another facility of yours."
+    try:
+        parse_wish(query(way))
+    except HandshakeError as error:
+        return f"{error}.", "Correct the query."
+    way.scratch = _scratch(way.facility)
+    return None
+
+
+def _scratch(facility: str) -> str:
+    """Return the facility for our messages: below the one that the URL names, as that is heard by visitors."""
+    if facility.rpartition("/")[2].startswith(SCRATCH):
+        return facility
+    name = f"{SCRATCH}-{secrets.token_hex(6)}"
+    below = f"{facility.rstrip('/')}/{name}" if facility else name
+    return name if facility_problem(below) else below  # too long
+
+
+def query(way: Way) -> str:
+    """Return the query of the URL; it asks for something, and with --user for what is the user's."""
+    given = way.url.query
+    names = {name.lower() for name, _ in parse_qsl(given, keep_blank_values=True)}
+    wanted = [] if any(map(_is_wish, names)) else ["subscribe-broadcast"]
+    if way.situation.user and "subscribe-user" not in names:
+        wanted.append("subscribe-user")
+    return "&".join(filter(None, [given, *wanted]))
+
+
+def scratch_query(way: Way) -> str:
+    """Return the query for the scratch facility: what is not ours in that of the URL, such as a token, stays."""
+    pairs = parse_qsl(way.url.query, keep_blank_values=True)
+    others = [(name, value) for name, value in pairs if not _is_wish(name.lower()) and name != "since"]
+    wanted = ["subscribe-broadcast", "subscribe-user"] if way.situation.user else ["subscribe-broadcast"]
+    return "&".join(filter(None, [urlencode(others), *wanted]))
+
+
+def _is_wish(name: str) -> bool:
+    return name.startswith(("subscribe-", "publish-"))
