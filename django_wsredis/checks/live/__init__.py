@@ -57,28 +57,39 @@ TITLES = {
 
 
 class Step(NamedTuple):
-    """One row. take() returns None if there is nothing to look at; needs: names of steps without which it is futile."""
+    """One row. needs: the names of steps without which it is futile. is_wanted(): whether it was asked for."""
 
     name: str
-    take: Callable[[Way], Row | None]
+    take: Callable[[Way], Row]
     needs: tuple[str, ...] = ()
+    is_wanted: Callable[[Situation], object] = bool  # always
+
+
+def has_user(situation: Situation) -> bool:
+    """Tell whether --user is given."""
+    return bool(situation.user)
+
+
+def is_idle(situation: Situation) -> bool:
+    """Tell whether --idle is given."""
+    return situation.idle > 0
 
 
 STEPS = (
     Step("URL", target.read),
-    Step("session", visiting.begin, ("URL",)),
+    Step("session", visiting.begin, ("URL",), has_user),
     Step("name", reaching.resolve, ("URL",)),
     Step("connection", reaching.connect, ("name",)),
     Step("TLS", certificate.look, ("connection",)),
     Step("handshake", opening.shake_hands, ("TLS", "session")),
     Step("scratch facility", opening.open_scratch, ("handshake",)),
     Step("message", messages.send_nonce, ("handshake", "scratch facility")),
-    Step("message to the user", messages.send_to_user, ("handshake", "message")),
+    Step("message to the user", messages.send_to_user, ("handshake", "message"), has_user),
     Step("binary message", messages.send_binary, ("handshake", "message")),
     Step("message of 100 KB", messages.send_large, ("handshake", "message")),
     Step("compression", messages.send_compressible, ("handshake", "message")),
     Step("ping", silence.ping, ("handshake",)),
-    Step("idle", silence.wait, ("handshake",)),
+    Step("idle", silence.wait, ("handshake",), is_idle),
     Step("foreign Origin", origin.look, ("handshake",)),
     Step("close", ending.close, ("handshake",)),
 )
@@ -98,9 +109,11 @@ def look(situation: Situation) -> Iterator[Row]:
 def _go(way: Way) -> Iterator[Row]:
     broken: set[str] = set()
     for step in STEPS:
+        if not step.is_wanted(way.situation):
+            continue
         if missing := [name for name in step.needs if name in broken]:
             broken.add(step.name)
-            yield skipped(step.name, f"it needs the step {missing[0]!r}")
+            yield skipped(step.name, f"nothing came of the step {missing[0]!r}")
             continue
         began_at = time.monotonic()
         try:
@@ -117,8 +130,7 @@ def _go(way: Way) -> Iterator[Row]:
         except (OSError, HTTPException) as error:
             broken.add(step.name)
             row = _row(step, "no connection", reaching.lost(way, error))
-        if row is not None:
-            yield row if row.is_skipped else _timed(row, time.monotonic() - began_at)
+        yield _timed(row, time.monotonic() - began_at)
 
 
 def _row(step: Step, found: str, problem: Problem) -> Row:

@@ -32,7 +32,7 @@ def cut(way: Way, closed: ConnectionClosed, seconds: float) -> Row:
     every = way.settings.ping_interval
     problem = Problem(
         id="wsredis.E632",
-        text=f"Idle timeout: after {seconds:.1f} s the silent socket was cut, with no close code: by a proxy, not by us.",
+        text=f"Idle timeout: after {seconds:.1f} s a proxy cut the silent socket: there is no close code of ours.",
         hint=(
             f"The site pings each {every:g} s (WSREDIS['PING_INTERVAL']); whatever is between must wait longer.\n"
             "NGiNX: proxy_read_timeout 60s; (uwsgi_read_timeout) HAProxy: timeout tunnel 60s Apache: Timeout 60\n"
@@ -50,7 +50,7 @@ def closed_early(closed: ConnectionClosed, seconds: float) -> Problem:
         reason = f" ({closed.rcvd.reason})" if closed.rcvd.reason else ""
         text = f"after {seconds:.1f} s the site closed the socket with {closed.rcvd.code}{reason}"
     hint = (
-        "1001 and 1012: the site stops or is reloaded; try again. 1011: no pong arrived. 1013: too slow. 4401, 4403: the "
-        "session or the permission ended. The site's log has a line for most."
+        "1001 and 1012: the site stops or is reloaded; try again. 1011: no pong arrived. 1013: too slow. 4401, 4403: "
+        "the session or the permission ended. The site's log has a line for most."
     )
     return Problem(id="wsredis.E633", text=f"Socket: {text}.", hint=hint)

@@ -8,7 +8,7 @@ from .way import Way
 
 HEALTH = "-/healthz"  # below WEBSOCKET_URL a worker answers it, and nobody else as it does
 
-KEEP_PREFIX = """The prefix stands on both sides, or on none. NGiNX: proxy_pass http://site; without a path or a slash at the end.
+KEEP_PREFIX = """The prefix stands on both sides, or on none. NGiNX: proxy_pass http://site; with no slash behind it.
 Apache: ProxyPass "/ws/" "http://127.0.0.1:8000/ws/". All of it: ./manage.py wscheck --emit nginx, or apache."""
 
 

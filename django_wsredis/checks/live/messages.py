@@ -1,4 +1,4 @@
-"""Messages: from publish() through Redis, a worker and the proxies to the socket, on a facility that nobody else hears."""
+"""Messages: from publish() through Redis, worker and proxies to the socket, on a facility that nobody else hears."""
 
 from __future__ import annotations
 
@@ -34,19 +34,22 @@ def send_nonce(way: Way) -> Row:
         arrived_at = receive(way.talk, second)
         told: publisher.Receipt = receipt.result()
     here = "not here" if arrived_at is None else f"here after {milliseconds(arrived_at - began_at)}"
-    worker = (
-        f"the worker had it after {milliseconds(told.seconds)}" if told.sockets else "no worker said that it had it"
-    )
-    found = f"to Redis and back in {milliseconds(to_redis)}; {worker}; {here}"
+    found = f"to Redis and back in {milliseconds(to_redis)}; {_told(told)}; {here}"
     if arrived_at is None:
         raise Broken(Row(checked="message", found=found, problems=(_damaged("the second message", "nothing"),)))
     return Row(checked="message", found=found, problems=() if told.sockets else (_unanswered(way),))
 
 
-def send_to_user(way: Way) -> Row | None:
+def _told(receipt: publisher.Receipt) -> str:
+    if not receipt.sockets:
+        return "no receipt of a worker"
+    if receipt.unanswered:  # then the time is that of waiting
+        return f"a receipt of the worker; {receipt.unanswered} more listen in Redis, and send none"
+    return f"the worker's receipt after {milliseconds(receipt.seconds)}"
+
+
+def send_to_user(way: Way) -> Row:
     """Publish a nonce to the user who is logged in by our session."""
-    if not way.user:
-        return None
     sent = nonce()
     began_at = time.monotonic()
     publish(way, sent, users=[way.user])
@@ -77,7 +80,7 @@ def send_compressible(way: Way) -> Row:
         return Row(checked=row.checked, found=f"off, by WSREDIS['COMPRESSION']: {row.found}", problems=row.problems)
     problem = Problem(
         id="wsredis.W630",
-        text=f"Proxy: permessage-deflate is not agreed on, though WSREDIS['COMPRESSION'] is {way.settings.compression}.",
+        text=f"Proxy: there is no permessage-deflate, though WSREDIS['COMPRESSION'] is {way.settings.compression}.",
         hint="Let the proxy pass on the header Sec-WebSocket-Extensions, both ways: each message costs more bytes.",
     )
     return Row(checked=row.checked, found=f"none: {row.found}", problems=(*row.problems, problem))
@@ -129,7 +132,7 @@ def _lost(way: Way, told: str, channel: Channel) -> Problem:
         where = f"{redis.shown_url(way.settings.url)}, PREFIX {way.settings.prefix!r}"
         return Problem(
             id="wsredis.E627",
-            text=f"Redis: a message that is published here ({where}) does not arrive, and no worker there has the socket.",
+            text=f"Redis: what is published here ({where}) does not arrive, and no worker there has the socket.",
             hint="The site has another WSREDIS['URL'] or WSREDIS['PREFIX'], or an older process runs: restart it.",
         )
     (socket, *_) = known

@@ -24,11 +24,11 @@ def shake_hands(way: Way) -> Row:
     return Row(checked="handshake", found=_told(way.line))
 
 
-def open_scratch(way: Way) -> Row | None:
+def open_scratch(way: Way) -> Row:
     """Open a socket of the scratch facility, unless the URL's own is that."""
     if way.facility in ("", way.scratch):
         way.talk = way.line
-        return None
+        return Row(checked="scratch facility", found=f"{way.scratch}: the same socket")
     try:
         way.talk = _open(way, f"{way.path_of(way.scratch)}?{target.scratch_query(way)}")
     except (InvalidHandshake, OSError, EOFError, ValueError) as error:
@@ -72,7 +72,7 @@ def _without_messages(way: Way, error: Exception) -> Row:
         hint=(
             f"Let WSREDIS['ALLOWED_CHANNELS'] grant it: if request.path.startswith({path!r}): return channels\n"
             f"and use --live {way.url.scheme}://{way.netloc}{way.base}\n"
-            f"or name a facility that it grants, and whose last part begins with {target.SCRATCH!r}: that is taken as it is."
+            f"or name a facility that it grants, whose last part begins with {target.SCRATCH!r}: that is taken as is."
         ),
     )
     return Row(checked="scratch facility", found=f"refused: {answer}", problems=(problem,))

@@ -46,8 +46,8 @@ def explain(way: Way, path: str, error: Exception) -> tuple[str, Problem]:
 
 def _too_late(found: str) -> Problem:
     hint = (
-        "Do the site's pages answer? A worker that is all taken, or waits for its database, takes no handshake: look at "
-        "its log, and at uwsgitop or the like. Else the proxy asks somebody who does not speak HTTP."
+        "Do the site's pages answer? A worker that is all taken, or waits for its database, takes no handshake: "
+        "look at its log, and at uwsgitop or the like. Else the proxy asks somebody who does not speak HTTP."
     )
     return Problem(id="wsredis.E623", text=f"Site: {found} to the handshake.", hint=hint)
 
@@ -79,8 +79,8 @@ def _unsound(way: Way, path: str, answer: Answer) -> Problem:
         hint = f"ALLOWED_HOSTS = [{way.host!r}, …]" if "ALLOWED_HOSTS" in str(reason) else "Correct the URL."
         return Problem(id="wsredis.E616", text=f"Host: the answer is {answer.shown}: {reason}.", hint=hint)
     text = (
-        f"Host: the answer is {answer.shown}: the proxy passes on another Host than {way.netloc!r}, or speaks HTTP/1.0, "
-        "or takes out a header Sec-WebSocket-…."
+        f"Host: the answer is {answer.shown}: the proxy passes on another Host than {way.netloc!r}, or speaks "
+        "HTTP/1.0, or takes out a header Sec-WebSocket-…."
     )
     return Problem(id="wsredis.E616", text=text, hint=f"{HOST_LINES}\n{UPGRADE_LINES}")
 
@@ -106,8 +106,8 @@ def _forbidden(way: Way, path: str, answer: Answer) -> Problem:
 
 
 SESSION_HINT = (
-    "The site has another SECRET_KEY, SESSION_ENGINE, SESSION_COOKIE_NAME or database than the settings here; or a proxy "
-    "takes out the header Cookie; or WSREDIS['PROCESS_REQUEST'] does not look at sessions."
+    "The site has another SECRET_KEY, SESSION_ENGINE, SESSION_COOKIE_NAME or database than the settings here; or a "
+    "proxy takes out the header Cookie; or WSREDIS['PROCESS_REQUEST'] does not look at sessions."
 )
 
 
@@ -159,7 +159,7 @@ def rehearse(way: Way, path: str) -> HandshakeError | None:
 def _redirected(way: Way, path: str, answer: Answer) -> Problem:
     where = answer.headers.get("location", "nowhere")
     if where.startswith("https://") and not way.is_secure:
-        hint = f"Write wss://{way.host}{way.url.path}; the page's own URL is that of {{% websocket_url %}}, or wss: by itself."
+        hint = f"Write wss://{way.host}{way.url.path}"
     else:
         hint = (
             "Websockets follow no redirection: exempt WEBSOCKET_URL from it (return 301, SECURE_SSL_REDIRECT, a login)."

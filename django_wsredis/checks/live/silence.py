@@ -24,11 +24,9 @@ def ping(way: Way) -> Row:
     return Row(checked="ping", found="no pong", problems=(problem,))
 
 
-def wait(way: Way) -> Row | None:
+def wait(way: Way) -> Row:
     """Send nothing for as long as --idle says; the site pings, as it does with every browser."""
     seconds = way.situation.idle
-    if not seconds:
-        return None
     began_at = time.monotonic()
     deadline = began_at + seconds
     try:

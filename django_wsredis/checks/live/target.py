@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from urllib.parse import parse_qsl, unquote, urlencode
 
+from django.utils.encoding import iri_to_uri
+
 from ...channels import facility_problem, parse_wish
 from ...exceptions import HandshakeError
 from ..findings import Problem, Row
@@ -16,10 +18,9 @@ SCRATCH = "wscheck"  # what a facility is called, or its last part begins with, 
 def read(way: Way) -> Row:
     """Read the URL."""
     if problem := _read(way):
-        found = Problem(
-            id="wsredis.E601", text=f"{way.url.scheme}://{way.host}{way.url.path}: {problem[0]}", hint=problem[1]
-        )
-        raise Broken(Row(checked="URL", found=f"{way.url.path or 'no path'}", problems=(found,)))
+        text, hint = problem
+        wrong = Problem(id="wsredis.E601", text=f"{way.url.path or 'The URL'}: {text}", hint=hint)
+        raise Broken(Row(checked="URL", found=way.url.path or "no path", problems=(wrong,)))
     named = f"facility {way.facility}" if way.facility else "no facility"
     where = "itself" if way.scratch == way.facility else way.scratch
     return Row(checked="URL", found=f"{way.shown}: {named}; messages go to {where}")
@@ -64,7 +65,7 @@ def query(way: Way) -> str:
     wanted = [] if any(map(_is_wish, names)) else ["subscribe-broadcast"]
     if way.situation.user and "subscribe-user" not in names:
         wanted.append("subscribe-user")
-    return "&".join(filter(None, [given, *wanted]))
+    return "&".join(filter(None, [iri_to_uri(given), *wanted]))
 
 
 def scratch_query(way: Way) -> str:

@@ -15,11 +15,9 @@ from .way import Broken, Way
 SESSION_SECONDS = 300  # if nobody can delete it, as the machine goes down
 
 
-def begin(way: Way) -> Row | None:
+def begin(way: Way) -> Row:
     """Make the session; nothing of the user changes, not even the time of the last login."""
     name = way.situation.user
-    if not name:
-        return None
     if not (apps.is_installed("django.contrib.auth") and sessions.are_there()):
         raise _broken(name, "the project has no users, or no sessions", "Leave out --user; a token goes in the URL.")
     try:
@@ -33,9 +31,8 @@ def begin(way: Way) -> Row | None:
     except Broken:
         raise
     except Exception as error:  # of the database, or of whatever keeps sessions; its text may hold the key
-        raise _broken(
-            name, f"it failed: {type(error).__name__}", "./manage.py migrate --check; and is it running?"
-        ) from error
+        hint = "Is what keeps users and sessions running? ./manage.py migrate --check"
+        raise _broken(name, f"it failed: {type(error).__name__}", hint) from error
     way.user, way.cookie = user.get_username(), f"{django_settings.SESSION_COOKIE_NAME}={key}"
     kept = "in its cookie" if sessions.are_in_cookies() else "deleted at the end"
     return Row(checked="session", found=f"of {name}, by {django_settings.SESSION_ENGINE}, {kept}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
+from django.utils.encoding import iri_to_uri
 from websockets.headers import build_authorization_basic
 from websockets.sync.client import ClientConnection
 
@@ -118,7 +119,7 @@ class Way:
 
     def path_of(self, facility: str) -> str:
         """Return a facility's path; of the one that the URL names, as it is written there."""
-        return self.url.path if facility == self.facility else self.base + quote(facility, safe="/")
+        return iri_to_uri(self.url.path if facility == self.facility else self.base + quote(facility, safe="/"))
 
     def connect(self) -> socket.socket:
         """Return a fresh connection, without TLS. Raises OSError."""
