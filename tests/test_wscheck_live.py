@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import http.client
+import json
+import os
 import re
+import signal
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +22,15 @@ from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.test import override_settings
 
-from django_wsredis import live, sessions
+from django_wsredis import disconnect, live, sessions
 from django_wsredis.checks.findings import Problem, Row
-from django_wsredis.checks.live import look, messages, reaching, way
+from django_wsredis.checks.live import look, messages, opening, reaching, silence, way
 from django_wsredis.checks.situation import Situation
 
 from . import layouts
-from .doors import Doors, certify, dumb_server, make_authority
+from .doors import Doors, Relay, certify, dumb_server, make_authority
 from .layouts import Layout, find_uwsgi, run_proxy, run_runwsserver, run_uwsgi
+from .rawsocket import HEADERS
 from .servers import ROOT, Process, RedisServer, Site, free_port, wait_until
 
 SERVER = "runwsserver"
@@ -145,7 +152,9 @@ def test_a_way_that_is_whole_has_no_problem(
     assert re.search(
         r"to Redis and back in .* ms; the worker's receipt after .* ms; here after", found["message"].found
     )
-    assert re.fullmatch(r"none: .*|for 127.0.0.1, by The tests, (89|90) days left, TLSv1\.[23] \(.*\)", found["TLS"].found)
+    assert re.fullmatch(
+        r"none: .*|for 127.0.0.1, by The tests, (89|90) days left, TLSv1\.[23] \(.*\)", found["TLS"].found
+    )
     assert found["foreign Origin"].found.startswith("refused: 403 Forbidden, by django_wsredis")
     assert all(re.search(r" \([\d.]+ m?s\)$", row.found) for row in found.values())
 
@@ -478,3 +487,371 @@ def test_tls_where_there_is_none_and_none_where_there_is(
     with dumb_server(None) as silent, pytest.MonkeyPatch.context() as patch:
         patch.setattr(way, "STEP_SECONDS", 0.3)
         the_problem(go(f"wss://127.0.0.1:{silent}/ws/"), "E605")
+
+
+# The handshake: which layer refuses it
+
+
+def behind(port: int, path: str = "") -> str:
+    return f"ws://127.0.0.1:{port}/ws/{path}"
+
+
+UPGRADE = "proxy_set_header Upgrade $http_upgrade;"
+CONNECTION = "proxy_set_header Connection upgrade;"
+HOST = "proxy_set_header Host $http_host;"
+HTTP_1_1 = "proxy_http_version 1.1;"
+BACKEND = "proxy_set_header Host backend;"  # as "upstream backend" has it
+LOCALHOST = "proxy_set_header Host localhost;"
+ANOTHER = 'return 200 "another";'
+
+
+def test_a_proxy_that_is_right(doors: Doors, site: Site) -> None:
+    """What each of the following changes in one thing."""
+    found = go(behind(doors.to(site.port)))
+    assert problems(found) == []
+    assert "101 Switching Protocols, by nginx/" in found["handshake"].found
+
+
+@pytest.mark.parametrize(
+    ("changed", "number", "said", "hint"),
+    [
+        ({"remove": UPGRADE}, "E612", "Proxy: the answer is 426 Upgrade Required, by django_wsredis", UPGRADE),
+        ({"remove": CONNECTION}, "E612", "Proxy: the answer is 426", "proxy_set_header Connection"),
+        ({"remove": HTTP_1_1}, "E616", "speaks HTTP/1.0", HTTP_1_1),
+        ({"remove": HOST, "add": BACKEND}, "E616", "another Host than '127.0.0.1:", HOST),
+        ({"remove": HOST, "add": LOCALHOST}, "E617", "Origin: the answer is 403", HOST),
+        ({"slash": "/", "where": "/ws/"}, "E614", "Prefix: the answer is 404 Not Found, by nginx", "no slash behind it"),
+        ({"slash": "/", "where": "/ws"}, "E614", "a proxy strips '/ws'", "no slash behind it"),
+        ({"where": "/sockets/"}, "E613", "somebody else who answers below '/ws/'", "location /ws/ {"),
+        ({"where": "/ws/chat"}, "E613", "Location: the answer is 404 Not Found, by nginx", "location /ws/ {"),
+        ({"add": ANOTHER}, "E613", "the answer is 200 OK, by nginx", "location /ws/ {"),
+        ({"add": "return 405;"}, "E613", "the answer is 405 Method Not Allowed", "location /ws/ {"),
+        ({"add": "if ($http_upgrade) { return 404; }"}, "E613", "is answered by a worker", "header Upgrade"),
+        ({"add": "return 301 https://$host$request_uri;"}, "E615", "to https://127.0.0.1/ws/wscheck-", "wss://"),
+        ({"add": "return 302 /login/?next=/ws/;"}, "E615", "Location: the answer is 302 Found", "exempt"),
+        ({"add": "deny all;"}, "E620", "Proxy: the answer is 403 Forbidden, by nginx", "deny"),
+        ({"add": "return 401;"}, "E620", "Proxy: the answer is 401 Unauthorized, by nginx", "auth_basic"),
+        ({"add": "return 400;"}, "E616", "400 Bad Request, by nginx/1", "ALLOWED_HOSTS"),
+        ({"add": "return 426;"}, "E612", "426 Upgrade Required, by nginx", UPGRADE),
+        ({"add": "return 503;"}, "E621", "503 Service Unavailable, by nginx", "error log"),
+        ({"add": "return 500;"}, "E624", "The answer is 500 Internal Server Error, by nginx", "log"),
+        ({"add": "return 418;"}, "E624", "The answer is 418", "log"),
+    ],
+)  # fmt: skip
+def test_a_proxy_that_is_wrong_in_one_thing(
+    doors: Doors, site: Site, changed: dict[str, str], number: str, said: str, hint: str
+) -> None:
+    found = go(behind(doors.to(site.port, **changed)))
+    problem = the_problem(found, number)
+    assert said in problem.text
+    assert hint in problem.hint
+    assert not_checked(found) == AFTER_THE_HANDSHAKE - {"idle", "message to the user"}
+
+
+def test_a_browser_fails_there_too(doors: Doors, site: Site) -> None:
+    """The real client sees what wscheck tells."""
+    for changed, status in (({"remove": UPGRADE}, 426), ({"remove": HOST, "add": LOCALHOST}, 403)):
+        port = doors.to(site.port, **changed)
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+            headers = {**HEADERS, "Origin": f"http://127.0.0.1:{port}"}
+            connection.request("GET", "/ws/news?subscribe-broadcast", headers=headers)
+            assert connection.getresponse().status == status
+
+
+def test_a_proxy_with_no_site_behind_it(doors: Doors) -> None:
+    problem = the_problem(go(behind(doors.to(free_port()))), "E621")
+    assert "Proxy: the answer is 502 Bad Gateway, by nginx" in problem.text
+    problem = the_problem(go(behind(doors.haproxy(free_port()))), "E621")
+    assert "Proxy: the answer is 503 Service Unavailable: it does not reach the site" in problem.text
+
+
+def test_a_proxy_that_speaks_another_protocol_than_the_site(doors: Doors, folder: Path) -> None:
+    with hosted("--uwsgi-socket", "--threads", "2") as port:
+        the_problem(go(behind(doors.to(port))), "E621")
+        the_problem(go(behind(port)), "E624")
+
+
+def test_a_site_that_does_not_answer(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    with dumb_server(None) as silent:
+        late = doors.to(silent, add="proxy_read_timeout 1s;")
+        assert "the answer is 504 Gateway Timeout, by nginx" in the_problem(go(behind(late)), "E623").text
+        monkeypatch.setattr(opening, "STEP_SECONDS", 0.5)
+        began_at = time.monotonic()
+        the_problem(go(behind(silent)), "E623")
+        assert time.monotonic() - began_at < 4
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"", "nothing that is HTTP"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "nothing that is HTTP"),
+        (
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+            "101, and not right",
+        ),
+        (b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: x\r\n\r\n", "101, and not right"),
+        (b"HTTP/1.1 599 \r\nContent-Length: 0\r\n\r\n", "The answer is 599."),
+    ],
+)
+def test_an_answer_that_is_none_of_a_websocket(answer: bytes, said: str) -> None:
+    with dumb_server(answer) as port:
+        assert said in the_problem(go(behind(port)), "E624").text
+
+
+def test_a_host_that_the_site_does_not_allow(start: Callable[..., Site]) -> None:
+    hosts = {"ALLOWED_HOSTS": ["example.com"]}
+    site = start(settings=hosts)
+    with override_settings(**hosts):
+        problem = the_problem(go(site.uri("")), "E616")
+    assert "the Host is not in ALLOWED_HOSTS" in problem.text
+    assert problem.hint == "ALLOWED_HOSTS = ['127.0.0.1', …]"
+
+
+def test_django_answers_without_websockets(start: Callable[..., Site]) -> None:
+    with hosted("--http-socket", "--threads", "2", module="django.core.wsgi:get_wsgi_application()") as port:
+        problem = the_problem(go(behind(port)), "E613")
+    assert "Django answers there, and takes no websockets at '/ws/'" in problem.text
+    assert "from django_wsredis.wsgi import get_wsgi_application" in problem.hint
+    site = start(settings={"WEBSOCKET_URL": "/socket/"})
+    assert "Django answers there" in the_problem(go(site.uri("")), "E613").text
+    site = start(settings={"WEBSOCKET_URL": "/socket/", "DEBUG": True, "WSREDIS": {"DRAIN_SECONDS": 0}})
+    assert "Django answers there" in the_problem(go(site.uri("")), "E613").text
+
+
+@contextmanager
+def hosted(kind: str, *options: str, module: str = "tests.project.wsgi", **settings: Any) -> Iterator[int]:
+    """Run a uWSGI that listens in some way, with no options that are not named; yield its port."""
+    port = free_port()
+    program = find_uwsgi()
+    base = ["--module", module, "--pythonpath", str(ROOT), "--virtualenv", sys.prefix, "--need-app", "--die-on-term"]
+    env = {
+        **os.environ,
+        "TEST_DATABASE": os.environ["TEST_DATABASE"],
+        "TEST_REDIS_URL": messages.redis.get_settings().url,
+        "TEST_SETTINGS": json.dumps(settings),
+    }
+    process = Process([str(program), *base, kind, f"127.0.0.1:{port}", *options, "--master"], env=env, cwd=ROOT)
+    try:
+        process.wait_for(r"spawned uWSGI worker 1")
+        process.wait_for(r"WSGI app 0 .* ready")
+        yield port
+    finally:
+        process.stop()
+
+
+# Who may
+
+
+def test_a_permission_that_is_refused_has_the_reason(start: Callable[..., Site], configured: RedisServer) -> None:
+    permits = {"ALLOWED_CHANNELS": "tests.permits.nothing"}
+    site = start(settings={"WSREDIS": permits})
+    with override_settings(WSREDIS={"URL": configured.url, **permits}):
+        problem = the_problem(go(site.uri("news")), "E619")
+        assert "subscribe-broadcast is refused: WSREDIS['ALLOWED_CHANNELS'] does not grant it." in problem.text
+        the_problem(go(site.uri("news"), user="alice"), "E619")
+    problem = the_problem(go(site.uri("news")), "E619")
+    assert "by the settings and the code here it would be granted" in problem.text
+    problem = the_problem(go(site.uri("news?subscribe-user")), "E619")
+    assert "is it logged in?" in problem.text
+
+
+def test_publishing_is_refused_by_default(site: Site) -> None:
+    problem = the_problem(go(site.uri("news?subscribe-broadcast&publish-broadcast")), "E619")
+    assert "publish-broadcast is refused: WSREDIS['ALLOWED_CHANNELS'] is not set" in problem.text
+
+
+def test_a_scratch_facility_that_is_refused(start: Callable[..., Site]) -> None:
+    site = start(settings={"WSREDIS": {"ALLOWED_CHANNELS": "tests.permits.news_alone"}})
+    found = go(site.uri("news"), idle=0.1)
+    problem = the_problem(found, "W625")
+    assert "visitors may hear news, and the site refuses news/wscheck-" in problem.text
+    assert "HTTP 403" in problem.text
+    assert "request.path.startswith('/ws/wscheck')" in problem.hint
+    assert not_checked(found) == {"message", "binary message", "message of 100 KB", "compression"}
+    assert problems(go(site.uri("rooms/wscheck"))) == []
+
+
+def test_a_permission_that_is_granted_in_part(start: Callable[..., Site]) -> None:
+    site = start(settings={"WSREDIS": {"ALLOWED_CHANNELS": "tests.permits.what_is_the_users"}})
+    problem = the_problem(go(site.uri("news"), user="alice"), "E619")
+    assert "is not granted; the socket has user:alice:news%2Fwscheck" in problem.text or "user:alice:" in problem.text
+    site = start(settings={"WSREDIS": {"ALLOWED_CHANNELS": "tests.permits.what_is_for_everybody"}})
+    problem = the_problem(go(site.uri("news"), user="alice"), "E619")
+    assert "Permission: user:alice:news/wscheck-" in problem.text
+
+
+def test_a_foreign_origin_that_is_accepted(doors: Doors, site: Site, start: Callable[..., Site]) -> None:
+    port = doors.to(site.port, add='proxy_set_header Origin "";')
+    problem = the_problem(go(behind(port)), "E634")
+    assert "a page of https://wscheck.invalid may connect" in problem.text
+    site = start(settings={"WSREDIS": {"REQUIRE_ORIGIN": True}})  # as the hint says
+    assert problems(go(site.uri(""))) == []
+    port = doors.to(site.port, add='proxy_set_header Origin "";')
+    the_problem(go(behind(port)), "E619")
+
+
+# Redis
+
+
+def test_a_site_with_another_prefix_or_redis(
+    start: Callable[..., Site], own_redis: RedisServer, configured: RedisServer
+) -> None:
+    for site in (start(settings={"WSREDIS": {"PREFIX": "other"}}), start(redis_url=own_redis.url)):
+        found = go(site.uri("news"))
+        problem = the_problem(found, "E627")
+        assert f"what is published here ({configured.url}, PREFIX 'wsredis') does not arrive" in problem.text
+        assert not_checked(found) == {"binary message", "message of 100 KB", "compression"}
+
+
+def test_a_site_in_another_database_of_the_redis(start: Callable[..., Site], configured: RedisServer) -> None:
+    site = start(redis_url=f"{configured.url}?db=1")
+    problem = the_problem(go(site.uri("")), "W628")
+    assert "another database" in problem.hint
+    assert configured.url in problem.hint
+
+
+def test_a_redis_that_is_away_from_here(site: Site) -> None:
+    with override_settings(WSREDIS={"URL": f"redis://:opensesame@{CLOSED}/0"}):
+        found = go(site.uri(""))
+    problem = the_problem(found, "E626")
+    assert "cannot be reached" in problem.text
+    assert "opensesame" not in str(found)
+    assert not_checked(found) == {"binary message", "message of 100 KB", "compression"}
+
+
+def test_a_site_whose_redis_is_away(start: Callable[..., Site]) -> None:
+    site = start(redis_url=f"redis://{CLOSED}/0")
+    problem = the_problem(go(site.uri("")), "E622")
+    assert "503 Service Unavailable, by django_wsredis: Redis: the worker has none now" in problem.text
+
+
+def test_a_site_that_is_full(start: Callable[..., Site]) -> None:
+    site = start(settings={"WSREDIS": {"MAX_SOCKETS": 1}})
+    with site.connect("news?subscribe-broadcast"):
+        assert "the worker is full" in the_problem(go(site.uri("")), "E622").text
+    wait_until(lambda: live.count(facility="*").sockets == 0, what="the end of the socket")
+    assert problems(go(site.uri(""))) == []
+
+
+def test_a_server_that_cannot_give_up_its_sockets() -> None:
+    with hosted("--http-socket") as port:
+        problem = the_problem(go(behind(port)), "E622")
+    assert "the server that runs it cannot give up its sockets" in problem.text
+    assert "enable-threads = true" in problem.hint
+
+
+# Messages, pings, ends
+
+
+def test_large_messages_that_are_lost(site: Site) -> None:
+    lost = bytearray()
+
+    def drop(data: bytes) -> bytes:
+        if len(data) > 10_000 or lost:
+            lost.extend(data)
+            return b""
+        return data
+
+    with Relay(site.port, from_site=drop) as relay, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(messages, "STEP_SECONDS", 0.5)
+        found = go(behind(relay.port))
+    assert [problem.id for problem in problems(found)][:2] == ["wsredis.E629", "wsredis.E629"]
+    assert found["binary message"].verdict == "ok"
+    assert "102,400 bytes" in problems(found)[0].text
+
+
+def test_messages_that_are_held_back(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "STEP_SECONDS", 0.5)
+    monkeypatch.setattr(silence, "STEP_SECONDS", 0.5)
+    monkeypatch.setattr(opening, "STEP_SECONDS", 0.5)
+    with Relay(site.port, from_site=lambda data: b"") as relay:
+        found = go(behind(relay.port))
+    problem = found["message"].problems[0]
+    assert problem.id == "wsredis.E629"
+    assert "which the worker has sent" in problem.text
+    assert {problem.id for problem in problems(found)} == {"wsredis.E629", "wsredis.E631", "wsredis.E635"}
+
+
+def test_what_the_browser_sends_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """uWSGI's router without http-websockets."""
+    monkeypatch.setattr(silence, "STEP_SECONDS", 0.5)
+    monkeypatch.setattr(opening, "STEP_SECONDS", 0.5)
+    with hosted("--http", "--threads", "4") as port:
+        found = go(behind(port))
+    assert [problem.id for problem in problems(found)] == ["wsredis.E631", "wsredis.E635"]
+    assert "http-websockets = true" in found["ping"].problems[0].hint
+    with hosted("--http", "--threads", "4", "--http-websockets") as port:
+        assert problems(go(behind(port))) == []
+
+
+def test_compression_that_is_not_agreed_on(doors: Doors, site: Site, configured: RedisServer) -> None:
+    port = doors.to(site.port, add='proxy_set_header Sec-WebSocket-Extensions "";')
+    problem = the_problem(found := go(behind(port)), "W630")
+    assert "WSREDIS['COMPRESSION'] is 256" in problem.text
+    assert "10,040 characters arrived" in found["compression"].found
+    with override_settings(WSREDIS={"URL": configured.url, "COMPRESSION": 0}):
+        found = go(behind(port))
+    assert problems(found) == []
+    assert found["compression"].found.startswith("off, by WSREDIS['COMPRESSION']: ")
+
+
+def test_an_idle_timeout_that_is_too_short(doors: Doors, site: Site) -> None:
+    for port in (doors.to(site.port, add="proxy_read_timeout 1s;"), doors.haproxy(site.port, tunnel="1s")):
+        found = go(behind(port), idle=5)
+        problem = the_problem(found, "E632")
+        assert re.search(r"after 1\.\d s a proxy cut the silent socket: there is no close code of ours", problem.text)
+        assert "each 20 s" in problem.hint
+        assert not_checked(found) == {"foreign Origin", "close"} & set(found)
+        assert problems(go(behind(port), idle=0.2)) == []
+
+
+def test_a_site_that_pings_often_enough(doors: Doors, start: Callable[..., Site]) -> None:
+    site = start(settings={"WSREDIS": {"PING_INTERVAL": 1}})
+    found = go(behind(doors.haproxy(site.port, tunnel="3s")), idle=5)
+    assert problems(found) == []
+    assert found["idle"].found.startswith("open after 5 s")
+
+
+@pytest.mark.parametrize(("code", "reason", "said"), [(4403, "", "4403."), (1012, "a reload", "1012 (a reload).")])
+def test_a_socket_that_the_site_closes(site: Site, code: int, reason: str, said: str) -> None:
+    def close() -> None:
+        wait_until(lambda: disconnect(facility="wscheck*", code=code, reason=reason).sockets)
+
+    thread = threading.Thread(target=close)
+    rows = look(Situation(live=site.uri(""), idle=10))
+    found = {}
+    for row in rows:
+        found[row.checked] = row
+        if row.checked == "ping":
+            thread.start()
+    thread.join()
+    assert the_problem(found, "E633").text.endswith(f"s the site closed the socket with {said}")
+    assert not_checked(found) == {"foreign Origin", "close"}
+
+
+def test_a_site_that_ends_meanwhile(start: Callable[..., Site]) -> None:
+    site = start()
+    found = {}
+    for row in look(Situation(live=site.uri(""))):
+        found[row.checked] = row
+        if row.checked == "binary message":
+            os.kill(site.pid, signal.SIGKILL)
+            wait_until(lambda: site.popen.poll() is not None or not is_alive(site), 10)
+    assert problems(found)[0].id in ("wsredis.E633", "wsredis.E603")
+
+
+def is_alive(site: Site) -> bool:
+    try:
+        return bool(site.worker_pids())
+    except (OSError, IndexError):
+        return False
+
+
+def test_a_close_code_that_does_not_come_back(site: Site) -> None:
+    def cut_at_close(data: bytes) -> bytes | None:
+        return None if data[0] == 0x88 else data
+
+    with Relay(site.port, to_site=cut_at_close) as relay:
+        problem = the_problem(go(behind(relay.port)), "E635")
+    assert "does not come back in 5 s, but 1006" in problem.text
