@@ -48,6 +48,12 @@ class Doors:
         lines = RIGHT.replace(remove, "") + add
         return self.nginx(f"location {where} {{ proxy_pass http://127.0.0.1:{site_port}{slash};\n{lines} }}")
 
+    def certificate(self, authority: Path) -> str:
+        """Return the lines for nginx that name what an authority certified last."""
+        for name in ("server.pem", "server.key"):
+            shutil.copy(authority / name, self.folder).chmod(0o644)
+        return f"ssl_certificate {self.folder}/server.pem; ssl_certificate_key {self.folder}/server.key;"
+
     def haproxy(self, site_port: int, tunnel: str = "1h") -> int:
         port = free_port()
         site = self.folder / "site.cfg"
@@ -149,7 +155,7 @@ def dumb_server(answer: bytes | None) -> Iterator[int]:
 class Relay:
     """Passes bytes on to a site's port, as two functions let it: each gets a piece, and returns what is passed on.
 
-    From the site, after the head of its answer; to the site, after the request. One that returns None ends both.
+    From the site, after the head of a 101; to the site, after the request. One that returns None ends both.
     """
 
     def __init__(
@@ -194,12 +200,15 @@ class Relay:
 
     def _pass(self, source: socket.socket, target: socket.socket, change: Callable[[bytes], bytes | None]) -> None:
         is_head = True
+        is_site = change is self._from_site
         with suppress(OSError):
             while data := source.recv(65536):
                 if is_head:
                     head, end, data = data.partition(b"\r\n\r\n")
                     target.sendall(head + end)
                     is_head = False
+                    if is_site and b" 101 " not in head:
+                        change = bytes
                 if data:
                     changed = change(data)
                     if changed is None:

@@ -91,7 +91,7 @@ STEPS = (
     Step("ping", silence.ping, ("handshake",)),
     Step("idle", silence.wait, ("handshake",), is_idle),
     Step("foreign Origin", origin.look, ("handshake",)),
-    Step("close", ending.close, ("handshake",)),
+    Step("close", ending.close, ("handshake", "idle")),
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from websockets.exceptions import ConnectionClosed
 
 from ..findings import Problem, Row
-from .way import STEP_SECONDS, Broken, Way
+from .way import STEP_SECONDS, Way
 
 CODE = 4000  # of ours; those from 4000 on are for applications (RFC 6455, 7.4.2)
 
@@ -23,12 +23,8 @@ def close(way: Way) -> Row:
     return Row(checked="close", found=str(way.line.close_code), problems=(problem,))
 
 
-def cut(way: Way, closed: ConnectionClosed, seconds: float) -> Row:
-    """Return the row for a silent socket that did not live; raise Broken, as nothing can follow."""
-    if closed.rcvd is not None:
-        raise Broken(
-            Row(checked="idle", found=f"closed after {seconds:.1f} s", problems=(closed_early(closed, seconds),))
-        )
+def cut(way: Way, seconds: float) -> Row:
+    """Return the row for a silent socket that ended without a close code."""
     every = way.settings.ping_interval
     problem = Problem(
         id="wsredis.E632",
@@ -39,7 +35,7 @@ def cut(way: Way, closed: ConnectionClosed, seconds: float) -> Row:
             f"A load balancer that cannot: WSREDIS = {{'PING_INTERVAL': {max(1, int(seconds / 2))}, …}}"
         ),
     )
-    raise Broken(Row(checked="idle", found=f"cut after {seconds:.1f} s", problems=(problem,)))
+    return Row(checked="idle", found=f"cut after {seconds:.1f} s", problems=(problem,))
 
 
 def closed_early(closed: ConnectionClosed, seconds: float) -> Problem:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import cast
 
-from websockets.exceptions import InvalidHandshake
+from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
@@ -12,13 +13,15 @@ from ..findings import Problem, Row
 from . import refusals, target
 from .way import STEP_SECONDS, Broken, Way
 
+FAILURES = (WebSocketException, OSError, EOFError, ValueError)  # the last one is of a redirection
+
 
 def shake_hands(way: Way) -> Row:
     """Open a socket of the URL; if that names no facility, of the scratch facility."""
     path = f"{way.path_of(way.facility or way.scratch)}?{target.query(way)}"
     try:
         way.line = _open(way, path)
-    except (InvalidHandshake, OSError, EOFError, ValueError) as error:  # the last one: of a redirection
+    except FAILURES as error:
         found, problem = refusals.explain(way, path, error)
         raise Broken(Row(checked="handshake", found=found, problems=(problem,))) from None
     return Row(checked="handshake", found=_told(way.line))
@@ -29,15 +32,20 @@ def open_scratch(way: Way) -> Row:
     if way.facility in ("", way.scratch):
         way.talk = way.line
         return Row(checked="scratch facility", found=f"{way.scratch}: the same socket")
+    path = f"{way.path_of(way.scratch)}?{target.scratch_query(way)}"
     try:
-        way.talk = _open(way, f"{way.path_of(way.scratch)}?{target.scratch_query(way)}")
-    except (InvalidHandshake, OSError, EOFError, ValueError) as error:
-        raise Broken(_without_messages(way, error)) from None
+        way.talk = _open(way, path)
+    except FAILURES as error:
+        found, problem = refusals.explain(way, path, error)
+        # what is granted at the URL, and refused here, is so by its name
+        if isinstance(error, InvalidStatus) and error.response.status_code == HTTPStatus.FORBIDDEN:
+            problem = _without_messages(way, found)
+        raise Broken(Row(checked="scratch facility", found=f"{way.scratch}: {found}", problems=(problem,))) from None
     return Row(checked="scratch facility", found=f"{way.scratch}: {_told(way.talk)}")
 
 
 def _open(way: Way, path: str) -> ClientConnection:
-    """Raises InvalidHandshake, OSError, EOFError; ValueError for a redirection."""
+    """Raises FAILURES."""
     # ping_interval: none, so that only the site keeps the socket alive. max_queue: none, so that real messages of the
     # facility, which nobody reads here, do not keep a pong waiting.
     opened = connect(
@@ -62,17 +70,15 @@ def _told(websocket: ClientConnection) -> str:
     return f"101 Switching Protocols, by {server}" if server else "101 Switching Protocols"
 
 
-def _without_messages(way: Way, error: Exception) -> Row:
-    """Return the row for a scratch facility that is refused, while the URL's is not: real visitors hear that one."""
-    answer = f"{way.scratch}: {error}".rstrip(".")
+def _without_messages(way: Way, found: str) -> Problem:
+    """Return the problem that a scratch facility is refused, and the URL's is not: real visitors hear that one."""
     path = f"{way.settings.websocket_url}{target.SCRATCH}"
-    problem = Problem(
+    return Problem(
         id="wsredis.W625",
-        text=f"Permission: no message was tried: visitors may hear {way.facility}, and the site refuses {answer}.",
+        text=f"Permission: no message was tried: visitors hear {way.facility}, and {way.scratch} is refused: {found}.",
         hint=(
             f"Let WSREDIS['ALLOWED_CHANNELS'] grant it: if request.path.startswith({path!r}): return channels\n"
             f"and use --live {way.url.scheme}://{way.netloc}{way.base}\n"
             f"or name a facility that it grants, whose last part begins with {target.SCRATCH!r}: that is taken as is."
         ),
     )
-    return Row(checked="scratch facility", found=f"refused: {answer}", problems=(problem,))

@@ -98,7 +98,7 @@ def _forbidden(way: Way, path: str, answer: Answer) -> Problem:
             hint="WSREDIS['ALLOWED_CHANNELS'] decides; with --user NAME somebody who may is asked for.",
         )
     if way.cookie:
-        text = f"Session: the answer is {answer.shown}: here {way.user} may, and the site does not know the session."
+        text = f"Session: the answer is {answer.shown}: here {way.user} may; the site does not know the session."
         return Problem(id="wsredis.E618", text=text, hint=SESSION_HINT)
     text = f"Permission: the answer is {answer.shown}: by the settings and the code here it would be granted."
     hint = f"Run wscheck with the settings and the code of the site. {LOG}"

@@ -8,7 +8,7 @@ from websockets.exceptions import ConnectionClosed
 
 from ..findings import Problem, Row
 from . import ending
-from .way import STEP_SECONDS, Way, milliseconds
+from .way import STEP_SECONDS, Broken, Way, milliseconds
 
 
 def ping(way: Way) -> Row:
@@ -36,5 +36,7 @@ def wait(way: Way) -> Row:
             except TimeoutError:
                 break
     except ConnectionClosed as closed:
-        return ending.cut(way, closed, time.monotonic() - began_at)
+        if closed.rcvd is not None:
+            raise
+        raise Broken(ending.cut(way, time.monotonic() - began_at)) from None
     return Row(checked="idle", found=f"open after {seconds:g} s, pinged each {way.settings.ping_interval:g} s")
