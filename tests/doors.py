@@ -51,7 +51,7 @@ class Doors:
     def certificate(self, authority: Path) -> str:
         """Return the lines for nginx that name what an authority certified last."""
         for name in ("server.pem", "server.key"):
-            shutil.copy(authority / name, self.folder).chmod(0o644)
+            Path(shutil.copy(authority / name, self.folder)).chmod(0o644)
         return f"ssl_certificate {self.folder}/server.pem; ssl_certificate_key {self.folder}/server.key;"
 
     def haproxy(self, site_port: int, tunnel: str = "1h") -> int:

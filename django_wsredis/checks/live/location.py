@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http.client import HTTPException
+
 from ..findings import Problem
 from .answers import Answer, ask
 from .way import Way
@@ -50,4 +52,7 @@ def _stripped(way: Way, url: str) -> str:
 
 
 def _is_worker(way: Way, path: str) -> bool:
-    return ask(way, path).is_healthy
+    try:
+        return ask(way, path).is_healthy
+    except (OSError, HTTPException):  # whoever is there does not answer such a path
+        return False
