@@ -15,7 +15,7 @@ from ...exceptions import BrokerUnavailable
 from ..findings import Problem, Row, skipped
 from ..situation import Situation
 from . import certificate, ending, messages, opening, origin, reaching, silence, target, visiting
-from .way import Broken, Way, milliseconds
+from .way import Broken, Way, milliseconds, seen
 
 TITLES = {
     "wsredis.E601": "The URL leads to no facility below WEBSOCKET_URL.",
@@ -123,22 +123,15 @@ def _go(way: Way) -> Iterator[Row]:
             row = error.row
         except ConnectionClosed as error:
             broken |= {step.name, "handshake"}
-            row = _row(step, "closed", ending.closed_early(error, time.monotonic() - began_at))
+            row = seen("closed", ending.closed_early(error, time.monotonic() - began_at))
         except BrokerUnavailable as error:
             broken.add(step.name)
-            row = _row(step, "no Redis", _no_broker(error))
+            row = seen("no Redis", _no_broker(error))
         except (OSError, HTTPException) as error:
             broken.add(step.name)
-            row = _row(step, "no connection", reaching.lost(way, error))
-        yield _timed(row, time.monotonic() - began_at)
-
-
-def _row(step: Step, found: str, problem: Problem) -> Row:
-    return Row(checked=step.name, found=found, problems=(problem,))
-
-
-def _timed(row: Row, seconds: float) -> Row:
-    return replace(row, found=f"{row.found} ({milliseconds(seconds)})")
+            row = seen("no connection", reaching.lost(way, error))
+        took = milliseconds(time.monotonic() - began_at)
+        yield replace(row, checked=step.name, found=f"{row.found} ({took})")
 
 
 def _no_broker(error: BrokerUnavailable) -> Problem:

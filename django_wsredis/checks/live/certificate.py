@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from ..findings import Problem, Row
-from .way import Broken, Way
+from .way import Broken, Way, seen
 
 SOON_DAYS = 14  # a certificate of 90 days is renewed when 30 are left
 DAY_SECONDS = 86400
@@ -21,7 +21,7 @@ NAMES = (62, 64)
 def look(way: Way) -> Row:
     """Look at the certificate as a browser does; --insecure goes on with a bad one."""
     if not way.is_secure:
-        return Row(checked="TLS", found="none: the URL begins with ws://")
+        return seen("none: the URL begins with ws://")
     way.context = ssl.create_default_context()
     try:
         with way.connect_safely() as tls:
@@ -36,8 +36,8 @@ def look(way: Way) -> Row:
             text=f"TLS: {way.netloc} does not speak it, or none that is spoken today: {_reason(error)}.",
             hint=f"NGiNX: listen {way.port} ssl; and ssl_certificate, ssl_certificate_key. Or the URL begins with ws.",
         )
-        raise Broken(Row(checked="TLS", found="none", problems=(problem,))) from None
-    return Row(checked="TLS", found=f"{_told(told)}, {version}", problems=_soon(told))
+        raise Broken(seen("none", problem)) from None
+    return seen(f"{_told(told)}, {version}", *_soon(told))
 
 
 def speaks_tls(way: Way) -> bool:
@@ -57,8 +57,8 @@ def _refused(way: Way, error: ssl.SSLCertVerificationError) -> Row:
     text = f"TLS: browsers refuse the certificate of {way.host}: {found}."
     if way.situation.is_insecure:
         hint = "Nothing is to be done for the check; browsers need a certificate that is valid."
-        return Row(checked="TLS", found=found, problems=(Problem(id="wsredis.W609", text=text, hint=hint),))
-    raise Broken(Row(checked="TLS", found=found, problems=(_explained(way, error, text),)))
+        return seen(found, Problem(id="wsredis.W609", text=text, hint=hint))
+    raise Broken(seen(found, _explained(way, error, text)))
 
 
 def _explained(way: Way, error: ssl.SSLCertVerificationError, text: str) -> Problem:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from websockets.exceptions import ConnectionClosed
 
 from ..findings import Problem, Row
-from .way import STEP_SECONDS, Way
+from .way import STEP_SECONDS, Way, seen
 
 CODE = 4000  # of ours; those from 4000 on are for applications (RFC 6455, 7.4.2)
 
@@ -14,13 +14,13 @@ def close(way: Way) -> Row:
     """Close the socket with a code, which the worker sends back."""
     way.line.close(CODE, "wscheck")
     if way.line.close_code == CODE:
-        return Row(checked="close", found=f"{CODE} came back")
+        return seen(f"{CODE} came back")
     problem = Problem(
         id="wsredis.E635",
         text=f"Proxy: the close code {CODE} does not come back in {STEP_SECONDS:g} s, but {way.line.close_code}.",
         hint="Browsers then see 1006, and wsredis.js comes back where it should not. What is between cuts too early.",
     )
-    return Row(checked="close", found=str(way.line.close_code), problems=(problem,))
+    return seen(str(way.line.close_code), problem)
 
 
 def cut(way: Way, seconds: float) -> Row:
@@ -31,11 +31,12 @@ def cut(way: Way, seconds: float) -> Row:
         text=f"Idle timeout: after {seconds:.1f} s a proxy cut the silent socket: there is no close code of ours.",
         hint=(
             f"The site pings each {every:g} s (WSREDIS['PING_INTERVAL']); whatever is between must wait longer.\n"
-            "NGiNX: proxy_read_timeout 60s; (uwsgi_read_timeout) HAProxy: timeout tunnel 60s Apache: Timeout 60\n"
+            "NGiNX: proxy_read_timeout 60s; or uwsgi_read_timeout 60s;\n"
+            "HAProxy: timeout tunnel 60s\nApache: Timeout 60\n"
             f"A load balancer that cannot: WSREDIS = {{'PING_INTERVAL': {max(1, int(seconds / 2))}, …}}"
         ),
     )
-    return Row(checked="idle", found=f"cut after {seconds:.1f} s", problems=(problem,))
+    return seen(f"cut after {seconds:.1f} s", problem)
 
 
 def closed_early(closed: ConnectionClosed, seconds: float) -> Problem:

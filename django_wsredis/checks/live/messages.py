@@ -13,7 +13,7 @@ from ... import live, publisher, redis
 from ...channels import Channel, channel_name
 from ..findings import Problem, Row
 from .refusals import SESSION_HINT
-from .way import STEP_SECONDS, Broken, Way, milliseconds
+from .way import STEP_SECONDS, Broken, Way, milliseconds, seen
 
 LARGE_BYTES = 100 * 1024  # above what proxies buffer, and what one TLS record holds
 TEXT_CHARACTERS = 10_000
@@ -21,23 +21,34 @@ TEXT_CHARACTERS = 10_000
 
 def send_nonce(way: Way) -> Row:
     """Publish a nonce twice: first for the time of Redis alone, then with a receipt, for the worker's."""
+    way.hearer = _hearer(way)
     first, second = nonce(), nonce()
     began_at = time.monotonic()
-    subscribers = publish(way, first, broadcast=True)
+    publish(way, first)
     to_redis = time.monotonic() - began_at
     if receive(way.talk, first) is None:
-        problem = _lost(way, f"{subscribers} listen to it", Channel("broadcast", "", way.scratch))
-        raise Broken(Row(checked="message", found="it does not arrive", problems=(problem,)))
+        raise Broken(seen("it does not arrive", _lost(way, way.hearer)))
     with ThreadPoolExecutor(1) as pool:
         began_at = time.monotonic()
-        receipt = pool.submit(publish, way, second, broadcast=True, receipt=True)
+        answer = pool.submit(publish, way, second, receipt=True)
         arrived_at = receive(way.talk, second)
-        told: publisher.Receipt = receipt.result()
-    here = "not here" if arrived_at is None else f"here after {milliseconds(arrived_at - began_at)}"
-    found = f"to Redis and back in {milliseconds(to_redis)}; {_told(told)}; {here}"
+        receipt: publisher.Receipt = answer.result()
+    found = f"to Redis and back in {milliseconds(to_redis)}; {_told(receipt)}"
     if arrived_at is None:
-        raise Broken(Row(checked="message", found=found, problems=(_damaged("the second message", "nothing"),)))
-    return Row(checked="message", found=found, problems=() if told.sockets else (_unanswered(way),))
+        raise Broken(seen(f"{found}; not here", _damaged("the second message", "nothing")))
+    problems = () if receipt.sockets else (_unanswered(way),)
+    return seen(f"{found}; here after {milliseconds(arrived_at - began_at)}", *problems)
+
+
+def _hearer(way: Way) -> str:
+    """Return the user to whom our messages go, as the site grants nothing that is for everybody; "" for everybody."""
+    channels = [name for socket in live.connections(facility=way.scratch).sockets for name in socket.channels]
+    names = [channel_name(_channel(way, user)) for user in ("", way.user)]
+    return way.user if names[0] not in channels and names[1] in channels else ""
+
+
+def _channel(way: Way, user: str) -> Channel:
+    return Channel("user", user, way.scratch) if user else Channel("broadcast", "", way.scratch)
 
 
 def _told(receipt: publisher.Receipt) -> str:
@@ -52,38 +63,36 @@ def send_to_user(way: Way) -> Row:
     """Publish a nonce to the user who is logged in by our session."""
     sent = nonce()
     began_at = time.monotonic()
-    publish(way, sent, users=[way.user])
+    publish(way, sent, user=way.user)
     arrived_at = receive(way.talk, sent)
-    if arrived_at is not None:
-        return Row(checked="message to the user", found=f"here after {milliseconds(arrived_at - began_at)}")
-    problem = _lost(way, f"it was for {way.user}", Channel("user", way.user, way.scratch))
-    return Row(checked="message to the user", found="it does not arrive", problems=(problem,))
+    if arrived_at is None:
+        return seen("it does not arrive", _lost(way, way.user))
+    return seen(f"here after {milliseconds(arrived_at - began_at)}")
 
 
 def send_binary(way: Way) -> Row:
     """Publish each byte that there is."""
-    return _exchange(way, "binary message", bytes(range(256)) + secrets.token_bytes(16))
+    return _exchange(way, bytes(range(256)) + secrets.token_bytes(16))
 
 
 def send_large(way: Way) -> Row:
     """Publish what no compression makes smaller."""
-    return _exchange(way, "message of 100 KB", secrets.token_bytes(LARGE_BYTES))
+    return _exchange(way, secrets.token_bytes(LARGE_BYTES))
 
 
 def send_compressible(way: Way) -> Row:
     """Publish what is compressed, if that was agreed on."""
-    agreed = [extension.name for extension in way.talk.protocol.extensions]
-    row = _exchange(way, "compression", nonce() + "x" * max(TEXT_CHARACTERS, way.settings.compression))
-    if agreed:
-        return Row(checked=row.checked, found=f"{', '.join(agreed)}: {row.found}", problems=row.problems)
+    row = _exchange(way, nonce() + "x" * max(TEXT_CHARACTERS, way.settings.compression))
+    if agreed := [extension.name for extension in way.talk.protocol.extensions]:
+        return seen(f"{', '.join(agreed)}: {row.found}", *row.problems)
     if not way.settings.compression:
-        return Row(checked=row.checked, found=f"off, by WSREDIS['COMPRESSION']: {row.found}", problems=row.problems)
+        return seen(f"off, by WSREDIS['COMPRESSION']: {row.found}", *row.problems)
     problem = Problem(
         id="wsredis.W630",
         text=f"Proxy: there is no permessage-deflate, though WSREDIS['COMPRESSION'] is {way.settings.compression}.",
         hint="Let the proxy pass on the header Sec-WebSocket-Extensions, both ways: each message costs more bytes.",
     )
-    return Row(checked=row.checked, found=f"none: {row.found}", problems=(*row.problems, problem))
+    return seen(f"none: {row.found}", *row.problems, problem)
 
 
 # One message
@@ -94,9 +103,14 @@ def nonce() -> str:
     return f"wscheck {secrets.token_hex(16)}"
 
 
-def publish(way: Way, message: str | bytes, **options: Any) -> Any:
+def publish(way: Way, message: str | bytes, *, user: str = "", receipt: bool = False) -> Any:
     """Publish to the scratch facility; it is kept nowhere. Raises BrokerUnavailable."""
-    return publisher.publish(message, facility=way.scratch, expire=0, on_commit=False, **options)
+    options: publisher.Options = {"facility": way.scratch, "expire": 0, "on_commit": False}
+    if name := user or way.hearer:
+        options["users"] = [name]
+    else:
+        options["broadcast"] = True
+    return publisher.publish(message, receipt=True, **options) if receipt else publisher.publish(message, **options)
 
 
 def receive(websocket: ClientConnection, wanted: str | bytes) -> float | None:
@@ -114,19 +128,19 @@ def receive(websocket: ClientConnection, wanted: str | bytes) -> float | None:
     return None
 
 
-def _exchange(way: Way, checked: str, message: str | bytes) -> Row:
-    publish(way, message, broadcast=True)
+def _exchange(way: Way, message: str | bytes) -> Row:
+    publish(way, message)
     what = f"{len(message):,} {'bytes' if isinstance(message, bytes) else 'characters'}"
     if receive(way.talk, message) is not None:
-        return Row(checked=checked, found=f"{what} arrived")
-    return Row(checked=checked, found="it does not arrive", problems=(_damaged(what, "nothing, or something else"),))
+        return seen(f"{what} arrived")
+    return seen("it does not arrive", _damaged(what, "nothing, or something else"))
 
 
 # What went wrong
 
 
-def _lost(way: Way, told: str, channel: Channel) -> Problem:
-    """Return why a message does not come, by what the workers here know of the socket."""
+def _lost(way: Way, user: str) -> Problem:
+    """Return why a message does not come, by what the workers here know of the socket. user: whom it was for."""
     known = live.connections(facility=way.scratch).sockets
     if not known:
         where = f"{redis.shown_url(way.settings.url)}, PREFIX {way.settings.prefix!r}"
@@ -136,15 +150,15 @@ def _lost(way: Way, told: str, channel: Channel) -> Problem:
             hint="The site has another WSREDIS['URL'] or WSREDIS['PREFIX'], or an older process runs: restart it.",
         )
     (socket, *_) = known
-    if channel.audience == "user" and socket.user != way.user:
-        text = f"Session: the site takes {way.user} for {socket.user or 'nobody'}."
+    if user and socket.user != user:
+        text = f"Session: the site takes {user} for {socket.user or 'nobody'}."
         return Problem(id="wsredis.E618", text=text, hint=SESSION_HINT)
-    name = channel_name(channel)
+    name = channel_name(_channel(way, user))
     if name not in socket.channels:
         text = f"Permission: {name} is not granted; the socket has {', '.join(socket.channels)}."
         hint = "WSREDIS['ALLOWED_CHANNELS'] or WSREDIS['SUBSCRIBER'] decides."
         return Problem(id="wsredis.E619", text=text, hint=hint)
-    return _damaged(f"a message, which the worker has sent ({told})", "nothing")
+    return _damaged("a message, which the worker has sent", "nothing")
 
 
 def _damaged(what: str, came: str) -> Problem:

@@ -11,28 +11,28 @@ from websockets.typing import Origin
 
 from ..findings import Problem, Row
 from . import refusals, target
-from .way import STEP_SECONDS, Broken, Way
+from .way import STEP_SECONDS, Broken, Way, seen
 
 FAILURES = (WebSocketException, OSError, EOFError, ValueError)  # the last one is of a redirection
 
 
 def shake_hands(way: Way) -> Row:
     """Open a socket of the URL; if that names no facility, of the scratch facility."""
-    path = f"{way.path_of(way.facility or way.scratch)}?{target.query(way)}"
+    path = target.url_path(way)
     try:
         way.line = _open(way, path)
     except FAILURES as error:
         found, problem = refusals.explain(way, path, error)
-        raise Broken(Row(checked="handshake", found=found, problems=(problem,))) from None
-    return Row(checked="handshake", found=_told(way.line))
+        raise Broken(seen(found, problem)) from None
+    return seen(_told(way.line))
 
 
 def open_scratch(way: Way) -> Row:
     """Open a socket of the scratch facility, unless the URL's own is that."""
-    if way.facility in ("", way.scratch):
+    if way.is_all_scratch:
         way.talk = way.line
-        return Row(checked="scratch facility", found=f"{way.scratch}: the same socket")
-    path = f"{way.path_of(way.scratch)}?{target.scratch_query(way)}"
+        return seen(f"{way.scratch}: the same socket")
+    path = target.scratch_path(way)
     try:
         way.talk = _open(way, path)
     except FAILURES as error:
@@ -40,8 +40,8 @@ def open_scratch(way: Way) -> Row:
         # what is granted at the URL, and refused here, is so by its name
         if isinstance(error, InvalidStatus) and error.response.status_code == HTTPStatus.FORBIDDEN:
             problem = _without_messages(way, found)
-        raise Broken(Row(checked="scratch facility", found=f"{way.scratch}: {found}", problems=(problem,))) from None
-    return Row(checked="scratch facility", found=f"{way.scratch}: {_told(way.talk)}")
+        raise Broken(seen(f"{way.scratch}: {found}", problem)) from None
+    return seen(f"{way.scratch}: {_told(way.talk)}")
 
 
 def _open(way: Way, path: str) -> ClientConnection:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TypeVar
 
 from ..findings import Problem, Row
-from .way import STEP_SECONDS, Broken, Way, milliseconds
+from .way import STEP_SECONDS, Broken, Way, milliseconds, seen
 
 T = TypeVar("T")
 
@@ -28,10 +28,10 @@ def resolve(way: Way) -> Row:
         hint = f"Is it spelled right? Ask the name's DNS server: dig {way.host} A {way.host} AAAA"
         text = f"DNS: {way.host} does not resolve: {reason}."
         problem = Problem(id="wsredis.E602", text=text, hint=hint)
-        raise Broken(Row(checked="name", found=f"{way.host}: {reason}", problems=(problem,))) from None
+        raise Broken(seen(f"{way.host}: {reason}", problem)) from None
     addresses = [(str(address[0]), int(address[1])) for *_, address in found]
     way.addresses = list(dict.fromkeys(addresses))
-    return Row(checked="name", found=f"{way.host}: {', '.join(host for host, _ in way.addresses)}")
+    return seen(f"{way.host}: {', '.join(host for host, _ in way.addresses)}")
 
 
 def connect(way: Way) -> Row:
@@ -44,7 +44,7 @@ def connect(way: Way) -> Row:
     if not accepting:
         text = f"TCP: nothing accepts connections at {way.host}, {found}."
         problem = Problem(id="wsredis.E603", text=text, hint=_hint(way))
-        raise Broken(Row(checked="connection", found=found, problems=(problem,)))
+        raise Broken(seen(found, problem))
     way.addresses = accepting
     problems = [
         Problem(
@@ -55,7 +55,7 @@ def connect(way: Way) -> Row:
         for address, result in results.items()
         if isinstance(result, OSError) and result.errno not in NOT_HERE and way.host != "localhost"
     ]
-    return Row(checked="connection", found=found, problems=tuple(problems))
+    return seen(found, *problems)
 
 
 def lost(way: Way, error: Exception) -> Problem:

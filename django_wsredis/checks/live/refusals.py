@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from wsgiref.util import setup_testing_defaults
 
 from ... import handshake
-from ...exceptions import HandshakeError, OriginNotAllowed
+from ...exceptions import HandshakeError
 from ..findings import Problem
 from . import certificate, location
 from .answers import Answer, ask, ask_upgrade
@@ -87,10 +87,9 @@ def _unsound(way: Way, path: str, answer: Answer) -> Problem:
 
 def _forbidden(way: Way, path: str, answer: Answer) -> Problem:
     reason = rehearse(way, path)
-    is_of_origin = isinstance(reason, OriginNotAllowed)
-    if is_of_origin or ask_upgrade(way, path, None).status == 101:
-        told = f"{reason}" if is_of_origin else f"it comes from {way.origin}, and the proxy passes on another Host"
-        return Problem(id="wsredis.E617", text=f"Origin: the answer is {answer.shown}: {told}.", hint=HOST_LINES)
+    if ask_upgrade(way, path, None).status == 101:
+        text = f"Origin: the answer is {answer.shown} to {way.origin}: the proxy passes on another Host than that."
+        return Problem(id="wsredis.E617", text=text, hint=HOST_LINES)
     if reason is not None:
         return Problem(
             id="wsredis.E619",
@@ -150,6 +149,8 @@ def rehearse(way: Way, path: str) -> HandshakeError | None:
         handshake.decide(environ, way.settings)
     except HandshakeError as error:
         return error
+    except Exception as error:  # of whatever keeps sessions; at the site it is a 500
+        return HandshakeError(f"it cannot be decided here: {type(error).__name__}")
     return None
 
 

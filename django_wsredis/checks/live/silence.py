@@ -8,20 +8,20 @@ from websockets.exceptions import ConnectionClosed
 
 from ..findings import Problem, Row
 from . import ending
-from .way import STEP_SECONDS, Broken, Way, milliseconds
+from .way import STEP_SECONDS, Broken, Way, milliseconds, seen
 
 
 def ping(way: Way) -> Row:
     """Ping the worker."""
     began_at = time.monotonic()
     if way.line.ping().wait(STEP_SECONDS):
-        return Row(checked="ping", found=f"a pong after {milliseconds(time.monotonic() - began_at)}")
+        return seen(f"a pong after {milliseconds(time.monotonic() - began_at)}")
     problem = Problem(
         id="wsredis.E631",
         text=f"Proxy: a ping is not answered in {STEP_SECONDS:g} s: what the browser sends does not arrive.",
         hint="uWSGI's http router: http-websockets = true. Else look for what buffers requests on the way.",
     )
-    return Row(checked="ping", found="no pong", problems=(problem,))
+    return seen("no pong", problem)
 
 
 def wait(way: Way) -> Row:
@@ -39,4 +39,4 @@ def wait(way: Way) -> Row:
         if closed.rcvd is not None:
             raise
         raise Broken(ending.cut(way, time.monotonic() - began_at)) from None
-    return Row(checked="idle", found=f"open after {seconds:g} s, pinged each {way.settings.ping_interval:g} s")
+    return seen(f"open after {seconds:g} s, pinged each {way.settings.ping_interval:g} s")

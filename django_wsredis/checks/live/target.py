@@ -10,7 +10,7 @@ from django.utils.encoding import iri_to_uri
 from ...channels import facility_problem, parse_wish
 from ...exceptions import HandshakeError
 from ..findings import Problem, Row
-from .way import Broken, Way
+from .way import Broken, Way, seen
 
 SCRATCH = "wscheck"  # what a facility is called, or its last part begins with, that is for our messages alone
 
@@ -20,10 +20,10 @@ def read(way: Way) -> Row:
     if problem := _read(way):
         text, hint = problem
         wrong = Problem(id="wsredis.E601", text=f"{way.url.path or 'The URL'}: {text}", hint=hint)
-        raise Broken(Row(checked="URL", found=way.url.path or "no path", problems=(wrong,)))
+        raise Broken(seen(way.url.path or "no path", wrong))
     named = f"facility {way.facility}" if way.facility else "no facility"
     where = "itself" if way.scratch == way.facility else way.scratch
-    return Row(checked="URL", found=f"{way.shown}: {named}; messages go to {where}")
+    return seen(f"{way.shown}: {named}; messages go to {where}")
 
 
 def _read(way: Way) -> tuple[str, str] | None:
@@ -41,11 +41,11 @@ def _read(way: Way) -> tuple[str, str] | None:
     way.base, way.facility = head + found, unquote(tail)
     if way.facility and (problem := facility_problem(way.facility)):
         return f"{way.facility!r} is no facility: {problem}.", f"Write {example}news, or another facility of yours."
+    way.scratch = _scratch(way.facility)
     try:
-        parse_wish(query(way))
+        parse_wish(f"{way.url.query}&subscribe-broadcast")
     except HandshakeError as error:
         return f"{error}.", "Correct the query."
-    way.scratch = _scratch(way.facility)
     return None
 
 
@@ -58,22 +58,27 @@ def _scratch(facility: str) -> str:
     return name if facility_problem(below) else below  # too long
 
 
-def query(way: Way) -> str:
-    """Return the query of the URL; it asks for something, and with --user for what is the user's."""
-    given = way.url.query
-    names = {name.lower() for name, _ in parse_qsl(given, keep_blank_values=True)}
+def url_path(way: Way) -> str:
+    """Return the path of the URL, with a query that asks for something, and with --user for what is the user's."""
+    if way.is_all_scratch:
+        return scratch_path(way)
+    names = {name.lower() for name, _ in parse_qsl(way.url.query, keep_blank_values=True)}
     wanted = [] if any(map(_is_wish, names)) else ["subscribe-broadcast"]
     if way.situation.user and "subscribe-user" not in names:
         wanted.append("subscribe-user")
-    return "&".join(filter(None, [iri_to_uri(given), *wanted]))
+    return _path(way, way.facility, iri_to_uri(way.url.query), wanted)
 
 
-def scratch_query(way: Way) -> str:
-    """Return the query for the scratch facility: what is not ours in that of the URL, such as a token, stays."""
+def scratch_path(way: Way) -> str:
+    """Return the path of the scratch facility: what is not ours in the URL's query, such as a token, is in it."""
     pairs = parse_qsl(way.url.query, keep_blank_values=True)
     others = [(name, value) for name, value in pairs if not _is_wish(name.lower()) and name != "since"]
     wanted = ["subscribe-broadcast", "subscribe-user"] if way.situation.user else ["subscribe-broadcast"]
-    return "&".join(filter(None, [urlencode(others), *wanted]))
+    return _path(way, way.scratch, urlencode(others), wanted)
+
+
+def _path(way: Way, facility: str, query: str, wanted: list[str]) -> str:
+    return f"{way.path_of(facility)}?{'&'.join(filter(None, [query, *wanted]))}"
 
 
 def _is_wish(name: str) -> bool:

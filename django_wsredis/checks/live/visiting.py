@@ -10,7 +10,7 @@ from django.conf import settings as django_settings
 
 from ... import sessions
 from ..findings import Problem, Row
-from .way import Broken, Way
+from .way import Broken, Way, seen
 
 SESSION_SECONDS = 300  # if nobody can delete it, as the machine goes down
 
@@ -35,12 +35,12 @@ def begin(way: Way) -> Row:
         raise _broken(name, f"it failed: {type(error).__name__}", hint) from error
     way.user, way.cookie = user.get_username(), f"{django_settings.SESSION_COOKIE_NAME}={key}"
     kept = "in its cookie" if sessions.are_in_cookies() else "deleted at the end"
-    return Row(checked="session", found=f"of {name}, by {django_settings.SESSION_ENGINE}, {kept}")
+    return seen(f"of {name}, by {django_settings.SESSION_ENGINE}, {kept}")
 
 
 def _broken(name: str, reason: str, hint: str) -> Broken:
     problem = Problem(id="wsredis.E611", text=f"Session: none can be made for {name!r}: {reason}.", hint=hint)
-    return Broken(Row(checked="session", found=reason, problems=(problem,)))
+    return Broken(seen(reason, problem))
 
 
 def _find(name: str) -> Any:

@@ -14,7 +14,7 @@ from websockets.headers import build_authorization_basic
 from websockets.sync.client import ClientConnection
 
 from ...conf import Settings
-from ..findings import Row
+from ..findings import Problem, Row
 from ..situation import Situation
 
 STEP_SECONDS = 5.0  # for one step, and so for whatever it waits for
@@ -36,7 +36,8 @@ class Way:
     stack: closes what was opened. base: the path, up to the end of WEBSOCKET_URL. facility: that the URL names, ""
     for none. scratch: that to which messages go, which nobody else hears. addresses: those that accept connections.
     context: of TLS, None without. user: the name of who connects, "" for nobody; cookie: the header of the session.
-    line: a socket of the URL. talk: one of the scratch facility.
+    line: a socket of the URL. talk: one of the scratch facility. hearer: the user to whom messages go there, "" for
+    everybody.
     """
 
     situation: Situation
@@ -49,6 +50,7 @@ class Way:
     context: ssl.SSLContext | None = None
     user: str = ""
     cookie: str = field(default="", repr=False)
+    hearer: str = ""
     _line: ClientConnection | None = None
     _talk: ClientConnection | None = None
 
@@ -87,6 +89,11 @@ class Way:
     def shown(self) -> str:
         """The URL for people: a login, or a token in the query, is left out."""
         return f"{self.url.scheme}://{self.netloc}{self.url.path}"
+
+    @property
+    def is_all_scratch(self) -> bool:
+        """Whether the URL names no facility that visitors could hear."""
+        return self.facility in ("", self.scratch)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -135,6 +142,11 @@ class Way:
         except BaseException:
             sock.close()
             raise
+
+
+def seen(found: str, *problems: Problem) -> Row:
+    """Return the row of a step, which gets its name from the table of steps."""
+    return Row(checked="", found=found, problems=problems)
 
 
 def milliseconds(seconds: float) -> str:
