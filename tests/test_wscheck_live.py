@@ -232,10 +232,42 @@ def test_messages_of_others_on_the_facility_are_passed_over(site: Site) -> None:
     thread.start()
     try:
         assert problems(go(site.uri("wscheck/noise"))) == []
-        assert problems(go(site.uri("wscheck"), idle=0.5)) == []
+        found = go(site.uri("wscheck/noise"), idle=0.3)
+        assert problems(found) == []
+        assert re.search(r"not silent: \d+ messages came on wscheck/noise", found["idle"].found)
     finally:
         stop.set()
         thread.join()
+
+
+def test_a_token_in_the_query_goes_everywhere_and_is_not_shown(start: Callable[..., Site]) -> None:
+    site = start(settings={"WSREDIS": {"PROCESS_REQUEST": "tests.project.callbacks.by_token"}})
+    found = go(site.uri("news?token=alice"))
+    assert problems(found) == []
+    assert "alice" not in str(found)
+    assert "alice" not in str(found := go(site.uri("news?token=alice&subscribe-group&subscribe-user")))
+    assert problems(found) == []
+    the_problem(go(site.uri("news?token=bad")), "E619")
+
+
+def test_a_login_for_a_proxy_is_used_and_not_shown(doors: Doors, site: Site) -> None:
+    passwords = doors.folder / "passwords"
+    passwords.write_text("joe:{PLAIN}open/sesame\n")
+    passwords.chmod(0o644)
+    port = doors.to(site.port, add=f"auth_basic x; auth_basic_user_file {passwords};")
+    the_problem(go(behind(port)), "E620")
+    found = go(f"ws://joe:open%2Fsesame@127.0.0.1:{port}/ws/")
+    assert problems(found) == []
+    assert "sesame" not in str(found)
+
+
+def test_an_address_of_ipv6(start: Callable[..., Site]) -> None:
+    if not Path("/proc/net/if_inet6").exists():
+        pytest.skip("this machine has no IPv6")
+    site = start("[::1]:0")
+    found = go(f"ws://[::1]:{site.port}/ws/")
+    assert problems(found) == []
+    assert f"port {site.port}: ::1 in " in found["connection"].found
 
 
 # --user

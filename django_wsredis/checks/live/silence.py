@@ -28,15 +28,17 @@ def wait(way: Way) -> Row:
     """Send nothing for as long as --idle says; the site pings, as it does with every browser."""
     seconds = way.situation.idle
     began_at = time.monotonic()
-    deadline = began_at + seconds
+    deadline, came = began_at + seconds, 0
     try:
         while (left := deadline - time.monotonic()) > 0:
             try:
                 way.line.recv(left)
+                came += 1
             except TimeoutError:
                 break
     except ConnectionClosed as closed:
         if closed.rcvd is not None:
             raise
         raise Broken(ending.cut(way, time.monotonic() - began_at)) from None
-    return seen(f"open after {seconds:g} s, pinged each {way.settings.ping_interval:g} s")
+    noise = f"; not silent: {came} messages came on {way.facility}" if came else ""
+    return seen(f"open after {seconds:g} s, pinged each {way.settings.ping_interval:g} s{noise}")
