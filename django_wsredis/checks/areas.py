@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from types import ModuleType
 
@@ -41,14 +41,23 @@ class Area:
         return [problem for row in self.rows for problem in row.problems]
 
 
-def look(situation: Situation, areas: Collection[str], skip: Collection[str] = ()) -> Iterator[Area]:
+def look(
+    situation: Situation,
+    areas: Collection[str],
+    skip: Collection[str] = (),
+    on_row: Callable[[str, Row], None] = lambda name, row: None,
+) -> Iterator[Area]:
     """Look at areas, one after the other.
 
-    skip: ids of problems that are not told of.
+    skip: ids of problems that are not told of. on_row(area, row): something has been looked at.
     """
     for name, modules in MODULES.items():
         if name in areas:
-            found = [row for module in modules for row in module.look(situation)]
+            found = []
+            for module in modules:
+                for row in module.look(situation):
+                    on_row(name, row)
+                    found.append(row)
             rows = [_without(row, skip) for row in found]
             if found:
                 yield Area(name=name, rows=rows, skipped=_count(found) - _count(rows))

@@ -44,7 +44,7 @@ def read_situation(options: dict[str, Any]) -> Situation:
             raise CommandError(f"{path} is no file.")
     live = options["live"]
     if live and (urlsplit(live).scheme not in ("ws", "wss") or not urlsplit(live).hostname):
-        raise CommandError(f"--live {live} is no websocket's URL, such as wss://example.com/ws/news.")
+        raise CommandError("--live is no websocket's URL, such as wss://example.com/ws/news.")  # it may hold a login
     if not live and (options["user"] or options["insecure"] or options["idle"]):
         raise CommandError("--user, --insecure and --idle go with --live URL.")
     return Situation(**files, live=live, user=options["user"], idle=options["idle"], is_insecure=options["insecure"])

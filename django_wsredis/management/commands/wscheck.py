@@ -13,7 +13,7 @@ from django.core.management.base import CommandError, CommandParser
 from rich.console import Console, Group
 
 from django_wsredis.checks.areas import Area, look
-from django_wsredis.checks.findings import RANKS
+from django_wsredis.checks.findings import RANKS, Row
 from django_wsredis.configurations import File
 from django_wsredis.management import check_options, emitting
 from django_wsredis.management.display.checks import area_lines, listing, problem_lines, summary
@@ -75,10 +75,15 @@ class Command(DocumentedCommand):
         """Look at everything, and tell of it; end with exit status 1 if there are problems of the level that fails."""
         situation, names = check_options.read_situation(options), check_options.read_areas(options)
         areas: list[Area] = []
-        for area in look(situation, names, check_options.read_skip(options)):
-            areas.append(area)
-            if not options["json"]:
-                console.print(Group(*area_lines(area, console.width)))
+        with console.status("Looking…") as status:  # it is shown on a terminal alone
+
+            def show(area: str, row: Row) -> None:
+                status.update(f"{area}: {row.checked} was {row.verdict}, …")
+
+            for area in look(situation, names, check_options.read_skip(options), show):
+                areas.append(area)
+                if not options["json"]:
+                    console.print(Group(*area_lines(area, console.width)))
         problems = sorted((problem for area in areas for problem in area.problems), key=lambda problem: problem.rank)
         fails = any(problem.rank <= RANKS[options["fail_level"]] for problem in problems)
         if options["json"]:

@@ -1,0 +1,79 @@
+"""Requests by hand, whose answers are looked at as they are: also those that are no websocket's."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import secrets
+from contextlib import closing
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from .way import STEP_SECONDS, Way
+
+BODY_BYTES = 4096  # that are looked at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An HTTP answer. headers: by their names in lower case. body: its beginning."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is of `responses.respond()`, and of no proxy, page or other server."""
+        return self.body == f"{self.title}\n".encode() and self._is_uncached
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether it is that of `-/healthz`: what answers is a worker."""
+        return self.body in (b"ok\n", b"not ok\n") and self._is_uncached
+
+    @property
+    def _is_uncached(self) -> bool:
+        return "no-store" in self.headers.get("cache-control", "")
+
+    @property
+    def is_djangos(self) -> bool:
+        """Whether it is one of Django's own pages for what is not there, or not right."""
+        return b"The requested resource was not found on this server." in self.body or b"DEBUG = True" in self.body
+
+    @property
+    def title(self) -> str:
+        """The status in words."""
+        try:
+            return f"{self.status} {HTTPStatus(self.status).phrase}"
+        except ValueError:
+            return str(self.status)
+
+    @property
+    def shown(self) -> str:
+        """The status, and who says so, as far as it tells."""
+        if self.is_ours:
+            return f"{self.title}, by django_wsredis"
+        server = self.headers.get("server")
+        return f"{self.title}, by {server}" if server else self.title
+
+
+def ask(way: Way, target: str, headers: dict[str, str] | None = None) -> Answer:
+    """Ask for a path with its query. Raises OSError and http.client.HTTPException."""
+    with closing(http.client.HTTPConnection(way.host, way.port, timeout=STEP_SECONDS)) as connection:
+        connection.sock = way.connect_safely()
+        connection.request("GET", target, headers={"Host": way.netloc, **way.headers, **(headers or {})})
+        with connection.getresponse() as response:
+            told = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(status=response.status, headers=told, body=response.read(BODY_BYTES))
+
+
+def ask_upgrade(way: Way, target: str, origin: str | None) -> Answer:
+    """Ask for a websocket, from a page of an origin; it is closed at once. Raises as `ask()`."""
+    headers = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": base64.b64encode(secrets.token_bytes(16)).decode(),
+    }
+    return ask(way, target, headers if origin is None else {**headers, "Origin": origin})

@@ -1,0 +1,58 @@
+"""Who answers at WEBSOCKET_URL, if that takes no websocket: the site by another path, its pages, or somebody else."""
+
+from __future__ import annotations
+
+from http.client import HTTPException
+
+from ..findings import Problem
+from .answers import Answer, ask
+from .way import Way
+
+HEALTH = "-/healthz"  # below WEBSOCKET_URL a worker answers it, and nobody else as it does
+
+KEEP_PREFIX = """The prefix stands on both sides, or on none. NGiNX: proxy_pass http://site; with no slash behind it.
+Apache: ProxyPass "/ws/" "http://127.0.0.1:8000/ws/". All of it: ./manage.py wscheck --emit nginx, or apache."""
+
+
+def explain(way: Way, path: str, answer: Answer) -> Problem:
+    """Return the problem that something else answers than a facility."""
+    said = f"the answer is {answer.shown}"
+    url = way.settings.websocket_url
+    if _is_worker(way, url + HEALTH):
+        text = f"Location: {said}, while {url}{HEALTH} is answered by a worker: websockets are led elsewhere."
+        return _wrong(text, f"Look for rules by the header Upgrade, or of single paths below {url}.")
+    if stripped := _stripped(way, url):
+        text = f"Prefix: {said}: a proxy strips {stripped!r}, and the site sees no path below WEBSOCKET_URL, {url!r}."
+        return Problem(id="wsredis.E614", text=text, hint=KEEP_PREFIX)
+    if answer.is_ours or answer.is_djangos:
+        text = f"Location: {said}: Django answers there, and takes no websockets at {url!r}."
+        hint = (
+            "In wsgi.py: from django_wsredis.wsgi import get_wsgi_application\n"
+            f"Is WEBSOCKET_URL {url!r} in the settings of the site, too?"
+        )
+        return _wrong(text, hint)
+    hint = f"Let a location for {url} lead to the site. NGiNX: location {url} {{ … }} in the server of {way.host}."
+    return _wrong(f"Location: {said}: it is somebody else who answers below {url}.", hint)
+
+
+def _wrong(text: str, hint: str) -> Problem:
+    return Problem(id="wsredis.E613", text=text, hint=f"{hint}\nAll of it: ./manage.py wscheck --emit nginx, …")
+
+
+def _stripped(way: Way, url: str) -> str:
+    """Return what a proxy takes off a path; "" for nothing.
+
+    With the prefix twice one is left, and a worker answers: of `/ws/ws/` if `/ws/` becomes `/`, of `/wsws/` if it is
+    `/ws` that does.
+    """
+    if _is_worker(way, url + url[1:] + HEALTH):
+        return url
+    bare = url.rstrip("/")
+    return bare if _is_worker(way, bare + url[1:] + HEALTH) else ""
+
+
+def _is_worker(way: Way, path: str) -> bool:
+    try:
+        return ask(way, path).is_healthy
+    except (OSError, HTTPException):  # whoever is there does not answer such a path
+        return False

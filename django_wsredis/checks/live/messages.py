@@ -1,0 +1,180 @@
+"""Messages: from publish() through Redis, worker and proxies to the socket, on a facility that nobody else hears."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from websockets.sync.client import ClientConnection
+
+from ... import live, publisher, redis
+from ...channels import Channel, channel_name
+from ..findings import Problem, Row
+from .refusals import SESSION_HINT
+from .way import STEP_SECONDS, Broken, Way, milliseconds, seen
+
+LARGE_BYTES = 100 * 1024  # above what proxies buffer, and what one TLS record holds
+TEXT_CHARACTERS = 10_000
+
+
+def send_nonce(way: Way) -> Row:
+    """Publish a nonce twice: first for the time of Redis alone, then with a receipt, for the worker's."""
+    way.hearer = _hearer(way)
+    first, second = nonce(), nonce()
+    began_at = time.monotonic()
+    publish(way, first)
+    to_redis = time.monotonic() - began_at
+    if receive(way.talk, first) is None:
+        raise Broken(seen("it does not arrive", _lost(way, way.hearer)))
+    with ThreadPoolExecutor(1) as pool:
+        began_at = time.monotonic()
+        answer = pool.submit(publish, way, second, receipt=True)
+        arrived_at = receive(way.talk, second)
+        receipt: publisher.Receipt = answer.result()
+    found = f"to Redis and back in {milliseconds(to_redis)}; {_told(receipt)}"
+    if arrived_at is None:
+        raise Broken(seen(f"{found}; not here", _damaged("the second message", "nothing")))
+    problems = () if receipt.sockets else (_unanswered(way),)
+    return seen(f"{found}; here after {milliseconds(arrived_at - began_at)}", *problems)
+
+
+def _hearer(way: Way) -> str:
+    """Return the user to whom our messages go, as the site grants nothing that is for everybody; "" for everybody."""
+    channels = [name for socket in live.connections(facility=way.scratch).sockets for name in socket.channels]
+    names = [channel_name(_channel(way, user)) for user in ("", way.user)]
+    return way.user if names[0] not in channels and names[1] in channels else ""
+
+
+def _channel(way: Way, user: str) -> Channel:
+    return Channel("user", user, way.scratch) if user else Channel("broadcast", "", way.scratch)
+
+
+def _told(receipt: publisher.Receipt) -> str:
+    if not receipt.sockets:
+        return "no receipt of a worker"
+    if receipt.unanswered:  # then the time is that of waiting
+        return f"a receipt of the worker; {receipt.unanswered} more listen in Redis, and send none"
+    return f"the worker's receipt after {milliseconds(receipt.seconds)}"
+
+
+def send_to_user(way: Way) -> Row:
+    """Publish a nonce to the user who is logged in by our session."""
+    sent = nonce()
+    began_at = time.monotonic()
+    publish(way, sent, user=way.user)
+    arrived_at = receive(way.talk, sent)
+    if arrived_at is None:
+        return seen("it does not arrive", _lost(way, way.user))
+    return seen(f"here after {milliseconds(arrived_at - began_at)}")
+
+
+def send_binary(way: Way) -> Row:
+    """Publish each byte that there is."""
+    return _exchange(way, bytes(range(256)) + secrets.token_bytes(16))
+
+
+def send_large(way: Way) -> Row:
+    """Publish what no compression makes smaller."""
+    return _exchange(way, secrets.token_bytes(LARGE_BYTES))
+
+
+def send_compressible(way: Way) -> Row:
+    """Publish what is compressed, if that was agreed on."""
+    row = _exchange(way, nonce() + "x" * max(TEXT_CHARACTERS, way.settings.compression))
+    if agreed := [extension.name for extension in way.talk.protocol.extensions]:
+        return seen(f"{', '.join(agreed)}: {row.found}", *row.problems)
+    if not way.settings.compression:
+        return seen(f"off, by WSREDIS['COMPRESSION']: {row.found}", *row.problems)
+    problem = Problem(
+        id="wsredis.W630",
+        text=f"Proxy: there is no permessage-deflate, though WSREDIS['COMPRESSION'] is {way.settings.compression}.",
+        hint="Let the proxy pass on the header Sec-WebSocket-Extensions, both ways: each message costs more bytes.",
+    )
+    return seen(f"none: {row.found}", *row.problems, problem)
+
+
+# One message
+
+
+def nonce() -> str:
+    """Return a text that nobody else sends."""
+    return f"wscheck {secrets.token_hex(16)}"
+
+
+def publish(way: Way, message: str | bytes, *, user: str = "", receipt: bool = False) -> Any:
+    """Publish to the scratch facility; it is kept nowhere. Raises BrokerUnavailable."""
+    options: publisher.Options = {"facility": way.scratch, "expire": 0, "on_commit": False}
+    if name := user or way.hearer:
+        options["users"] = [name]
+    else:
+        options["broadcast"] = True
+    return publisher.publish(message, receipt=True, **options) if receipt else publisher.publish(message, **options)
+
+
+def receive(websocket: ClientConnection, wanted: str | bytes) -> float | None:
+    """Return when a message came, by the monotonic clock, and None if it did not; others are passed over.
+
+    Raises ConnectionClosed.
+    """
+    deadline = time.monotonic() + STEP_SECONDS
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            if websocket.recv(left) == wanted:
+                return time.monotonic()
+        except TimeoutError:
+            break
+    return None
+
+
+def _exchange(way: Way, message: str | bytes) -> Row:
+    publish(way, message)
+    what = f"{len(message):,} {'bytes' if isinstance(message, bytes) else 'characters'}"
+    if receive(way.talk, message) is not None:
+        return seen(f"{what} arrived")
+    return seen("it does not arrive", _damaged(what, "nothing, or something else"))
+
+
+# What went wrong
+
+
+def _lost(way: Way, user: str) -> Problem:
+    """Return why a message does not come, by what the workers here know of the socket. user: whom it was for."""
+    known = live.connections(facility=way.scratch).sockets
+    if not known:
+        where = f"{redis.shown_url(way.settings.url)}, PREFIX {way.settings.prefix!r}"
+        return Problem(
+            id="wsredis.E627",
+            text=f"Redis: what is published here ({where}) does not arrive, and no worker there has the socket.",
+            hint="The site has another WSREDIS['URL'] or WSREDIS['PREFIX'], or an older process runs: restart it.",
+        )
+    (socket, *_) = known
+    if user and socket.user != user:
+        text = f"Session: the site takes {user} for {socket.user or 'nobody'}."
+        return Problem(id="wsredis.E618", text=text, hint=SESSION_HINT)
+    name = channel_name(_channel(way, user))
+    if name not in socket.channels:
+        text = f"Permission: {name} is not granted; the socket has {', '.join(socket.channels)}."
+        hint = "WSREDIS['ALLOWED_CHANNELS'] or WSREDIS['SUBSCRIBER'] decides."
+        return Problem(id="wsredis.E619", text=text, hint=hint)
+    return _damaged("a message, which the worker has sent", "nothing")
+
+
+def _damaged(what: str, came: str) -> Problem:
+    return Problem(
+        id="wsredis.E629",
+        text=f"Proxy: of {what}, {came} came in {STEP_SECONDS:g} s.",
+        hint="Something between the worker and here keeps data back, or changes it: a cache, a scanner, a full buffer.",
+    )
+
+
+def _unanswered(way: Way) -> Problem:
+    return Problem(
+        id="wsredis.W628",
+        text="Redis: the message arrives, and the worker's receipt for it does not: wsinspect sees nothing, either.",
+        hint=(
+            f"The site's WSREDIS['URL'] names another database of the same Redis than "
+            f"{redis.shown_url(way.settings.url)}; or the worker may not RPUSH there: ./manage.py wscheck --only redis"
+        ),
+    )

@@ -1,0 +1,23 @@
+"""A page of another site, whose visitor's cookies a browser sends along: it must be refused (RFC 6455, 10.2)."""
+
+from __future__ import annotations
+
+from ..findings import Problem, Row
+from . import target
+from .answers import ask_upgrade
+from .way import Way, seen
+
+FOREIGN = "https://wscheck.invalid"
+
+
+def look(way: Way) -> Row:
+    """Ask for a websocket as such a page does."""
+    answer = ask_upgrade(way, target.url_path(way), FOREIGN)
+    if answer.status != 101:
+        return seen(f"refused: {answer.shown}")
+    problem = Problem(
+        id="wsredis.E634",
+        text=f"Origin: a page of {FOREIGN} may connect, with the session of its visitor.",
+        hint="Let the proxy pass on the header Origin, and set WSREDIS['REQUIRE_ORIGIN'] to True.",
+    )
+    return seen("accepted", problem)

@@ -1,0 +1,44 @@
+"""Pings, and a socket on which nothing else goes."""
+
+from __future__ import annotations
+
+import time
+
+from websockets.exceptions import ConnectionClosed
+
+from ..findings import Problem, Row
+from . import ending
+from .way import STEP_SECONDS, Broken, Way, milliseconds, seen
+
+
+def ping(way: Way) -> Row:
+    """Ping the worker."""
+    began_at = time.monotonic()
+    if way.line.ping().wait(STEP_SECONDS):
+        return seen(f"a pong after {milliseconds(time.monotonic() - began_at)}")
+    problem = Problem(
+        id="wsredis.E631",
+        text=f"Proxy: a ping is not answered in {STEP_SECONDS:g} s: what the browser sends does not arrive.",
+        hint="uWSGI's http router: http-websockets = true. Else look for what buffers requests on the way.",
+    )
+    return seen("no pong", problem)
+
+
+def wait(way: Way) -> Row:
+    """Send nothing for as long as --idle says; the site pings, as it does with every browser."""
+    seconds = way.situation.idle
+    began_at = time.monotonic()
+    deadline, came = began_at + seconds, 0
+    try:
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                way.line.recv(left)
+                came += 1
+            except TimeoutError:
+                break
+    except ConnectionClosed as closed:
+        if closed.rcvd is not None:
+            raise
+        raise Broken(ending.cut(way, time.monotonic() - began_at)) from None
+    noise = f"; not silent: {came} messages came on {way.facility}" if came else ""
+    return seen(f"open after {seconds:g} s, pinged each {way.settings.ping_interval:g} s{noise}")
