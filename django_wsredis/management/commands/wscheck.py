@@ -74,6 +74,7 @@ class Command(DocumentedCommand):
     def look(self, options: dict[str, Any], console: Console) -> None:
         """Look at everything, and tell of it; end with exit status 1 if there are problems of the level that fails."""
         situation, names = check_options.read_situation(options), check_options.read_areas(options)
+        console.quiet = options["json"]
         areas: list[Area] = []
         with console.status("Looking…") as status:  # it is shown on a terminal alone
 
@@ -82,14 +83,12 @@ class Command(DocumentedCommand):
 
             for area in look(situation, names, check_options.read_skip(options), show):
                 areas.append(area)
-                if not options["json"]:
-                    console.print(Group(*area_lines(area, console.width)))
+                console.print(Group(*area_lines(area, console.width)))
         problems = sorted((problem for area in areas for problem in area.problems), key=lambda problem: problem.rank)
         fails = any(problem.rank <= RANKS[options["fail_level"]] for problem in problems)
+        console.print(Group(*(line for problem in problems for line in problem_lines(problem)), summary(areas)))
         if options["json"]:
             self.stdout.write(json.dumps({"is_fine": not fails, "areas": [told(area) for area in areas]}))
-        else:
-            console.print(Group(*(line for problem in problems for line in problem_lines(problem)), summary(areas)))
         if fails:
             raise SystemExit(1)
 
