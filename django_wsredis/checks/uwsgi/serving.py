@@ -1,0 +1,206 @@
+"""What a uWSGI serves websockets with: its application, its loop, its sockets, its router."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from django.conf import settings as django_settings
+
+from ...conf import Settings
+from ...hosts.uwsgi import UNUSABLE
+from ..application import application_row, module_of
+from ..findings import Problem, Row, skipped
+from .reading import Configuration, Option
+
+DEFAULT_HTTP_TIMEOUT_SECONDS = 60
+DEFAULT_BUFFER_BYTES = 4096
+ENOUGH_BUFFER_BYTES = 8192  # one cookie may have 4096 bytes (RFC 6265, 6.1), and there are other headers
+DEFAULT_LISTEN = 100
+SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
+SOCKETS = ("http", "https", "http-socket", "http11-socket", "socket", *UNUSABLE)
+APPLICATIONS = ("module", "wsgi-file")
+
+
+def application(conf: Configuration) -> Row:
+    """Look at what it runs."""
+    option = conf.get(*APPLICATIONS)
+    if option is None:
+        return skipped("application", "neither module nor wsgi-file names it")
+    named = option.value
+    if option.name == "wsgi-file":
+        chdir = conf.get("chdir")
+        path = Path(chdir.value if chdir else ".", named).resolve()
+        module = module_of(path)
+        if module is None:
+            return skipped("application", f"{named} is not where this Python imports from")
+        callable_name = conf.get("callable")
+        named = f"{module}:{callable_name.value if callable_name else 'application'}"
+    return application_row(named, id="wsredis.W309", place=option.place)
+
+
+def is_ours(conf: Configuration) -> bool:
+    """Tell whether it is a server of this project, and not of another on the same machine."""
+    option, ours = conf.get(*APPLICATIONS), (django_settings.WSGI_APPLICATION or "").rpartition(".")[0]
+    package = ours.partition(".")[0]
+    if option is None:
+        return False
+    if option.name == "module":
+        return option.value.partition(".")[0].partition(":")[0] == package
+    return (module_of(Path(option.value).resolve()) or "").partition(".")[0] == package
+
+
+def need_app(conf: Configuration) -> Row:
+    if conf.is_on("need-app"):
+        return Row(checked="need-app", found="on")
+    problem = Problem(
+        id="wsredis.W310",
+        text="need-app is not set: where the code cannot be imported uWSGI starts nevertheless, and answers 500.",
+        hint="need-app = true",
+    )
+    return Row(checked="need-app", found="off", problems=(problem,))
+
+
+def loop(conf: Configuration) -> Row:
+    """Look for gevent, or Python's threads: in either our loop runs."""
+    found = [f"{option.name} = {option.value}" for option in map(conf.get, ("gevent", "enable-threads", "threads")) if option]
+    if conf.get("gevent") or conf.get("threads") or conf.is_on("enable-threads"):
+        return Row(checked="loop", found=", ".join(found))
+    switch = conf.get("enable-threads")
+    problem = Problem(
+        id="wsredis.E311",
+        text=f"Neither gevent nor enable-threads is {'on' if switch else 'set'}: every websocket gets 503.",
+        hint="gevent = 100, or threads = 4; and enable-threads = true",
+        place=switch.place if switch else "",
+    )
+    return Row(checked="loop", found="none", problems=(problem,))
+
+
+def sockets(conf: Configuration) -> Row:
+    """Look at what it listens on."""
+    options = conf.all(*SOCKETS)
+    if not options:
+        return skipped("sockets", "it names none; they may come from its command line, or from systemd")
+    wrong = tuple(map(_unusable, conf.all(*UNUSABLE)))
+    return Row(checked="sockets", found=", ".join(map(_address, options)), problems=wrong)
+
+
+def _address(option: Option) -> str:
+    return f"{option.name} {option.value.partition(',')[0]}"  # without certificate and key
+
+
+def _unusable(option: Option) -> Problem:
+    why = "TLS is in the worker" if option.name in ("https-socket", "suwsgi-socket", "ssl-socket") else "it is no HTTP"
+    return Problem(
+        id="wsredis.E312",
+        text=f"{_address(option)}: {why}, so that a socket cannot be detached; every websocket gets 503.",
+        hint="Use https, whose router speaks TLS; or http-socket or socket, and a proxy in front.",
+        place=option.place,
+    )
+
+
+def router(conf: Configuration, settings: Settings) -> Iterator[Row]:
+    """Look at uWSGI's http router, if it is used."""
+    option = conf.get("http", "https")
+    if option is None:
+        return
+    if conf.is_on("http-websockets") or conf.is_on("http-raw-body"):
+        yield Row(checked="http-websockets", found="on")
+    else:
+        problem = Problem(
+            id="wsredis.E313",
+            text=f"{_address(option)} without http-websockets: the router drops what browsers send.",
+            hint="http-websockets = true",
+            place=option.place,
+        )
+        yield Row(checked="http-websockets", found="off", problems=(problem,))
+    seconds = conf.number("http-timeout", DEFAULT_HTTP_TIMEOUT_SECONDS)
+    timeout, problems = conf.get("http-timeout"), ()
+    if seconds <= settings.ping_interval:
+        problem = Problem(
+            id="wsredis.E314",
+            text=f"http-timeout is {seconds} s, not above PING_INTERVAL, {settings.ping_interval:g} s: "
+            "the router cuts what is silent between two pings.",
+            hint=f"http-timeout = {max(DEFAULT_HTTP_TIMEOUT_SECONDS, int(3 * settings.ping_interval))}",
+            place=timeout.place if timeout else option.place,
+        )
+        problems = (problem,)
+    yield Row(checked="http-timeout", found=f"{seconds} s", problems=problems)
+
+
+def listen(conf: Configuration) -> Row:
+    """Look at how many connections may wait, which the kernel limits, too."""
+    wanted, option = conf.number("listen", DEFAULT_LISTEN), conf.get("listen")
+    try:
+        allowed = int(SOMAXCONN.read_text())
+    except (OSError, ValueError):  # no Linux
+        return skipped("listen", f"{wanted}; {SOMAXCONN} is not there to compare it with")
+    found = f"{wanted}; net.core.somaxconn is {allowed}"
+    if wanted <= allowed or option is None:
+        return Row(checked="listen", found=found)
+    problem = Problem(
+        id="wsredis.E324",
+        text=f"listen = {wanted} is above net.core.somaxconn, {allowed}: uWSGI does not start.",
+        hint=f"sysctl -w net.core.somaxconn={wanted}; or listen = {allowed}",
+        place=option.place,
+    )
+    return Row(checked="listen", found=found, problems=(problem,))
+
+
+def buffer_size(conf: Configuration) -> Row:
+    """Look at the room for the headers of a request."""
+    size, option = conf.number("buffer-size", DEFAULT_BUFFER_BYTES), conf.get("buffer-size")
+    if size >= ENOUGH_BUFFER_BYTES:
+        return Row(checked="buffer-size", found=f"{size} bytes")
+    problem = Problem(
+        id="wsredis.W325",
+        text=f"buffer-size is {size}: a handshake whose headers, with all cookies, are larger is dropped.",
+        hint="buffer-size = 32768",
+        place=option.place if option else "",
+    )
+    return Row(checked="buffer-size", found=f"{size} bytes", problems=(problem,))
+
+
+def routes(conf: Configuration, settings: Settings) -> Iterator[Row]:
+    """Look at the route that a websocket takes, where uWSGI's internal routing is used as a proxy."""
+    rules = conf.all("route", "route-uri")
+    if not any("uwsgi:" in rule.value or "http:" in rule.value for rule in rules):
+        return
+    path = f"{settings.websocket_url}x"
+    for rule in rules:
+        pattern, _, action = rule.value.partition(" ")
+        try:
+            if not re.search(pattern, path):
+                continue
+        except re.error as error:  # PCRE knows more than Python
+            yield skipped("route", f"{rule.value}: {error}")
+            return
+        yield from _route(conf, rule, action.strip())
+        return
+    text = f"No route leads {settings.websocket_url} anywhere."
+    hint = f"route = ^{settings.websocket_url} uwsgi:/run/site/websockets.sock,0,0"
+    problem = Problem(id="wsredis.E327", text=text, hint=hint, place=rules[0].place)
+    yield Row(checked="route", found="none", problems=(problem,))
+
+
+def _route(conf: Configuration, rule: Option, action: str) -> Iterator[Row]:
+    if action.startswith("uwsgi:"):
+        yield Row(checked="route", found=rule.value)
+    else:
+        problem = Problem(
+            id="wsredis.E327",
+            text=f"route = {rule.value} takes websockets, and only uwsgi: passes them on.",
+            hint=f"route = {rule.value.partition(' ')[0]} uwsgi:/run/site/websockets.sock,0,0",
+            place=rule.place,
+        )
+        yield Row(checked="route", found=rule.value, problems=(problem,))
+        return
+    count = conf.number("offload-threads", 0)
+    problem = Problem(
+        id="wsredis.W328",
+        text="offload-threads is not set: each websocket that is routed occupies a thread.",
+        hint="offload-threads = 2",
+        place=rule.place,
+    )
+    yield Row(checked="offload-threads", found=str(count), problems=() if count else (problem,))
