@@ -46,11 +46,13 @@ TITLES = {
     "wsredis.E327": "No route of uWSGI leads websockets to where they are served.",
     "wsredis.W328": "Each websocket that uWSGI routes occupies one of its threads.",
 }
+# those of which a misspelt name is told
 CHECKED = (
-    "buffer-size chdir die-on-term enable-threads gevent harakiri hook-master-start http-socket http-timeout "
-    "http-websockets lazy-apps listen master max-requests module need-app offload-threads processes reload-on-rss "
-    "threads touch-chain-reload virtualenv worker-reload-mercy wsgi-file"
-).split()
+    "buffer-size", "chdir", "die-on-term", "enable-threads", "gevent", "harakiri", "hook-master-start", "http-socket",
+    "http-timeout", "http-websockets", "lazy-apps", "listen", "master", "max-requests", "module", "need-app",
+    "offload-threads", "processes", "reload-on-rss", "threads", "touch-chain-reload", "virtualenv",
+    "worker-reload-mercy", "wsgi-file",
+)  # fmt: skip
 VASSALS = ("*.ini", "*.yaml", "*.yml")
 
 

@@ -1,4 +1,4 @@
-"""What ends the workers of a uWSGI, and their websockets with them: requests that are slow, limits, a reload, a stop."""
+"""What ends the workers of a uWSGI, and with them their websockets: slow requests, limits, a reload, a stop."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ IDLENESS = ("idle", "cheaper")
 HOOK = "hook-master-start = unix_signal:15 gracefully_kill_them_all"
 # these start a master, too; tried with uWSGI 2.0.31
 WITH_MASTER = {
-    "cheaper", "cron", "daemonize", "evil-reload-on-as", "evil-reload-on-rss", "fs-reload", "idle", "log-master", "logto2",
-    "master", "master-fifo", "mule", "mules", "spooler", "stats", "subscribe-to", "touch-chain-reload", "touch-reload",
+    "cheaper", "cron", "daemonize", "evil-reload-on-as", "evil-reload-on-rss", "fs-reload", "idle", "log-master",
+    "logto2", "master", "master-fifo", "mule", "mules", "spooler", "stats", "subscribe-to", "touch-chain-reload", "touch-reload",
     "touch-workers-reload",
 }  # fmt: skip
 RELOADS_ALL = ("touch-reload", "py-autoreload", "touch-workers-reload", "fs-reload")
@@ -78,7 +78,7 @@ def _idleness(conf: Configuration) -> Row:
     problems = tuple(
         Problem(
             id="wsredis.W318",
-            text=f"{_told([option])} ends workers that have no requests; open websockets are none, and are closed.",
+            text=f"{_told([option])} ends workers that have no requests; open websockets are none, and end, too.",
             hint=f"Remove {option.name}.",
             place=option.place,
         )

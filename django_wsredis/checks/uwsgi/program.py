@@ -109,7 +109,7 @@ def _lacks(program: Program, configuration: Configuration) -> Iterator[Problem]:
         yield Problem(
             id="wsredis.E303",
             text=f"gevent = {gevent.value}, and this uWSGI was built without gevent.",
-            hint="With Debian's packages: plugins = python3,gevent_python3. Else threads = 4 and enable-threads = true.",
+            hint="With Debian's packages: plugins = python3,gevent_python3. Else threads = 4, enable-threads = true.",
             place=gevent.place,
         )
     if route and not program.has("PCRE"):

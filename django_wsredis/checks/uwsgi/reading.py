@@ -1,4 +1,4 @@
-"""uWSGI's configuration as uWSGI reads it: an ini file, a yaml file, a command line. Pure but for the files it reads."""
+"""uWSGI's configuration as uWSGI reads it: an ini file, a yaml file, a command line. Pure but for those files."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def read_file(path: Path) -> Configuration:
 
 
 def read_command(arguments: Sequence[str], folder: Path) -> Configuration:
-    """Read a command line, without the program's name, with the files that it names; they are relative to the folder."""
+    """Read a command line, without the program's name, and the files that it names, relative to the folder."""
     reader = _Reader(folder)
     for name, value in _split_command(arguments):
         reader.add(name, value, "command line")

@@ -64,7 +64,9 @@ def need_app(conf: Configuration) -> Row:
 
 def loop(conf: Configuration) -> Row:
     """Look for gevent, or Python's threads: in either our loop runs."""
-    found = [f"{option.name} = {option.value}" for option in map(conf.get, ("gevent", "enable-threads", "threads")) if option]
+    found = [
+        f"{option.name} = {option.value}" for option in map(conf.get, ("gevent", "enable-threads", "threads")) if option
+    ]
     if conf.get("gevent") or conf.get("threads") or conf.is_on("enable-threads"):
         return Row(checked="loop", found=", ".join(found))
     switch = conf.get("enable-threads")
@@ -116,7 +118,8 @@ def router(conf: Configuration, settings: Settings) -> Iterator[Row]:
         )
         yield Row(checked="http-websockets", found="off", problems=(problem,))
     seconds = conf.number("http-timeout", DEFAULT_HTTP_TIMEOUT_SECONDS)
-    timeout, problems = conf.get("http-timeout"), ()
+    timeout = conf.get("http-timeout")
+    problems: tuple[Problem, ...] = ()
     if seconds <= settings.ping_interval:
         problem = Problem(
             id="wsredis.E314",
