@@ -186,11 +186,7 @@ def _workers(instance: Instance, told: dict[str, Any]) -> Row:
         return skipped("workers", f"{kind} is a class that is not known here")
     if "gevent" in kind or (threads > 1 and "sync" not in kind):
         return Row(checked="workers", found=found)
-    kills = (
-        f"; one that takes longer than {told['timeout']} s has it killed, with its websockets"
-        if told["timeout"]
-        else ""
-    )
+    kills = f"; one that takes longer than {told['timeout']} s ends it, with its websockets" if told["timeout"] else ""
     text = (
         f"worker_class is {kind!r} with one thread: a slow view holds up the worker{kills if 'sync' in kind else ''}."
     )

@@ -186,7 +186,7 @@ def _unknown(conf: Configuration, uwsgi: Program | None) -> Row:
             place=option.place,
         )
         for option in conf.options
-        if option.name not in uwsgi.options and option.name not in used
+        if option.name not in uwsgi.options and option.name not in used and option.name not in CHECKED
         if (near := difflib.get_close_matches(option.name, CHECKED, 1, 0.85))
     ]
     return Row(checked="names of options", found="unknown" if problems else "known", problems=tuple(problems))

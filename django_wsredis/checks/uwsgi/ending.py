@@ -16,8 +16,8 @@ HOOK = "hook-master-start = unix_signal:15 gracefully_kill_them_all"
 # these start a master, too; tried with uWSGI 2.0.31
 WITH_MASTER = {
     "cheaper", "cron", "daemonize", "evil-reload-on-as", "evil-reload-on-rss", "fs-reload", "idle", "log-master",
-    "logto2", "master", "master-fifo", "mule", "mules", "spooler", "stats", "subscribe-to", "touch-chain-reload", "touch-reload",
-    "touch-workers-reload",
+    "logto2", "master", "master-fifo", "mule", "mules", "spooler", "stats", "subscribe-to",
+    "touch-chain-reload", "touch-reload", "touch-workers-reload",
 }  # fmt: skip
 RELOADS_ALL = ("touch-reload", "py-autoreload", "touch-workers-reload", "fs-reload")
 

@@ -55,16 +55,18 @@ def inspect(path: Path, configuration: Configuration | None, patience: Patience)
         version=said.first_line,
         python=match[0] if match else "",
         options=frozenset(re.findall(r"--([\w-]+)", "\n".join(re.findall(r"(?m)^ +(-\S+)", help_text.text)))),
-        is_wheel=_is_script(path),
+        is_wheel=_is_wheel(path),
     )
 
 
-def _is_script(path: Path) -> bool:
+def _is_wheel(path: Path) -> bool:
+    """Tell whether it is the wheel's: a script that imports an extension module."""
     try:
         with path.open("rb") as file:
-            return file.read(2) == b"#!"
+            head = file.read(1024)
     except OSError:
         return False
+    return head.startswith(b"#!") and b"pyuwsgi" in head
 
 
 def rows(program: Program, configurations: list[Configuration]) -> Iterator[Row]:
