@@ -476,7 +476,7 @@ def test_real_routes_that_are_not_offloaded_are_full_soon(
         assert layout.found == ["W328"]
         with ExitStack() as stack:
             for _ in range(3):
-                stack.enter_context(layout.connect(FACILITY))
+                stack.enter_context(layout.connect(FACILITY, close_timeout=0.1))
             with pytest.raises(TimeoutError), layout.connect(FACILITY, open_timeout=2):
                 pass
 

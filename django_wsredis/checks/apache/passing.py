@@ -41,7 +41,8 @@ def rows(site: Site, host: Directive) -> Iterator[Row]:
     yield _prefix(site, rule)
     yield _preserve_host(site, host)
     yield _timeout(site, host, rule)
-    yield _retry(rule)
+    if rule.directive.name != "rewriterule" and rule.scheme != "balancer":  # which have none, or have it elsewhere
+        yield _retry(rule)
 
 
 def _nowhere(site: Site, host: Directive, rule: Rule | None) -> Row:
