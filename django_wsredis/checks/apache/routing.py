@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from .reading import Directive
 
@@ -30,7 +29,7 @@ class Rule:
     @property
     def scheme(self) -> str:
         """http, https, ws, wss, balancer…"""
-        return urlsplit(self.url).scheme
+        return self.url.partition("://")[0] if "://" in self.url else ""
 
     @property
     def url(self) -> str:
@@ -40,7 +39,7 @@ class Rule:
     @property
     def path(self) -> str:
         """The path that arrives."""
-        return urlsplit(self.url).path
+        return "/" + rest if (rest := self.url.partition("://")[2].partition("?")[0].partition("/")[2]) else ""
 
     @property
     def text(self) -> str:

@@ -42,7 +42,7 @@ def find(
             return None, line, unknown
     for line in frontend.all("use_backend"):
         words, _ = condition_of(line)
-        truth = holds(frontend, line, request)
+        truth = holds(frontend, line, request) if len(words) > 1 else False
         if truth is None or (truth and words[1] not in backends):
             unknown.append(line)
         elif truth:
@@ -118,7 +118,7 @@ def _prefix(way: Way, settings: Settings, request: Handshake) -> Row:
 def _headers(way: Way, request: Handshake) -> Row:
     lines = [
         (section, line) for section in way.sections for line in section.all("http-request")
-        if len(line.words) > 3 or line.words[1:2] == ["del-header"]
+        if len(line.words) > 2
     ]  # fmt: skip
     problems = tuple(
         problem

@@ -152,7 +152,7 @@ class _Reader:
             self.unread.append((str(path), "too many files"))
             return
         try:
-            text = path.read_text()
+            text = path.read_text().replace("\0", "")  # which ends a text of C
         except (OSError, UnicodeDecodeError) as error:
             self.unread.append((str(path), getattr(error, "strerror", None) or "it is no text"))
             return
