@@ -104,9 +104,9 @@ HALF = {
     haproxy: [
         "frontend f\n use_backend\n http-request\n redirect\n acl\n default_backend\n option\n mode",
         "listen a\n mode http\n server\n server x maxconn\n http-request set-path\n http-request replace-path ( x",
-        "listen a\n mode http\n server\n http-request set-header\n http-request del-header\n http-request set-header Host",
+        "listen a\n mode http\n server\n http-request set-header\n http-request del-header\n http-request",
         "frontend f from\ndefaults from\nfrontend\nglobal\n maxconn ²\n maxconn",
-        "frontend f\n mode http\n use_backend x if { } {\n use_backend x if { hdr(host) -m }\n use_backend x if {",
+        "frontend f\n mode http\n use_backend x if {\n use_backend x if { hdr(host) -m }\n use_backend y if {",
         "frontend f\n mode http\n default_backend b\nbackend b\n http-request replace-path . \\9\n timeout tunnel",
     ],
     uwsgi: [
