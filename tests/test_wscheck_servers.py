@@ -10,10 +10,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from django.test import override_settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from django_wsredis.checks import apache, gunicorn, haproxy, uwsgi
+from django_wsredis.checks.own_hosts import need_the_host
 from django_wsredis.checks.programs import Patience, find_program, running
 
 from .layouts import LAYOUTS, Layout, uwsgi_programs
@@ -157,3 +159,36 @@ def test_programs_are_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert find_program("no-such-program") is None
     shell = shutil.which("sh")
     assert str(find_program("no-such-program", "sh")) == shell
+
+
+# Secrets, and names
+
+
+def test_no_password_is_shown(folder: Path) -> None:
+    def told(area: ModuleType, text: str) -> str:
+        path = folder / "a.ini"
+        path.write_text(text)
+        return repr(look(area, path))
+
+    proxy = "ProxyPass / http://user:opensesame@h/ secret=opensesame\n"
+    route = "[uwsgi]\nroute = ^/ basicauth:realm,user:opensesame\nroute = ^/ uwsgi:x,0,0\n"
+    for text in (told(apache, proxy), told(uwsgi, route)):
+        assert "wsredis." in text
+        assert "opensesame" not in text
+
+
+@pytest.mark.parametrize(
+    ("given", "needed"),
+    [
+        ({}, True),
+        ({"USE_X_FORWARDED_HOST": True}, False),
+        ({"ALLOWED_HOSTS": ["example.com"], "CSRF_TRUSTED_ORIGINS": ["https://example.com:8443"]}, False),
+        ({"ALLOWED_HOSTS": ["example.com"], "CSRF_TRUSTED_ORIGINS": ["https://app.example.com"]}, True),
+        ({"ALLOWED_HOSTS": [".example.com"], "CSRF_TRUSTED_ORIGINS": ["https://example.com"]}, False),
+        ({"ALLOWED_HOSTS": ["*"], "CSRF_TRUSTED_ORIGINS": ["https://example.com"]}, True),
+        ({"ALLOWED_HOSTS": [], "CSRF_TRUSTED_ORIGINS": ["https://example.com"]}, True),
+    ],
+)
+def test_whether_a_proxy_must_pass_on_the_host(given: dict[str, Any], needed: bool) -> None:
+    with override_settings(**given):
+        assert need_the_host() is needed

@@ -126,6 +126,7 @@ CHANGES: list[tuple[str, list[str], Change]] = [
     ("W326", WITHOUT_CHAIN, drop("master")),
     ("E327", ["emperor"], swap(r"uwsgi:(\S+websockets.sock),0,0", r"http:\1")),
     ("E327", ["emperor"], swap("route = \\^/(ws/)?", "route = ^/pages/")),
+    ("E327", ["emperor"], swap(r"route = \^/ws/ uwsgi:\S+", "route = ^/ws/ static:/srv/x")),
     ("W328", ["emperor"], drop("offload-threads")),
 ]
 
@@ -496,3 +497,38 @@ def test_another_projects_uwsgi_is_let_be(shared_redis: RedisServer, database: o
         name = f"uWSGI {layout.sites[0].pid}"
         assert found(rows, name).found == "it runs, but not this project"
         assert not [problem for problem in problems(rows) if problem.place.startswith(str(folder))]
+
+
+def test_routes_that_go_on_and_those_that_are_not_understood(folder: Path) -> None:
+    header = "route = .* addheader:X-Frame-Options: DENY\nroute = ^/ws/ "
+    path = write(folder, ["emperor"], swap(r"route = \^/ws/ ", header))
+    assert ids(look(uwsgi, path)) == []
+    path.write_text(add("route-host = ^x$ break:")(path.read_text()))
+    rows = look(uwsgi, path)
+    assert ids(rows) == []
+    assert found([row for row in rows if row.is_skipped], "uwsgi.ini: route").found.endswith("is not understood here")
+    (folder / "b").mkdir()
+    own = write(folder / "b", [], add("route = ^/api/ uwsgi:/run/api.sock,0,0"))  # a site that routes a part of itself
+    assert ids(look(uwsgi, own)) == []
+
+
+def test_a_wsgi_file_is_known_by_its_path(folder: Path) -> None:
+    path = write(folder, [], swap("module = .*", "wsgi-file = tests/project/wsgi.py"))
+    row = found(look(uwsgi, path), "application")
+    assert (row.found, row.verdict) == ("tests.project.wsgi:application", "ok")
+    (folder / "b").mkdir()
+    path = write(folder / "b", [], swap("module = .*", "wsgi-file = tests/test_checks.py\ncallable = djangos_own"))
+    assert ids(look(uwsgi, path)) == ["W309"]
+    (folder / "c").mkdir()
+    path = write(folder / "c", [], swap("module = .*", "wsgi-file = /srv/elsewhere/wsgi.py"))
+    assert found(look(uwsgi, path), "application").is_skipped
+
+
+def test_vassals_of_others_are_let_be(folder: Path) -> None:
+    path = write(folder, ["emperor"])
+    (folder / "vassals/other.ini").write_text("[uwsgi]\nmodule = other.wsgi\nlisten = 1000000\n")
+    rows = look(uwsgi, path)
+    assert ids(rows) == []
+    assert found(rows, "vassals/other.ini").is_skipped
+    path.write_text(swap("emperor = .*", "emperor = /nowhere")(path.read_text()))
+    assert found(look(uwsgi, path), "vassals").is_skipped

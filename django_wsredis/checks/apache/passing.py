@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from django.conf import settings as django_settings
-
 from ..findings import Problem, Row, skipped
+from ..own_hosts import need_the_host
 from .reading import Directive
 from .routing import Rule, rules
 from .site import Site
@@ -37,7 +36,7 @@ def rows(site: Site, host: Directive) -> Iterator[Row]:
         yield _nowhere(site, host, rule)
         return
     better = _better(site, host, rule, path)
-    yield _rule(site, host, rule, better)
+    yield _rule(site, rule, better)
     yield _prefix(site, rule)
     yield _preserve_host(site, host)
     yield _timeout(site, host, rule)
@@ -80,7 +79,7 @@ def _better(site: Site, host: Directive, first: Rule, path: str) -> Rule | None:
     return next((rule for rule in others if _upgrades(site, rule)), None)
 
 
-def _rule(site: Site, host: Directive, rule: Rule, better: Rule | None) -> Row:
+def _rule(site: Site, rule: Rule, better: Rule | None) -> Row:
     found, problems = rule.text, []
     if _upgrades(site, rule):
         if "upgrade" in rule.parameters and site.version and site.version < MIN_VERSION:
@@ -126,7 +125,7 @@ def _prefix(site: Site, rule: Rule) -> Row:
 def _preserve_host(site: Site, host: Directive) -> Row:
     directive = site.value("proxypreservehost", host)
     value = directive.value if directive else "Off"
-    if value.lower() == "on" or django_settings.USE_X_FORWARDED_HOST:
+    if value.lower() == "on" or not need_the_host():
         return Row(checked="ProxyPreserveHost", found=value)
     problem = Problem(
         id="wsredis.E458",

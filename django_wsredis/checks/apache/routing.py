@@ -43,8 +43,9 @@ class Rule:
 
     @property
     def text(self) -> str:
-        """The directive, for people."""
-        return f"{NAMES.get(self.directive.name, self.directive.name)} {' '.join(self.directive.words)}"
+        """The directive, for people: without passwords."""
+        words = " ".join([NAMES.get(self.directive.name, self.directive.name), *self.directive.words])
+        return re.sub(r"secret=\S+", "secret=…", re.sub(r"//[^/@\s]*@", "//…@", words))
 
 
 NAMES = {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ...conf import Settings
 from ..findings import Problem, Row, skipped
+from ..own_hosts import need_the_host
 from .reading import Line, Section
 from .routing import Handshake, condition_of, holds, rewrite
 
@@ -135,7 +136,8 @@ def _header(line: Line, request: Handshake) -> Problem | None:
     action, header, value = words[1], words[2].lower(), words[-1]
     if action not in ("set-header", "replace-header", "del-header"):
         return None
-    if header == "host" and not value.startswith("%[req.hdr(host") and value not in request.hosts:
+    is_kept = value.startswith("%[req.hdr(host") or value in request.hosts
+    if header == "host" and not is_kept and need_the_host():
         text = f"{line.text}: browsers' Origins differ from the Host that arrives, and get 400 or 403."
         return Problem(id="wsredis.E505", text=text, hint="Remove it.", place=line.place)
     if header in request.headers and (action == "del-header" or value.lower() != request.headers[header].lower()):

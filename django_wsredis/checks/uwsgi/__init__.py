@@ -8,11 +8,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from django.conf import settings as django_settings
+
 from ...conf import Settings
 from ..findings import Problem, Row, skipped
 from ..programs import Patience, find_program, running
 from ..situation import Situation
-from . import ending, program, serving
+from . import ending, program, routing, serving
 from .program import Program
 from .reading import Configuration, read_command, read_file
 
@@ -62,6 +64,7 @@ class Instance:
 
     name: str
     configuration: Configuration
+    folder: Path  # in which it starts
     path: Path | None = None
 
 
@@ -95,26 +98,34 @@ def _instances(situation: Situation) -> tuple[list[Instance], list[Row]]:
     """Return what is to be looked at, and rows for what is not."""
     if situation.uwsgi_conf:
         path = situation.uwsgi_conf
-        instance = Instance(path.name, read_file(path))
-        return [instance, *_vassals(instance, path.absolute().parent)], []
-    instances, others = [], []
+        instance = Instance(path.name, read_file(path), Path.cwd())
+        vassals, others = _vassals(instance, path.absolute().parent)
+        return [instance, *vassals], others
+    instances: list[Instance] = []
+    rows: list[Row] = []
     for process in running("uwsgi"):
         name = f"uWSGI {process.pid}"
         if process.folder is None:
-            others.append(skipped(name, "it runs, as another user"))
+            rows.append(skipped(name, "it runs, as another user"))
             continue
         is_script = Path(process.arguments[0]).name != "uwsgi"
-        instance = Instance(
-            name,
-            read_command(process.arguments[2 if is_script else 1 :], process.folder),
-            Path(process.arguments[1]) if is_script else _executable(process.pid),
-        )
-        family = [instance, *_vassals(instance, process.folder)]
-        if any(serving.is_ours(member.configuration) for member in family):
-            instances += family
+        conf = read_command(process.arguments[2 if is_script else 1 :], process.folder)
+        program = process.folder / process.arguments[1] if is_script else _executable(process.pid)
+        instance = Instance(name, conf, process.folder, program)
+        vassals, others = _vassals(instance, process.folder)
+        if vassals or _is_ours(instance):
+            instances += [instance, *vassals]
+            rows += others
         else:
-            others.append(skipped(name, "it runs, but not this project"))
-    return instances, others
+            rows.append(skipped(name, "it runs, but not this project"))
+    return instances, rows
+
+
+def _is_ours(instance: Instance) -> bool:
+    """Tell whether it runs this project, and not another one on the same machine."""
+    package = (django_settings.WSGI_APPLICATION or "").partition(".")[0]
+    named = serving.named_application(instance.configuration, instance.folder)
+    return bool(package) and named.partition(":")[0].partition(".")[0] == package
 
 
 def _executable(pid: int) -> Path | None:
@@ -124,13 +135,21 @@ def _executable(pid: int) -> Path | None:
         return None
 
 
-def _vassals(instance: Instance, folder: Path) -> list[Instance]:
-    """Return the uWSGIs that an Emperor starts."""
+def _vassals(instance: Instance, folder: Path) -> tuple[list[Instance], list[Row]]:
+    """Return the uWSGIs of this project that an Emperor starts, and rows for what is not looked at."""
     emperor = instance.configuration.get("emperor")
-    if emperor is None or not (folder / emperor.value).is_dir():
-        return []
-    files = sorted(path for pattern in VASSALS for path in (folder / emperor.value).glob(pattern))
-    return [Instance(f"{path.parent.name}/{path.name}", read_file(path)) for path in files]
+    if emperor is None:
+        return [], []
+    path = folder / emperor.value
+    if not path.is_dir():
+        return [], [skipped("vassals", f"{path} is no folder")]
+    vassals = [
+        Instance(f"{file.parent.name}/{file.name}", read_file(file), path)
+        for pattern in VASSALS
+        for file in sorted(path.glob(pattern))
+    ]
+    others = [skipped(vassal.name, "it is not of this project") for vassal in vassals if not _is_ours(vassal)]
+    return [vassal for vassal in vassals if _is_ours(vassal)], others
 
 
 def _configuration(instance: Instance, settings: Settings | None, uwsgi: Program | None) -> Iterator[Row]:
@@ -146,12 +165,13 @@ def _configuration(instance: Instance, settings: Settings | None, uwsgi: Program
         return
     yield serving.listen(conf)
     yield serving.buffer_size(conf)
-    yield from serving.routes(conf, settings)
-    if conf.get("emperor") and not conf.get(*serving.APPLICATIONS):
+    serves = conf.get(*serving.APPLICATIONS) is not None
+    yield from routing.rows(conf, settings, serves=serves)
+    if conf.get("emperor") and not serves:
         yield serving.sockets(conf)
         yield ending.mercy(conf, settings)
         return
-    application = serving.application(conf)
+    application = serving.application(conf, instance.folder)
     yield application
     if application.problems:  # another server takes the websockets, or none
         return

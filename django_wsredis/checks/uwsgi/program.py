@@ -117,7 +117,7 @@ def _lacks(program: Program, configuration: Configuration) -> Iterator[Problem]:
     if route and not program.has("PCRE"):
         yield Problem(
             id="wsredis.E304",
-            text=f"{route.name} = {route.value}, and this uWSGI was built without PCRE: it does not route.",
+            text=f"{route.name} = {route.value.partition(' ')[0]} …, and this uWSGI was built without PCRE.",
             hint=REBUILD.format("libpcre2-dev"),
             place=route.place,
         )

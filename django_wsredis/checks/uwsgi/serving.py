@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
-
-from django.conf import settings as django_settings
 
 from ...conf import Settings
 from ...hosts.uwsgi import UNUSABLE
@@ -23,32 +20,25 @@ SOCKETS = ("http", "https", "http-socket", "http11-socket", "socket", *UNUSABLE)
 APPLICATIONS = ("module", "wsgi-file")
 
 
-def application(conf: Configuration) -> Row:
+def application(conf: Configuration, folder: Path) -> Row:
     """Look at what it runs."""
     option = conf.get(*APPLICATIONS)
     if option is None:
         return skipped("application", "neither module nor wsgi-file names it")
-    named = option.value
-    if option.name == "wsgi-file":
-        chdir = conf.get("chdir")
-        path = Path(chdir.value if chdir else ".", named).resolve()
-        module = module_of(path)
-        if module is None:
-            return skipped("application", f"{named} is not where this Python imports from")
-        callable_name = conf.get("callable")
-        named = f"{module}:{callable_name.value if callable_name else 'application'}"
+    named = named_application(conf, folder)
+    if not named:
+        return skipped("application", f"{option.value} is not where this Python imports from")
     return application_row(named, id="wsredis.W309", place=option.place)
 
 
-def is_ours(conf: Configuration) -> bool:
-    """Tell whether it is a server of this project, and not of another on the same machine."""
-    option, ours = conf.get(*APPLICATIONS), (django_settings.WSGI_APPLICATION or "").rpartition(".")[0]
-    package = ours.partition(".")[0]
-    if option is None:
-        return False
-    if option.name == "module":
-        return option.value.partition(".")[0].partition(":")[0] == package
-    return (module_of(Path(option.value).resolve()) or "").partition(".")[0] == package
+def named_application(conf: Configuration, folder: Path) -> str:
+    """Return `module:name`, or `module`, of what a uWSGI runs that starts in a folder; "" if that is not known."""
+    option = conf.get(*APPLICATIONS)
+    if option is None or option.name == "module":
+        return option.value if option else ""
+    chdir, name = conf.get("chdir"), conf.get("callable")
+    module = module_of((folder / (chdir.value if chdir else ".") / option.value).resolve())
+    return f"{module}:{name.value if name else 'application'}" if module else ""
 
 
 def need_app(conf: Configuration) -> Row:
@@ -163,47 +153,3 @@ def buffer_size(conf: Configuration) -> Row:
         place=option.place if option else "",
     )
     return Row(checked="buffer-size", found=f"{size} bytes", problems=(problem,))
-
-
-def routes(conf: Configuration, settings: Settings) -> Iterator[Row]:
-    """Look at the route that a websocket takes, where uWSGI's internal routing is used as a proxy."""
-    rules = conf.all("route", "route-uri")
-    if not any("uwsgi:" in rule.value or "http:" in rule.value for rule in rules):
-        return
-    path = f"{settings.websocket_url}x"
-    for rule in rules:
-        pattern, _, action = rule.value.partition(" ")
-        try:
-            if not re.search(pattern, path):
-                continue
-        except re.error as error:  # PCRE knows more than Python
-            yield skipped("route", f"{rule.value}: {error}")
-            return
-        yield from _route(conf, rule, action.strip())
-        return
-    text = f"No route leads {settings.websocket_url} anywhere."
-    hint = f"route = ^{settings.websocket_url} uwsgi:/run/site/websockets.sock,0,0"
-    problem = Problem(id="wsredis.E327", text=text, hint=hint, place=rules[0].place)
-    yield Row(checked="route", found="none", problems=(problem,))
-
-
-def _route(conf: Configuration, rule: Option, action: str) -> Iterator[Row]:
-    if action.startswith("uwsgi:"):
-        yield Row(checked="route", found=rule.value)
-    else:
-        problem = Problem(
-            id="wsredis.E327",
-            text=f"route = {rule.value} takes websockets, and only uwsgi: passes them on.",
-            hint=f"route = {rule.value.partition(' ')[0]} uwsgi:/run/site/websockets.sock,0,0",
-            place=rule.place,
-        )
-        yield Row(checked="route", found=rule.value, problems=(problem,))
-        return
-    count = conf.number("offload-threads", 0)
-    problem = Problem(
-        id="wsredis.W328",
-        text="offload-threads is not set: each websocket that is routed occupies a thread.",
-        hint="offload-threads = 2",
-        place=rule.place,
-    )
-    yield Row(checked="offload-threads", found=str(count), problems=() if count else (problem,))
