@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import ssl
+import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -223,3 +225,14 @@ def test_what_runs_is_found_with_its_command_line(shared_redis: RedisServer, dat
             rows = list(gunicorn.look(Situation()))
         assert not [problem for problem in problems(rows) if problem.place.startswith(str(folder))]
         assert found(rows, f"gunicorn {layout.sites[0].pid}").is_skipped
+
+
+def test_one_that_shows_no_command_line_is_not_checked() -> None:
+    process = subprocess.Popen(["gunicorn: master [mysite]", "60"], executable=shutil.which("sleep"))
+    try:
+        row = found(look(gunicorn, None), f"gunicorn {process.pid}")
+        assert row.is_skipped
+        assert "--gunicorn-conf" in row.found
+    finally:
+        process.kill()
+        process.wait()

@@ -77,7 +77,7 @@ class Running:
 def running(name: str) -> Iterator[Running]:
     """Yield the processes of a program, without those that another of them has started; none where there is no /proc.
 
-    It is known by its own name, or by that of the script that its Python runs.
+    It is known by its own name, by a title that begins with it, or by the script that its Python runs.
     """
     found = [process for process in map(_read, Path("/proc").glob("[0-9]*")) if process and _is(process, name)]
     pids = {process.pid for process in found}
@@ -86,7 +86,7 @@ def running(name: str) -> Iterator[Running]:
 
 def _is(process: Running, name: str) -> bool:
     first, *rest = process.arguments
-    if Path(first).name == name:
+    if Path(first).name == name or first.startswith(f"{name}: "):
         return True
     scripts = [argument for argument in rest if not argument.startswith("-")][:1]
     is_script = bool(scripts) and Path(scripts[0]).name == name

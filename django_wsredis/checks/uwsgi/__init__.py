@@ -184,7 +184,7 @@ def _configuration(instance: Instance, settings: Settings | None, uwsgi: Program
 
 
 def _read(conf: Configuration) -> Row:
-    places = dict.fromkeys(option.place.rpartition(":")[0] or option.place for option in conf.options)
+    places = dict.fromkeys(option.place.rpartition(":")[0] or "its command line" for option in conf.options)
     if conf.options:
         return Row(checked="configuration", found=f"{', '.join(places)}: {len(conf.options)} options")
     what, why = conf.unread[0] if conf.unread else ("the command line", "it has no options")

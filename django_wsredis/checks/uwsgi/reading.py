@@ -39,7 +39,10 @@ MAX_FILES = 50  # a file may include itself
 
 
 class Option(NamedTuple):
-    """A line of a configuration. value: "" if it has none. place: "file:line". raw: the value as it is written."""
+    """A line of a configuration.
+
+    value: "" if it has none. place: "file:line", "" on a command line. raw: the value before `%(name)` was replaced.
+    """
 
     name: str
     value: str
@@ -92,7 +95,7 @@ def read_command(arguments: Sequence[str], folder: Path) -> Configuration:
     """Read a command line, without the program's name, and the files that it names, relative to the folder."""
     reader = _Reader(folder)
     for name, value in _split_command(arguments):
-        reader.add(name, value, "command line")
+        reader.add(name, value, "")
     return Configuration(reader.options, reader.unread)
 
 
@@ -117,7 +120,7 @@ class _Reader:
         self.options: list[Option] = []
         self.unread: list[tuple[str, str]] = []
         self._folder = folder  # relative to which files are named
-        self._files: list[Path] = []
+        self._files: list[Path] = []  # that have been read
         self._logic = ""  # the place of an if or a for that has not ended
 
     def add(self, name: str, value: str, place: str) -> None:
@@ -140,7 +143,7 @@ class _Reader:
     def read(self, value: str, kind: str) -> None:
         """Read `path`, `path:section`, or `:section` of the file before."""
         name, _, section = value.partition(":")
-        path = self._find(name) if name else (self._files[-1] if self._files else Path())
+        path = self._find(name) if name else self._files[-1] if self._files else Path()
         if path.suffix in (".yaml", ".yml") or (kind == "yaml" and not path.suffix):
             parse = parse_yaml
         elif path.suffix in (".xml", ".json", ".sqlite", ".sqlite3"):
@@ -156,13 +159,12 @@ class _Reader:
         except (OSError, UnicodeDecodeError) as error:
             self.unread.append((str(path), getattr(error, "strerror", None) or "it is no text"))
             return
-        before, self._files = self._files, [*self._files, path]
+        self._files.append(path)
         found = list(parse(_magic(text, path), section or "uwsgi"))
         if not found:
             self.unread.append((str(path), f"it has no section {section or 'uwsgi'!r} with options"))
         for line, name, value in found:
             self.add(name, value, f"{path}:{line}")
-        self._files = [*before, *self._files[len(before) :]]
 
     def _find(self, name: str) -> Path:
         """Return a file: uWSGI looks in the folder in which it was started, which may not be known."""
