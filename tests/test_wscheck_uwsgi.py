@@ -101,7 +101,6 @@ CHANGES: list[tuple[str, list[str], Change]] = [
     ("W309", [], swap("module = .*", "module = tests.test_checks:djangos_own")),
     ("W310", [], drop("need-app")),
     ("E311", THREADS, drop("enable-threads", "threads")),
-    ("E311", THREADS, lambda text: add("enable-threads = false")(drop("enable-threads", "threads")(text))),
     ("E312", HTTP, swap("http-socket = (.*)", r"https-socket = \1,/cert.pem,/key.pem")),
     ("E312", HTTP, swap("http-socket", "fastcgi-socket")),
     ("E313", ROUTER, drop("http-websockets")),

@@ -53,18 +53,14 @@ def need_app(conf: Configuration) -> Row:
 
 
 def loop(conf: Configuration) -> Row:
-    """Look for gevent, or Python's threads: in either our loop runs."""
-    found = [
-        f"{option.name} = {option.value}" for option in map(conf.get, ("gevent", "enable-threads", "threads")) if option
-    ]
-    if conf.get("gevent") or conf.get("threads") or conf.is_on("enable-threads"):
-        return Row(checked="loop", found=", ".join(found))
-    switch = conf.get("enable-threads")
+    """Look for gevent, or Python's threads: in either our loop runs. Their values do not matter, as in hosts/uwsgi.py."""
+    options = [option for option in map(conf.get, ("gevent", "enable-threads", "threads")) if option]
+    if options:
+        return Row(checked="loop", found=", ".join(f"{option.name} = {option.value}" for option in options))
     problem = Problem(
         id="wsredis.E311",
-        text=f"Neither gevent nor enable-threads is {'on' if switch else 'set'}: every websocket gets 503.",
+        text="Neither gevent nor enable-threads is set: every websocket gets 503.",
         hint="gevent = 100, or threads = 4; and enable-threads = true",
-        place=switch.place if switch else "",
     )
     return Row(checked="loop", found="none", problems=(problem,))
 
