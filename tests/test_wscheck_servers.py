@@ -101,7 +101,7 @@ HALF = {
         '<Location ~ "(">\nProxyPass x\n</Location>\nServerRoot\nInclude x\nDefine\nLoadModule\n',
         "RewriteEngine On\nRewriteCond a b\nRewriteCond\nRewriteRule . -[P]\nRewriteRule ^(.*)$ $1 [P]",
         "MaxRequestWorkers ²\nProxyPass / http://h/ timeout=999999999999999999999",
-        "<VirtualHost>\nServerName\nProxyPass / x",
+        "<VirtualHost>\nServerName\nProxyPass / x\n<\n<>\n</\n",
     ],
     haproxy: [
         "frontend f\n use_backend\n http-request\n redirect\n acl\n default_backend\n option\n mode",

@@ -74,7 +74,7 @@ class Configuration:
 
     def _open(self, line: str, place: str, open_sections: list[Directive]) -> None:
         """Begin a section. What an <If...> holds that applies belongs to the section around it."""
-        name, *words = split(line.strip("<>"))
+        name, *words = split(line.strip("<>")) or [""]
         section = Directive(name.lower(), words, place)
         if section.name in CONDITIONAL:
             applies = self._applies(section)

@@ -53,7 +53,7 @@ def need_app(conf: Configuration) -> Row:
 
 
 def loop(conf: Configuration) -> Row:
-    """Look for gevent, or Python's threads: in either our loop runs. Their values do not matter, as in hosts/uwsgi.py."""
+    """Look for gevent, or Python's threads: our loop runs in either. Values do not matter, as in hosts/uwsgi.py."""
     options = [option for option in map(conf.get, ("gevent", "enable-threads", "threads")) if option]
     if options:
         return Row(checked="loop", found=", ".join(f"{option.name} = {option.value}" for option in options))
