@@ -1,0 +1,173 @@
+"""The rule by which Apache passes websockets on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ..findings import Problem, Row, skipped
+from ..own_hosts import need_the_host
+from .reading import Directive
+from .routing import Rule, rules
+from .site import Site
+
+MIN_VERSION = (2, 4, 47)  # upgrade= of mod_proxy_http
+DEFAULT_TIMEOUT_SECONDS = 60
+DEFAULT_RETRY_SECONDS = 60
+UNITS = {"": 1.0, "s": 1.0, "ms": 0.001, "min": 60.0, "h": 3600.0}
+
+
+def rows(site: Site, host: Directive) -> Iterator[Row]:
+    """Look at the rule that takes websockets."""
+    path = site.path
+    taking: list[Rule] = []
+    for each in rules(site.configuration.top, host, path):
+        taking.append(each)
+        if each.is_certain:
+            break
+        yield skipped("rule", f"{each.directive.place}: {each.text}: on what it depends is not known here")
+    if taking and not taking[-1].is_certain:
+        return
+    rule = taking[-1] if taking else None
+    if rule is not None and rule.is_redirect:
+        yield Row(checked="rule", found=f"{rule.text}: browsers are sent elsewhere")
+        return
+    if rule is None or not rule.target:
+        yield _nowhere(site, host, rule)
+        return
+    better = _better(site, host, rule, path)
+    yield _rule(site, rule, better)
+    yield _prefix(site, rule)
+    yield _preserve_host(site, host)
+    yield _timeout(site, host, rule)
+    if rule.directive.name != "rewriterule" and rule.scheme != "balancer":  # which have none, or have it elsewhere
+        yield _retry(rule)
+
+
+def _nowhere(site: Site, host: Directive, rule: Rule | None) -> Row:
+    url = site.settings.websocket_url
+    text = f"{rule.text} keeps {url} from being proxied." if rule else f"No ProxyPass takes {url}: websockets get 404."
+    problem = Problem(
+        id="wsredis.E454",
+        text=text,
+        hint=f'ProxyPass "{url}" "http://127.0.0.1:8000{url}" upgrade=websocket',
+        place=rule.directive.place if rule else host.place,
+    )
+    return Row(checked="rule", found=rule.text if rule else "none", problems=(problem,))
+
+
+def _upgrades(site: Site, rule: Rule) -> bool:
+    """Tell whether what a rule passes on may become a websocket."""
+    if rule.scheme in ("ws", "wss") or rule.parameters.get("upgrade", "").lower() in ("websocket", "any", "*"):
+        return True
+    if rule.scheme != "balancer":
+        return False
+    name = re.match(r"balancer://[^/]+", rule.url)
+    sections = (*site.configuration.top.all("proxy"), *(
+        section for host in site.configuration.top.all("virtualhost") for section in host.all("proxy")
+    ))  # fmt: skip
+    members = [
+        member.words for section in sections if name and section.value.startswith(name[0])
+        for member in section.all("balancermember")
+    ]  # fmt: skip
+    return any(word.startswith(("ws://", "wss://", "upgrade=")) for words in members for word in words)
+
+
+def _better(site: Site, host: Directive, first: Rule, path: str) -> Rule | None:
+    """Return a rule that would take websockets, and as such, if another one did not come first."""
+    others = (rule for rule in rules(site.configuration.top, host, path) if rule.directive is not first.directive)
+    return next((rule for rule in others if _upgrades(site, rule)), None)
+
+
+def _rule(site: Site, rule: Rule, better: Rule | None) -> Row:
+    found, problems = rule.text, []
+    if _upgrades(site, rule):
+        if "upgrade" in rule.parameters and site.version and site.version < MIN_VERSION:
+            number = ".".join(map(str, site.version))
+            text = f"upgrade= is known since Apache 2.4.47, and this is {number}."
+            hint = "Upgrade it; or a2enmod proxy_wstunnel, and ws:// in place of http:// for WEBSOCKET_URL."
+            problems.append(Problem(id="wsredis.E451", text=text, hint=hint, place=rule.directive.place))
+    elif better is not None:
+        problems.append(
+            Problem(
+                id="wsredis.E456",
+                text=f"{rule.text} takes {site.settings.websocket_url} before {better.directive.place} does: 426.",
+                hint=f"Write {better.text} before it.",
+                place=rule.directive.place,
+            )
+        )
+    else:
+        problems.append(
+            Problem(
+                id="wsredis.E455",
+                text=f"{rule.text} has no upgrade=websocket: every websocket gets 426.",
+                hint=f"{rule.text} upgrade=websocket",
+                place=rule.directive.place,
+            )
+        )
+    return Row(checked="rule", found=found, problems=tuple(problems))
+
+
+def _prefix(site: Site, rule: Rule) -> Row:
+    url = site.settings.websocket_url
+    if rule.path == f"{url}x":
+        return Row(checked="prefix", found=f"{url} arrives as {url}")
+    arrives = rule.path.removesuffix("x") or "nothing"
+    problem = Problem(
+        id="wsredis.E457",
+        text=f"{rule.text} lets {url}x arrive as {rule.path or rule.url}: it is not below WEBSOCKET_URL, and gets 404.",
+        hint="Let both sides end alike: with /ws/ on both, or with / on both.".replace("/ws/", url),
+        place=rule.directive.place,
+    )
+    return Row(checked="prefix", found=f"{url} arrives as {arrives}", problems=(problem,))
+
+
+def _preserve_host(site: Site, host: Directive) -> Row:
+    directive = site.value("proxypreservehost", host)
+    value = directive.value if directive else "Off"
+    if value.lower() == "on" or not need_the_host():
+        return Row(checked="ProxyPreserveHost", found=value)
+    problem = Problem(
+        id="wsredis.E458",
+        text=f"ProxyPreserveHost is {value}: browsers' Origins differ from the Host that arrives, and get 400 or 403.",
+        hint="ProxyPreserveHost On",
+        place=directive.place if directive else host.place,
+    )
+    return Row(checked="ProxyPreserveHost", found=value, problems=(problem,))
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+)(ms|s|min|h)?", text)
+    return int(match[1]) * UNITS[match[2] or ""] if match else DEFAULT_TIMEOUT_SECONDS
+
+
+def _timeout(site: Site, host: Directive, rule: Rule) -> Row:
+    """Compare how long Apache waits with how often we ping: it takes the longer time of both sides of the tunnel."""
+    directive = site.value("timeout", host)
+    client = _seconds(directive.value) if directive else DEFAULT_TIMEOUT_SECONDS
+    proxy = site.value("proxytimeout", host)
+    theirs = rule.parameters.get("timeout") or (proxy.value if proxy else "")
+    seconds = max(client, _seconds(theirs)) if theirs else client
+    ping = site.settings.ping_interval
+    if seconds > ping:
+        return Row(checked="timeout", found=f"{seconds:g} s; a ping each {ping:g} s")
+    problem = Problem(
+        id="wsredis.E459",
+        text=f"Timeout is {seconds:g} s, not above PING_INTERVAL, {ping:g} s: what is silent between two pings is cut.",
+        hint=f"Timeout {max(DEFAULT_TIMEOUT_SECONDS, int(3 * ping))}",
+        place=directive.place if directive else rule.directive.place,
+    )
+    return Row(checked="timeout", found=f"{seconds:g} s; a ping each {ping:g} s", problems=(problem,))
+
+
+def _retry(rule: Rule) -> Row:
+    retry = rule.parameters.get("retry", str(DEFAULT_RETRY_SECONDS))
+    if retry == "0" or not retry.isdecimal():
+        return Row(checked="retry", found=retry)
+    problem = Problem(
+        id="wsredis.W463",
+        text=f"retry is {retry}: if the site is away for a moment, Apache answers 503 for {retry} s.",
+        hint=f"{rule.text} retry=0",
+        place=rule.directive.place,
+    )
+    return Row(checked="retry", found=f"{retry} s", problems=(problem,))

@@ -1,0 +1,188 @@
+"""The way of a websocket from a frontend of HAProxy to its backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ...conf import Settings
+from ..findings import Problem, Row, skipped
+from ..own_hosts import need_the_host
+from .reading import Line, Section
+from .routing import Handshake, condition_of, holds, rewrite
+
+FEW = 1000
+DEFAULT_TIMEOUT_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A frontend, and the backend to which it leads; of a section `listen` they are the same."""
+
+    frontend: Section
+    backend: Section
+
+    @property
+    def sections(self) -> list[Section]:
+        """Both, each once."""
+        return [self.frontend] if self.frontend is self.backend else [self.frontend, self.backend]
+
+
+def find(
+    frontend: Section, backends: dict[str, Section], request: Handshake
+) -> tuple[Section | None, Line | None, list[Line]]:
+    """Return the backend for a handshake, the line that chose it, and lines of which it is not known whether they do.
+
+    A line that is a redirect, or a refusal, chooses none.
+    """
+    unknown: list[Line] = []
+    before = [line for line in frontend.lines if line.words[0] in ("redirect", "http-request")]
+    for line in before:
+        action = line.words[0] if line.words[0] == "redirect" else line.words[1] if len(line.words) > 1 else ""
+        if action in ("redirect", "deny", "reject", "tarpit", "return") and holds(frontend, line, request):
+            return None, line, unknown
+    for line in frontend.all("use_backend"):
+        words, _ = condition_of(line)
+        truth = holds(frontend, line, request) if len(words) > 1 else False
+        if truth is None or (truth and words[1] not in backends):
+            unknown.append(line)
+        elif truth:
+            return backends[words[1]], line, unknown
+    default = frontend.get("default_backend")
+    if frontend.kind == "listen" and frontend.all("server"):
+        return frontend, None, unknown
+    return (backends.get(default.words[1]) if default and len(default.words) > 1 else None), default, unknown
+
+
+def rows(way: Way, whole: list[Section], settings: Settings, request: Handshake) -> Iterator[Row]:
+    """Look at what happens on the way."""
+    yield _tunnel(way, settings)
+    if way.frontend.mode == "http":
+        yield _prefix(way, settings, request)
+        yield _headers(way, request)
+        yield _closing(way)
+    yield _maxconn(way, whole, settings)
+
+
+def _tunnel(way: Way, settings: Settings) -> Row:
+    """Compare how long HAProxy waits with how often we ping: `tunnel` takes the place of both others."""
+    ping = settings.ping_interval
+    tunnel = way.backend.seconds("tunnel")
+    times = {"client": way.frontend.seconds("client"), "server": way.backend.seconds("server")}
+    name, seconds = "tunnel", tunnel
+    if tunnel is None:
+        name, seconds = min(times.items(), key=lambda item: float("inf") if item[1] is None else item[1])
+    if seconds is None:
+        return Row(checked="timeout", found="none")
+    found = f"timeout {name} {seconds:g} s; a ping each {ping:g} s"
+    if seconds > ping:
+        return Row(checked="timeout", found=found)
+    line = (way.frontend if name == "client" else way.backend).get("timeout", name)
+    problem = Problem(
+        id="wsredis.E503",
+        text=f"timeout {name} is {seconds:g} s, not above PING_INTERVAL, {ping:g} s: "
+        "what is silent between two pings is cut.",
+        hint=f"timeout tunnel {max(DEFAULT_TIMEOUT_SECONDS, int(3 * ping))}s  # in {_name(way.backend)}",
+        place=line.place if line else "",
+    )
+    return Row(checked="timeout", found=found, problems=(problem,))
+
+
+def _name(section: Section) -> str:
+    return f"{section.kind} {section.name}"
+
+
+def _prefix(way: Way, settings: Settings, request: Handshake) -> Row:
+    path, line = request.path, None
+    for section in way.sections:
+        change = rewrite(section, Handshake(path, request.hosts, request.headers))
+        line = change.line or line
+        if change.path is None:
+            return skipped(
+                "prefix", f"{line.place if line else ''}: {line.text if line else ''} is not understood here"
+            )
+        path = change.path
+    url = settings.websocket_url
+    if line is None or path == request.path:
+        return Row(checked="prefix", found=f"{url} is kept")
+    if path.startswith(url):
+        return Row(checked="prefix", found=f"{request.path} arrives as {path}")
+    problem = Problem(
+        id="wsredis.E504",
+        text=f"{line.text} lets {request.path} arrive as {path}: it is not below WEBSOCKET_URL, and gets 404.",
+        hint=f"Remove it, or let it not concern websockets: unless {{ path_beg {url} }}",
+        place=line.place,
+    )
+    return Row(checked="prefix", found=f"{request.path} arrives as {path}", problems=(problem,))
+
+
+def _headers(way: Way, request: Handshake) -> Row:
+    lines = [
+        (section, line) for section in way.sections for line in section.all("http-request")
+        if len(line.words) > 2
+    ]  # fmt: skip
+    problems = tuple(
+        problem
+        for section, line in lines
+        if holds(section, line, request) is not False
+        if (problem := _header(line, request))
+    )
+    return Row(checked="headers", found="changed" if problems else "Host and Upgrade are kept", problems=problems)
+
+
+def _header(line: Line, request: Handshake) -> Problem | None:
+    """Return what is wrong with a line that changes a header."""
+    words, _ = condition_of(line)
+    action, header, value = words[1], words[2].lower(), words[-1]
+    if action not in ("set-header", "replace-header", "del-header"):
+        return None
+    is_kept = value.startswith("%[req.hdr(host") or value in request.hosts
+    if header == "host" and not is_kept and need_the_host():
+        text = f"{line.text}: browsers' Origins differ from the Host that arrives, and get 400 or 403."
+        return Problem(id="wsredis.E505", text=text, hint="Remove it.", place=line.place)
+    if header in request.headers and (action == "del-header" or value.lower() != request.headers[header].lower()):
+        text = f"{line.text}: what arrives is no websocket, and gets 426."
+        return Problem(id="wsredis.E506", text=text, hint="Remove it.", place=line.place)
+    return None
+
+
+def _closing(way: Way) -> Row:
+    names = [name for name in ("http-server-close", "httpclose", "forceclose") if way.backend.get("option", name)]
+    if names:
+        return Row(checked="kept connections", found=f"option {names[0]}")
+    problem = Problem(
+        id="wsredis.I509",
+        text=f"{_name(way.backend)} keeps connections to the site: a reload may close one just when it is used.",
+        hint="option http-server-close",
+        place=way.backend.place,
+    )
+    return Row(checked="kept connections", found="kept", problems=(problem,))
+
+
+def _limits(way: Way, whole: list[Section]) -> Iterator[tuple[str, int, str]]:
+    """Yield whose maxconn it is, the number, and the place."""
+    for section in (*(section for section in whole if section.kind == "global"), way.frontend):
+        line = section.get("maxconn")
+        if line and line.words[-1].isdecimal():
+            yield section.kind, int(line.words[-1]), line.place
+    for line in way.backend.all("server"):
+        if "maxconn" in line.words[:-1]:
+            count = line.words[line.words.index("maxconn") + 1]
+            if count.isdecimal() and count != "0":
+                yield f"server {line.words[1]}", int(count), line.place
+
+
+def _maxconn(way: Way, whole: list[Section], settings: Settings) -> Row:
+    """Look at the limits of connections: an open websocket is one."""
+    limits, wanted = list(_limits(way, whole)), settings.max_sockets
+    problems = []
+    for whose, count, place in limits:
+        hint = f"maxconn {wanted or FEW * 10}"
+        if wanted is not None and count < wanted:
+            text = f"maxconn of {whose} is {count}: an open websocket counts as one, and MAX_SOCKETS is {wanted}."
+            problems.append(Problem(id="wsredis.W507", text=text, hint=hint, place=place))
+        elif wanted is None and count < FEW:
+            text = f"maxconn of {whose} is {count}: so many websockets and requests at once."
+            problems.append(Problem(id="wsredis.I508", text=text, hint=hint, place=place))
+    found = ", ".join(f"{count} ({whose})" for whose, count, _ in limits)
+    return Row(checked="maxconn", found=found or "by the limit of open files", problems=tuple(problems))

@@ -1,0 +1,324 @@
+"""wscheck's area apache: each mistake is found in its file, and most are shown in a real Apache."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from django_wsredis.checks import apache
+from django_wsredis.checks.apache.reading import Configuration, split
+from django_wsredis.checks.apache.routing import rules
+
+from . import layouts
+from .layouts import Layout, run_runwsserver
+from .looking import (
+    FACILITY,
+    SETTINGS,
+    Change,
+    add,
+    assert_said_well,
+    drop,
+    emit,
+    end_of,
+    found,
+    ids,
+    look,
+    problems,
+    status_of,
+    swap,
+)
+from .servers import RedisServer, free_port
+
+TWO = ["--ws-upstream", "127.0.0.1:8001"]
+
+
+def write(folder: Path, options: list[str], change: Change = str) -> Path:
+    """Return a main file that includes the printed one, with a change in it."""
+    (site,) = emit("apache", folder, *options)
+    site.write_text(change(site.read_text()))
+    layouts.apache(folder, site)
+    return folder / "apache2.conf"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        TWO,
+        ["--upstream", "/run/x.sock"],
+        ["--certfile", "/c.pem", "--keyfile", "/k.pem"],
+        ["--upstream", "[::1]:8001", "--sockets", "9000", "--timeout", "90"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"STATIC_ROOT": "/srv/static", "ALLOWED_HOSTS": ["example.com", ".example.org"]}, {"WEBSOCKET_URL": "/live/"}],
+)
+def test_what_is_printed_has_no_problem(folder: Path, options: list[str], settings: dict[str, Any]) -> None:
+    with override_settings(**settings):
+        rows = look(apache, write(folder, options), settings)
+    assert problems(rows) == []
+    assert [row.found for row in rows if row.is_skipped] == []
+
+
+CHANGES: list[tuple[str, list[str], Change]] = [
+    ("E454", [], drop("ProxyPass")),
+    ("E454", [], swap('ProxyPass "/" (.*)', r'ProxyPass "/ws/" "!"\n    ProxyPass "/" \1')),
+    (
+        "E454",
+        TWO,
+        lambda text: swap('ProxyPass "/" ', 'ProxyPass "/a/" ')(swap('ProxyPass "/ws/"', 'ProxyPass "/b/"')(text)),
+    ),
+    ("E455", [], swap(" upgrade=websocket", "")),
+    ("E455", TWO, swap(" upgrade=websocket", "")),
+    ("E456", TWO, swap(r'( *ProxyPass "/ws/".*\n)( *ProxyPass "/" .*\n)', r"\2\1")),
+    ("E457", TWO, swap('8001/ws/"', '8001/"')),
+    ("E457", TWO, swap('"/ws/" "', '"/ws" "')),
+    ("E457", [], swap(':8000/"', ':8000"')),
+    ("E458", [], drop("ProxyPreserveHost")),
+    ("E458", [], swap("ProxyPreserveHost On", "ProxyPreserveHost Off")),
+    ("E459", [], swap("^ *Timeout .*", "    Timeout 20")),
+    ("I461", [], drop("MaxRequestWorkers")),
+    ("W463", [], swap(" retry=0", "")),
+]
+
+
+@pytest.mark.parametrize(("id", "options", "change"), CHANGES)
+def test_one_mistake_is_one_problem(folder: Path, id: str, options: list[str], change: Change) -> None:
+    (folder / "right").mkdir()
+    assert ids(look(apache, write(folder / "right", options))) == []
+    path = write(folder, options, change)
+    (problem,) = problems(look(apache, path))
+    assert problem.id == f"wsredis.{id}"
+    assert_said_well(problem, folder / "tests.apache.conf")
+
+
+@pytest.mark.parametrize(
+    ("ids_", "change"),
+    [
+        (["E453"], swap("LoadModule proxy_http_module .*", "")),
+        (["E453"], swap("LoadModule headers_module .*", "")),
+        (["E453"], swap("LoadModule proxy_module .*", "")),
+        (["W462"], swap("LoadModule mpm_event_module .*", "LoadModule mpm_prefork_module /x.so")),
+    ],
+)
+def test_what_the_server_itself_lacks(folder: Path, ids_: list[str], change: Change) -> None:
+    path = write(folder, [])
+    path.write_text(change(path.read_text()))
+    (problem,) = problems(look(apache, path))
+    assert [problem.id.removeprefix("wsredis.")] == ids_
+
+
+def test_e453_of_a_site_whose_main_file_is_elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a site's own file the modules are those of the server."""
+    write(folder, [])
+    site = folder / "tests.apache.conf"
+    main = folder / "main.conf"
+    main.write_text("LoadModule mpm_event_module x\nTimeout 300\n")
+    monkeypatch.setattr(apache, "MAIN_FILES", (str(main),))
+    assert ids(look(apache, site)) == ["E453"]
+    main.write_text(
+        "".join(f"LoadModule {name}_module x\n" for name in ("mpm_event", "headers", "proxy", "proxy_http"))
+    )
+    assert ids(look(apache, site)) == []
+    monkeypatch.setattr(apache, "MAIN_FILES", ())
+    assert found(look(apache, site), "modules").is_skipped
+
+
+def test_e452_what_cannot_be_read(folder: Path) -> None:
+    path = folder / "empty.conf"
+    path.write_text("# nothing\n")
+    assert ids(look(apache, path)) == ["E452"]
+    path.write_text("Include nowhere/*.conf\nTimeout 60\n")
+    assert any(row.is_skipped and "nowhere" in row.found for row in look(apache, path))
+
+
+def test_e451_an_old_version(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(folder, [])
+    program = folder / "apache2"
+    program.write_text("#!/bin/sh\necho 'Server version: Apache/2.4.41 (Ubuntu)'\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(apache, "find_program", lambda *names: program)
+    assert ids(look(apache, path)) == ["E451"]
+    program.write_text("#!/bin/sh\necho 'Server version: Apache/2.4.47'\n")
+    assert ids(look(apache, path)) == []
+
+
+def test_w460_fewer_threads_than_max_sockets(folder: Path) -> None:
+    path = write(folder, [])
+    settings = {"WSREDIS": {**SETTINGS["WSREDIS"], "MAX_SOCKETS": 2000}}
+    assert ids(look(apache, path, settings)) == []
+    settings["WSREDIS"]["MAX_SOCKETS"] = 5000
+    assert ids(look(apache, path, settings)) == ["W460"]
+
+
+# Other ways to write it
+
+
+WS = "LoadModule proxy_wstunnel_module x\nLoadModule rewrite_module x\n"
+
+
+@pytest.mark.parametrize(
+    ("expected", "change"),
+    [
+        ([], swap("ProxyPass .*", 'ProxyPass "/ws/" "ws://h:80/ws/" retry=0\nProxyPass "/" "http://h:80/"')),
+        (
+            [],
+            swap("ProxyPass .*", '<Location "/ws/">\nProxyPass http://h:80/ws/ upgrade=websocket retry=0\n</Location>'),
+        ),
+        ([], swap("ProxyPass .*", 'ProxyPassMatch "^/(ws/.*)$" "http://h:80/$1" upgrade=websocket retry=0')),
+        (["E457"], swap("ProxyPass .*", 'ProxyPassMatch "^/ws/(.*)$" "http://h:80/$1" upgrade=websocket retry=0')),
+        (
+            [],
+            swap(
+                "ProxyPass .*",
+                "RewriteEngine On\nRewriteCond %{HTTP:Upgrade} websocket [NC]\n"
+                'RewriteCond %{HTTP:Connection} upgrade [NC]\nRewriteRule ^/?(.*) "ws://h:80/$1" [P,L]\n'
+                'ProxyPass "/" "http://h:80/" retry=0',
+            ),
+        ),
+        ([], swap("ProxyPass .*", 'Redirect permanent "/" "https://example.com/"')),
+        ([], swap("ProxyPass .*", "RewriteEngine On\nRewriteRule ^ https://%{HTTP_HOST}%{REQUEST_URI} [R=301,L]")),
+        (
+            [],
+            swap(
+                "ProxyPass .*",
+                'ProxyPass "/" "balancer://b/" retry=0\n<Proxy "balancer://b">\n'
+                "BalancerMember http://h:80 upgrade=websocket\n</Proxy>",
+            ),
+        ),
+        (["E454"], swap("(ProxyPass .*)", r"<IfModule mod_nothing.c>\n\1\n</IfModule>")),
+        ([], swap("(ProxyPass .*)", r"<IfModule !mod_nothing.c>\n\1\n</IfModule>")),
+        ([], lambda text: "Define SITE http://h:80\n" + swap('"http://[^"]*"', '"${SITE}/"')(text)),
+        ([], swap("(ProxyPass .*) retry=0", r"\1 \\\n  retry=0")),
+        (["E459"], swap("^ *Timeout .*", "Timeout 5\nProxyTimeout 10")),
+        ([], swap("^ *Timeout .*", "Timeout 5\nProxyTimeout 600")),
+        ([], lambda text: swap(" retry=0", " retry=0 timeout=600")(swap("^ *Timeout .*", "Timeout 5")(text))),
+    ],
+)
+def test_other_ways_are_understood(folder: Path, expected: list[str], change: Change) -> None:
+    path = write(folder, [], change)
+    path.write_text(WS + path.read_text())
+    assert ids(look(apache, path)) == expected
+
+
+def test_a_condition_that_is_not_known_is_not_judged(folder: Path) -> None:
+    lines = "RewriteEngine On\nRewriteCond %{HTTP_USER_AGENT} curl\nRewriteRule ^ http://h/ [P]\n"
+    path = write(folder, [], swap("(ProxyPass .*)", lines + r"\1"))
+    path.write_text(WS + path.read_text())
+    rows = look(apache, path)
+    assert ids(rows) == []
+    assert "on what it depends is not known here" in found([row for row in rows if row.is_skipped], "rule").found
+
+
+def test_only_the_virtual_hosts_of_this_site_are_looked_at(folder: Path) -> None:
+    settings = {"ALLOWED_HOSTS": ["example.com", ".example.org"]}
+    other = "<VirtualHost *:80>\nServerName other.net\nProxyPass / http://127.0.0.1:9999/\n</VirtualHost>"
+    with override_settings(**settings):
+        path = write(folder, [], add(other))
+    assert ids(look(apache, path, settings)) == []
+    text = (folder / "tests.apache.conf").read_text()
+    (folder / "tests.apache.conf").write_text(text.replace(" upgrade=websocket", ""))
+    assert ids(look(apache, path, settings)) == ["E455"]
+
+
+def test_an_apache_that_serves_something_else_is_let_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    main = folder / "apache2.conf"
+    main.write_text("<VirtualHost *:80>\nDocumentRoot /var/www\n</VirtualHost>\n")
+    monkeypatch.setattr(apache, "MAIN_FILES", (str(main),))
+    rows = look(apache, None)
+    assert problems(rows) == []
+    assert found(rows, "virtual hosts").is_skipped
+    monkeypatch.setattr(apache, "MAIN_FILES", (str(folder / "nowhere"),))
+    assert found(look(apache, None), "Apache's configuration").is_skipped
+
+
+def test_words_and_lines_are_read() -> None:
+    assert split(r'''ProxyPass "/a b" 'c d' e\f "say \"x\""''') == ["ProxyPass", "/a b", "c d", r"e\f", 'say "x"']
+
+
+def test_the_path_that_arrives(folder: Path) -> None:
+    def arrives(*lines: str) -> list[str]:
+        (folder / "x.conf").write_text("\n".join(lines))
+        configuration = Configuration(folder)
+        configuration.read(folder / "x.conf")
+        return [rule.url for rule in rules(configuration.top, configuration.top, "/ws/x")]
+
+    assert arrives("ProxyPass /ws http://h/a") == ["http://h/a/x"]
+    assert arrives("ProxyPass /w http://h/a") == []
+    assert arrives("ProxyPass /ws/ unix:/run/x.sock|http://h/ws/ retry=0") == ["http://h/ws/x"]
+    assert arrives("<Location /ws/>", "ProxyPass http://h/b/", "</Location>", "ProxyPass / http://h/") == [
+        "http://h/b/x",
+        "http://h/ws/x",
+    ]
+
+
+# What really happens
+
+
+def start(change: Change, *options: str) -> Callable[[Layout], None]:
+    """Return what starts a site behind an Apache with a change, and has the change found."""
+
+    def begin(layout: Layout) -> None:
+        layout.settings["WSREDIS"]["PING_INTERVAL"] = 8
+        address = f"127.0.0.1:{free_port()}"
+        run_runwsserver(layout, address, "--workers", "1")
+        given = ("--upstream", address, *(("--ws-upstream", address) if "two" in options else ()))
+        (site,) = layout.emit("apache", "--listen", f"127.0.0.1:{layout.port}", "--sockets", "1000", *given)
+        site.write_text(change(site.read_text()))
+        command = layouts.apache(layout.folder, site)
+        layout.found = ids(look(apache, layout.folder / "apache2.conf", layout.settings))
+        layout.run_proxy(*command, "-DFOREGROUND")
+
+    return begin
+
+
+@pytest.mark.parametrize(
+    ("id", "begin", "status"),
+    [
+        ("", start(str), 101),
+        ("E454", start(swap('ProxyPass "/" (.*)', r'ProxyPass "/ws/" "!"\n    ProxyPass "/" \1')), 404),
+        ("E455", start(swap(" upgrade=websocket", "")), 426),
+        ("E456", start(swap(r'( *ProxyPass "/ws/".*\n)( *ProxyPass "/" .*\n)', r"\2\1"), "two"), 426),
+        ("E457", start(swap(r'("/ws/" "http://[\d.:]+/)ws/"', r'\1"'), "two"), 404),
+        ("E458", start(drop("ProxyPreserveHost")), 403),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_real_apache_answers_so(
+    shared_redis: RedisServer, database: object, folder: Path, id: str, begin: Any, status: int
+) -> None:
+    with layouts.running(begin, folder, shared_redis) as layout:
+        assert layout.found == ([id] if id else [])
+        assert status_of(layout) == status
+
+
+def test_a_real_apache_cuts_what_is_silent(shared_redis: RedisServer, database: object, folder: Path) -> None:
+    with layouts.running(start(swap("^ *Timeout .*", "Timeout 2")), folder, shared_redis) as layout:
+        assert layout.found == ["E459"]
+        with layout.connect(FACILITY) as socket:
+            assert end_of(socket) == 1006
+
+
+def test_a_real_apache_waits_for_the_longer_of_its_timeouts(
+    shared_redis: RedisServer, database: object, folder: Path
+) -> None:
+    with layouts.running(start(swap("^ *Timeout .*", "Timeout 2\nProxyTimeout 60")), folder, shared_redis) as layout:
+        assert layout.found == []
+        with layout.connect(FACILITY) as socket:
+            assert end_of(socket, 4) is None
+
+
+def test_a_real_apache_without_a_module_does_not_start(folder: Path) -> None:
+    path = write(folder, ["--listen", f"127.0.0.1:{free_port()}"])
+    path.write_text(swap("LoadModule headers_module .*", "")(path.read_text()))
+    assert ids(look(apache, path)) == ["E453"]
+    program = layouts.find_program("apache2")
+    done = subprocess.run([program, "-f", path, "-t"], capture_output=True, text=True, timeout=30)
+    assert "Invalid command 'RequestHeader'" in done.stderr

@@ -1,0 +1,295 @@
+"""wscheck's area haproxy: each mistake is found in its file, and most are shown in a real HAProxy."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from django_wsredis.checks import haproxy
+from django_wsredis.checks.haproxy.reading import read, split
+from django_wsredis.checks.haproxy.routing import Handshake, holds, rewrite
+
+from . import layouts
+from .layouts import Layout, certificate, find_program, run_runwsserver
+from .looking import (
+    FACILITY,
+    SETTINGS,
+    Change,
+    after,
+    assert_said_well,
+    drop,
+    emit,
+    end_of,
+    found,
+    ids,
+    look,
+    problems,
+    status_of,
+    swap,
+)
+from .servers import RedisServer, free_port
+
+TWO = ["--ws-upstream", "127.0.0.1:8001"]
+MAIN = """global
+    maxconn 4000
+
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 50s
+    timeout server 50s
+
+"""
+
+
+def write(folder: Path, options: list[str], change: Change = str, main: str = MAIN) -> Path:
+    """Return the printed configuration, at the end of a main file, with a change in it."""
+    (path,) = emit("haproxy", folder, "--listen", "127.0.0.1:8099", *options)
+    path.write_text(main + change(path.read_text()))
+    return path
+
+
+@pytest.mark.parametrize(
+    "options",
+    [[], TWO, ["--upstream", "8000", "--upstream", "8001"], ["--upstream", "/run/x.sock", "--timeout", "90"]],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("settings", [{}, {"ALLOWED_HOSTS": ["*"]}, {"WEBSOCKET_URL": "/live/"}])
+@pytest.mark.parametrize("main", ["", MAIN], ids=["alone", "in a main file"])
+def test_what_is_printed_has_no_problem(folder: Path, options: list[str], settings: dict[str, Any], main: str) -> None:
+    with override_settings(**settings):
+        rows = look(haproxy, write(folder, options, main=main), settings)
+    assert problems(rows) == []
+    assert [row.found for row in rows if row.is_skipped] == []
+
+
+def test_what_is_printed_for_tls_has_no_problem(folder: Path) -> None:
+    cert, key = certificate(folder)
+    cert.write_text(cert.read_text() + key.read_text())
+    assert ids(look(haproxy, write(folder, ["--certfile", str(cert)]))) == []
+
+
+CHANGES: list[tuple[str, list[str], Change]] = [
+    ("E501", [], swap("option redispatch", "option redespatch")),
+    ("E501", [], swap("default_backend tests", "default_backend nowhere")),
+    ("E502", [], drop("default_backend")),
+    ("E502", [], after("option forwardfor", "    http-request deny if { path_beg /ws/ }")),
+    ("E503", [], swap("timeout tunnel [0-9]+s", "timeout tunnel 20s")),
+    ("E503", TWO, swap("timeout tunnel [0-9]+s", "timeout tunnel 5000")),
+    ("E503", [], lambda text: drop("timeout tunnel")(swap("timeout client [0-9]+s", "timeout client 10s")(text))),
+    ("E503", [], lambda text: drop("timeout tunnel")(swap("timeout server [0-9]+s", "timeout server 10s")(text))),
+    ("E504", [], after("balance roundrobin", r"    http-request replace-path /ws(/.*) \\1")),
+    ("E504", [], after("option forwardfor", "    http-request set-path %[path,regsub(^/ws/,/)]")),
+    ("E505", [], after("balance roundrobin", "    http-request set-header Host internal")),
+    ("E506", [], after("balance roundrobin", "    http-request del-header Upgrade")),
+    ("E506", [], after("balance roundrobin", "    http-request set-header Connection close")),
+    ("I508", [], swap("check inter 1s", "check maxconn 50")),
+    ("I508", [], after("option forwardfor", "    maxconn 500")),
+    ("I509", [], drop("option http-server-close")),
+]
+
+
+@pytest.mark.parametrize(("id", "options", "change"), CHANGES)
+def test_one_mistake_is_one_problem(folder: Path, id: str, options: list[str], change: Change) -> None:
+    (folder / "right").mkdir()
+    assert ids(look(haproxy, write(folder / "right", options))) == []
+    path = write(folder, options, change)
+    seen = problems(look(haproxy, path))
+    if "nowhere" in path.read_text():  # then it leads nowhere, too
+        assert seen.pop().id == "wsredis.E502"
+    (problem,) = seen
+    assert problem.id == f"wsredis.{id}"
+    assert_said_well(problem, path)
+
+
+def test_w507_fewer_connections_than_max_sockets(folder: Path) -> None:
+    path = write(folder, [])
+    settings = {"WSREDIS": {**SETTINGS["WSREDIS"], "MAX_SOCKETS": 4000}}
+    assert ids(look(haproxy, path, settings)) == []
+    settings["WSREDIS"]["MAX_SOCKETS"] = 5000
+    (problem,) = problems(look(haproxy, path, settings))
+    assert problem.id == "wsredis.W507"
+    assert problem.place == f"{path}:2"
+
+
+@pytest.mark.parametrize(
+    ("expected", "change"),
+    [
+        ([], swap("default_backend tests", "acl is_ws hdr(Upgrade) -i WebSocket\n use_backend tests if is_ws")),
+        ([], swap("default_backend tests", "use_backend tests if { path -m beg /ws } || { path /x }")),
+        ([], swap("default_backend tests", "use_backend tests unless { path_beg /api }")),
+        ([], swap("default_backend tests", "use_backend tests if { hdr(host) -i nobody.example localhost }")),
+        ([], swap("default_backend tests", "use_backend tests if METH_GET !{ path_end .php }")),
+        (["E502"], swap("default_backend tests", "use_backend tests if { hdr(host) nobody.example }")),
+        (["E502"], swap("default_backend tests", "use_backend tests if { path_beg /WS/ }")),
+        ([], after("option forwardfor", "    http-request redirect scheme https if { path_beg /api }")),
+        ([], after("balance roundrobin", r"    http-request replace-path /ws(/.*) \\1 if { path_beg /api }")),
+        ([], after("balance roundrobin", "    http-request set-header Host localhost")),
+        ([], after("balance roundrobin", "    http-request set-header Host %[req.hdr(host)]")),
+        ([], lambda text: drop("timeout tunnel")(text)),
+        ([], swap("timeout client [0-9]+s", "timeout client 10s")),  # tunnel takes its place
+        ([], swap("timeout tunnel [0-9]+s", "timeout tunnel 1h  # long")),
+    ],
+)
+def test_other_ways_are_understood(folder: Path, expected: list[str], change: Change) -> None:
+    assert ids(look(haproxy, write(folder, [], change))) == expected
+
+
+def test_what_is_not_understood_is_said(folder: Path) -> None:
+    path = write(folder, [], after("option forwardfor", "    use_backend tests if { src 10.0.0.0/8 }"))
+    rows = look(haproxy, path)
+    assert ids(rows) == []
+    assert any(
+        "{ src 10.0.0.0/8 }: on what it depends is not known here" in row.found for row in rows if row.is_skipped
+    )
+    (folder / "b").mkdir()
+    path = write(folder / "b", [], after("balance roundrobin", "    http-request set-path /%[rand(3)]%[path]"))
+    rows = look(haproxy, path)
+    assert ids(rows) == []
+    assert found(rows, "prefix").is_skipped
+
+
+def test_a_listen_section_and_tcp(folder: Path) -> None:
+    path = folder / "x.cfg"
+    listen = "listen all\n    bind 127.0.0.1:8099\n    option http-server-close\n    server a 127.0.0.1:8000\n"
+    path.write_text(MAIN + listen)
+    rows = look(haproxy, path)
+    assert ids(rows) == []
+    assert found(rows, "timeout").found == "timeout client 50 s; a ping each 20 s"
+    path.write_text(MAIN.replace("mode http", "mode tcp") + listen.replace("    option http-server-close\n", ""))
+    assert ids(look(haproxy, path)) == []
+    path.write_text(MAIN.replace("50s", "10s").replace("mode http", "mode tcp") + listen)
+    assert ids(look(haproxy, path)) == ["E503"]
+
+
+def test_defaults_by_name(folder: Path) -> None:
+    path = folder / "x.cfg"
+    path.write_text("defaults a\n timeout tunnel 5s\ndefaults b\n timeout tunnel 7s\nbackend x from a\nbackend y\n")
+    sections = {section.name: section for section in read(path)}
+    assert sections["x"].seconds("tunnel") == 5
+    assert sections["y"].seconds("tunnel") == 7
+    assert sections["y"].seconds("server") is None
+
+
+def test_words_are_read() -> None:
+    assert split(r"""acl a "b c" 'd # e' f\ g # comment""") == ["acl", "a", "b c", "d # e", "f g"]
+
+
+def test_conditions_and_paths(folder: Path) -> None:
+    def section(*lines: str) -> Any:
+        path = folder / "x.cfg"
+        path.write_text("backend b\n mode http\n" + "\n".join(lines))
+        return read(path)[0]
+
+    request = Handshake("/ws/x", ["example.com"])
+    known = section(
+        "acl w path_beg /ws/", "acl w path_beg /live/", "acl h hdr_dom(host) example.com", "acl u src 1.2.3.4"
+    )
+    for condition, truth in [
+        ("if w", True),
+        ("if !w", False),
+        ("unless w", False),
+        ("if w h", True),
+        ("if u", None),
+        ("if u !w", False),
+        ("if u or w", True),
+        ("if { path_reg ^/[a-z]+/ }", True),
+        ("if { path_dir ws }", True),
+        ("if { method POST }", False),
+        ("if { ssl_fc }", False),
+        ("if { hdr(cookie) -m found }", None),
+    ]:
+        (line,) = section(f"use_backend x {condition}").lines[1:]
+        assert holds(known, line, request) is truth, condition
+    assert rewrite(section(r"http-request replace-path ^/ws/(.*) /live/\\1"), request).path == "/live/x"
+    assert rewrite(section("http-request set-path /a%[path]"), request).path == "/a/ws/x"
+
+
+def test_the_usual_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    main = folder / "haproxy.cfg"
+    monkeypatch.setattr(haproxy, "MAIN_FILE", main)
+    assert found(look(haproxy, None), "HAProxy's configuration").is_skipped
+    main.write_text(MAIN)
+    assert found(look(haproxy, None), "configuration").is_skipped
+    write(folder, [], swap("timeout tunnel [0-9]+s", "timeout tunnel 20s")).rename(main)
+    assert ids(look(haproxy, None)) == ["E503"]
+    monkeypatch.setattr(haproxy, "find_program", lambda *names: None)
+    assert found(look(haproxy, None), "haproxy -c").is_skipped
+
+
+# What really happens
+
+
+def start(change: Change, ping: float = 8) -> Callable[[Layout], None]:
+    """Return what starts a site behind a HAProxy with a change, and has the change found."""
+
+    def begin(layout: Layout) -> None:
+        layout.settings["WSREDIS"]["PING_INTERVAL"] = ping
+        address = f"127.0.0.1:{free_port()}"
+        run_runwsserver(layout, address, "--workers", "1")
+        (site,) = layout.emit("haproxy", "--listen", f"127.0.0.1:{layout.port}", "--upstream", address)
+        site.write_text(change(site.read_text()))
+        layout.found = ids(look(haproxy, site, layout.settings))
+        layout.run_proxy(*layouts.haproxy(layout.folder, site), "-db")
+
+    return begin
+
+
+@pytest.mark.parametrize(
+    ("id", "change", "status"),
+    [
+        ("", str, 101),
+        ("E502", swap("default_backend tests", "use_backend tests unless { path_beg /ws/ }"), 503),
+        ("E502", after("option forwardfor", "    http-request deny if { path_beg /ws/ }"), 403),
+        ("E504", after("balance roundrobin", r"    http-request replace-path /ws(/.*) \\1"), 404),
+        ("E505", after("balance roundrobin", "    http-request set-header Host 127.0.0.1:1"), 403),
+        ("E506", after("balance roundrobin", "    http-request del-header Upgrade"), 426),
+    ],
+)
+def test_a_real_haproxy_answers_so(
+    shared_redis: RedisServer, database: object, folder: Path, id: str, change: Change, status: int
+) -> None:
+    with layouts.running(start(change), folder, shared_redis) as layout:
+        assert layout.found == ([id] if id else [])
+        assert status_of(layout) == status
+
+
+@pytest.mark.parametrize(
+    ("id", "change", "code"),
+    [
+        ("E503", swap("timeout tunnel [0-9]+s", "timeout tunnel 2s"), 1006),
+        ("E503", lambda text: drop("timeout tunnel")(swap("timeout client [0-9]+s", "timeout client 2s")(text)), 1006),
+        ("", swap("timeout client [0-9]+s", "timeout client 2s"), None),
+    ],
+)
+def test_a_real_haproxy_waits_so_long(
+    shared_redis: RedisServer, database: object, folder: Path, id: str, change: Change, code: int | None
+) -> None:
+    with layouts.running(start(change), folder, shared_redis) as layout:
+        assert layout.found == ([id] if id else [])
+        with layout.connect(FACILITY) as socket:
+            assert end_of(socket, 4) == code
+
+
+def test_a_real_haproxy_counts_websockets(shared_redis: RedisServer, database: object, folder: Path) -> None:
+    with layouts.running(start(swap("check inter 1s", "maxconn 3")), folder, shared_redis) as layout:
+        assert layout.found == ["I508"]
+        with ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(layout.connect(FACILITY))
+            with pytest.raises(TimeoutError), layout.connect(FACILITY, open_timeout=2):
+                pass
+
+
+def test_a_real_haproxy_refuses_the_same(folder: Path) -> None:
+    path = write(folder, [], swap("option redispatch", "option redespatch"))
+    assert ids(look(haproxy, path)) == ["E501"]
+    done = subprocess.run([find_program("haproxy"), "-f", path, "-db"], capture_output=True, text=True, timeout=30)
+    assert done.returncode != 0
+    assert "redespatch" in done.stderr

@@ -1,0 +1,533 @@
+"""wscheck's area uwsgi: each mistake is found in its file, and most are shown in a real uWSGI."""
+
+from __future__ import annotations
+
+import re
+import signal
+import ssl
+import stat
+import subprocess
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from django_wsredis.checks import uwsgi
+from django_wsredis.checks.situation import Situation
+from django_wsredis.checks.uwsgi.reading import read_command, read_file
+
+from . import layouts
+from .layouts import Layout, certificate, find_uwsgi, is_pyuwsgi, uwsgi_help, uwsgi_programs
+from .looking import (
+    FACILITY,
+    SETTINGS,
+    Change,
+    add,
+    assert_said_well,
+    drop,
+    emit,
+    end_of,
+    found,
+    ids,
+    look,
+    problems,
+    status_of,
+    swap,
+)
+from .servers import RedisServer, free_port, missing
+
+HTTP = ["--listen", "127.0.0.1:8000"]
+ROUTER = [*HTTP, "--router"]
+THREADS = [*HTTP, "--threads", "4"]
+WITHOUT_CHAIN = ["without a chain reload"]  # which starts a master by itself
+
+
+@pytest.fixture(autouse=True)
+def _program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiled uWSGI, wherever it is."""
+    program = find_uwsgi("--route", "--https")
+    monkeypatch.setattr(uwsgi, "find_program", lambda *names: program)
+
+
+def write(folder: Path, options: list[str], change: Change = str) -> Path:
+    """Return the printed configuration with a change in it."""
+    if options == ["emperor"]:
+        path, *_ = emit("uwsgi-emperor", folder)
+    elif options == WITHOUT_CHAIN:
+        (path,) = emit("uwsgi", folder)
+        path.write_text(drop("touch-chain-reload")(path.read_text()))
+    else:
+        (path,) = emit("uwsgi", folder, *options)
+    path.write_text(change(path.read_text()))
+    return path
+
+
+# What is right
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        HTTP,
+        ROUTER,
+        THREADS,
+        ["--listen", ":80", "--router", "--workers", "1", "--timeout", "90"],
+        ["--listen", "443", "--certfile", "/c.pem", "--keyfile", "/k.pem"],
+        ["--listen", "uwsgi://8000", "--module", "tests.project.wsgi:application"],
+        ["--listen", "/run/x.sock", "--threads", "9"],
+        ["emperor"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("settings", [{}, {"STATIC_ROOT": "/srv/static", "WSREDIS": {"DRAIN_SECONDS": 40}}])
+def test_what_is_printed_has_no_problem(folder: Path, options: list[str], settings: dict[str, Any]) -> None:
+    with override_settings(**{**SETTINGS, **settings}):
+        kind, given = ("uwsgi-emperor", []) if options == ["emperor"] else ("uwsgi", options)
+        path, *_ = emit(kind, folder, *given, **settings)
+    rows = look(uwsgi, path, settings)
+    assert problems(rows) == []
+    assert [row.found for row in rows if row.is_skipped] == []
+
+
+# What is wrong: one change each
+
+CHANGES: list[tuple[str, list[str], Change]] = [
+    ("E307", [], swap(r"\[uwsgi\]", "[wsgi]")),
+    ("W308", [], swap("worker-reload-mercy", "worker-reload-merci")),
+    ("W309", [], swap("module = .*", "module = tests.test_checks:djangos_own")),
+    ("W310", [], drop("need-app")),
+    ("E311", THREADS, drop("enable-threads", "threads")),
+    ("E312", HTTP, swap("http-socket = (.*)", r"https-socket = \1,/cert.pem,/key.pem")),
+    ("E312", HTTP, swap("http-socket", "fastcgi-socket")),
+    ("E313", ROUTER, drop("http-websockets")),
+    ("E314", ROUTER, swap("http-timeout = .*", "http-timeout = 20")),
+    ("W315", [], add("harakiri = 30")),
+    ("W316", [], add("max-requests = 1000")),
+    ("W316", [], add("reload-on-rss = 200")),
+    ("W316", [], add("max-worker-lifetime = 3600")),
+    ("W317", [], add("evil-reload-on-rss = 200")),
+    ("W318", [], add("idle = 60")),
+    ("W318", [], add("cheaper = 1")),
+    ("W319", [], drop("die-on-term")),
+    ("W319", ROUTER, drop("hook-master-start")),
+    ("W320", ROUTER, swap("hook-master-start = .*", "die-on-term = true")),
+    ("W321", [], drop("lazy-apps")),
+    ("W322", [], swap("touch-chain-reload", "touch-reload")),
+    ("E323", [], swap("worker-reload-mercy = .*", "worker-reload-mercy = 5")),
+    ("E323", ["emperor"], swap("^reload-mercy = .*", "reload-mercy = 5")),
+    ("E324", [], swap("listen = .*", "listen = 1000000")),
+    ("W325", [], drop("buffer-size")),
+    ("W325", ["emperor"], drop("buffer-size")),
+    ("W326", WITHOUT_CHAIN, drop("master")),
+    ("E327", ["emperor"], swap(r"uwsgi:(\S+websockets.sock),0,0", r"http:\1")),
+    ("E327", ["emperor"], swap("route = \\^/(ws/)?", "route = ^/pages/")),
+    ("E327", ["emperor"], swap(r"route = \^/ws/ uwsgi:\S+", "route = ^/ws/ static:/srv/x")),
+    ("W328", ["emperor"], drop("offload-threads")),
+]
+
+
+@pytest.mark.parametrize(
+    ("id", "options", "change"), CHANGES, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_one_mistake_is_one_problem(folder: Path, id: str, options: list[str], change: Change) -> None:
+    (folder / "right").mkdir()
+    assert ids(look(uwsgi, write(folder / "right", options))) == []
+    path = write(folder, options, change)
+    (problem,) = problems(look(uwsgi, path))
+    assert problem.id == f"wsredis.{id}"
+    assert_said_well(problem, path)
+
+
+def test_a_mistake_in_a_vassal_is_found_and_named(folder: Path) -> None:
+    path = write(folder, ["emperor"])
+    vassal = folder / "vassals/websockets.ini"
+    vassal.write_text(drop("gevent", "enable-threads")(vassal.read_text()))
+    rows = look(uwsgi, path)
+    assert ids(rows) == ["E311"]
+    assert [row.checked for row in rows if row.problems] == ["vassals/websockets.ini: loop"]
+
+
+def test_the_line_is_named(folder: Path) -> None:
+    path = write(folder, ROUTER, swap("http-timeout = .*", "http-timeout = 7"))
+    (problem,) = problems(look(uwsgi, path))
+    number = path.read_text().splitlines().index("http-timeout = 7") + 1
+    assert problem.place == f"{path}:{number}"
+    assert "http-timeout is 7 s, not above PING_INTERVAL, 20 s" in problem.text
+
+
+# The program
+
+
+def fake(folder: Path, edit: str) -> Path:
+    """Return a program that says what the real one says, but for an edit by sed."""
+    path = folder / "uwsgi"
+    path.write_text(f"#!/bin/sh\n{find_uwsgi('--route', '--https')} \"$@\" | sed -E '{edit}'\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("id", "options", "edit"),
+    [
+        ("W301", [], "s/^2\\.0\\.[0-9]+$/2.0.18/"),
+        ("W301", [], "s/^2\\.0\\.[0-9]+$/2.1-dev-1234/"),
+        ("E302", [], "s/^3\\.[0-9]+\\.[0-9]+$/3.8.10/"),
+        ("E303", [], "/--gevent /d"),
+        ("E304", ["emperor"], "/--route/d"),
+        ("E305", ["--listen", "443", "--certfile", "/c.pem"], "/--https /d"),
+    ],
+)
+def test_what_the_program_lacks_is_found(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, id: str, options: list[str], edit: str
+) -> None:
+    path = write(folder, options)
+    program = fake(folder, edit)
+    monkeypatch.setattr(uwsgi, "find_program", lambda *names: program)
+    (problem,) = problems(look(uwsgi, path))
+    assert problem.id == f"wsredis.{id}"
+    assert_said_well(problem, path)
+    program = fake(folder, "")
+    assert ids(look(uwsgi, path)) == []
+
+
+def test_a_real_uwsgi_without_pcre(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made by `UWSGI_PROFILE_OVERRIDE=pcre=false pip install --no-binary :all: uwsgi`, in half a minute."""
+    programs = [program for program in uwsgi_programs() if not re.search(r"(?m)^ +--route ", uwsgi_help(program))]
+    if not programs:
+        pytest.skip("no uwsgi on PATH that was built without PCRE")
+    monkeypatch.setattr(uwsgi, "find_program", lambda *names: programs[0])
+    path = write(folder, ["emperor"])
+    assert ids(look(uwsgi, path)) == ["E304"]
+    done = subprocess.run([programs[0], "--ini", path], capture_output=True, text=True, timeout=30)
+    assert "unknown config directive: route" in done.stdout + done.stderr
+    (folder / "other").mkdir()
+    assert ids(look(uwsgi, write(folder / "other", []))) == []
+
+
+def find_wheel() -> Path:
+    program = next((program for program in uwsgi_programs() if is_pyuwsgi(program)), None)
+    return program or missing("no uwsgi of the pyuwsgi wheel")
+
+
+def test_a_program_that_is_not_used_has_no_problem(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = fake(folder, "s/^2\\.0\\.[0-9]+$/2.0.18/")
+    monkeypatch.setattr(uwsgi, "find_program", lambda *names: program)
+    monkeypatch.setattr(uwsgi, "running", lambda name: iter(()))
+    rows = look(uwsgi, None)
+    assert problems(rows) == []
+    assert found(rows, "uWSGI's configuration").is_skipped
+
+
+def test_the_wheel_has_no_tls_and_is_no_emperor(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wheel is a real uWSGI without TLS."""
+    program = find_wheel()
+    monkeypatch.setattr(uwsgi, "find_program", lambda *names: program)
+    (folder / "tls").mkdir()
+    assert ids(look(uwsgi, write(folder / "tls", ["--listen", "443", "--certfile", "/c.pem"]))) == ["E305"]
+    assert ids(look(uwsgi, write(folder, ["emperor"]))) == ["E306"]
+    (folder / "plain").mkdir()
+    rows = look(uwsgi, write(folder / "plain", []))
+    assert ids(rows) == []
+    assert "the wheel pyuwsgi" in found(rows, "uWSGI").found
+
+
+def test_a_program_that_hangs_or_is_not_there_holds_nobody_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = folder / "uwsgi"
+    program.write_text("#!/bin/sh\nsleep 60\n")
+    program.chmod(0o755)
+    path = write(folder, [])
+    monkeypatch.setattr(uwsgi, "find_program", lambda *names: program)
+    row = found(look(uwsgi, path), "uWSGI")
+    assert row.is_skipped
+    assert "does not answer" in row.found
+    monkeypatch.setattr(uwsgi, "find_program", lambda *names: None)
+    assert found(look(uwsgi, path), "uWSGI").is_skipped
+
+
+# What is read
+
+
+def values(path: Path) -> list[tuple[str, str]]:
+    return [(option.name, option.value) for option in read_file(path).options]
+
+
+def test_an_ini_file_is_read_as_uwsgi_reads_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """uWSGI itself is asked, with --show-config."""
+    monkeypatch.setenv("WSR_TEST", "surroundings")
+    (folder / "other.ini").write_text(
+        "[uwsgi]\nbase = second\nvacuum\nsafe-pidfile=%(base)/%n\n[x]\nno-orphans = true\n"
+    )
+    path = folder / "site.ini"
+    path.write_text(
+        "; of nobody\nlost = 1\n[uwsgi]\nbase = /srv/%n\n  ; comment\n# another\npidfile2=%(base)/x.pid\r\n"
+        "ini = :more\nini = %dother.ini\nini = other.ini:x\nroute = ^/a break:\nroute = ^/b break: ; all of it\n"
+        "master\nprocname = %c %e %s %p %% $(WSR_TEST)\nthreads = 2=3\n\n[more]\nthunder-lock = true\nwho = %(base)\n"
+    )
+    monkeypatch.chdir(folder)
+    said = subprocess.run(
+        [find_uwsgi("--route"), "--no-server", "--show-config", "--ini", path],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    shown = (said.stdout + said.stderr).partition(";uWSGI instance configuration\n[uwsgi]\n")[2]
+    lines = [line.partition(" = ") for line in shown.partition(";end of configuration")[0].splitlines()]
+    expected = [(name, value) for name, _, value in lines if name not in ("no-server", "show-config", "ini")]
+    assert len(expected) == 13
+    assert values(path) == expected
+
+
+def test_a_yaml_file_is_read(folder: Path) -> None:
+    path = folder / "site.yaml"
+    path.write_text(
+        "# what it is\nuwsgi:\n  http-socket: '127.0.0.1:80'  # for now\n  route:\n    - ^/a x:\n    - \"^/b y:\"\n"
+        "  plugins: [python3, gevent]\n  master: true\nother:\n  gevent: 5\n"
+    )
+    assert values(path) == [
+        ("http-socket", "127.0.0.1:80"),
+        ("route", "^/a x:"),
+        ("route", "^/b y:"),
+        ("plugins", "python3"),
+        ("plugins", "gevent"),
+        ("master", "true"),
+    ]
+
+
+def test_a_command_line_is_read(folder: Path) -> None:
+    (folder / "a.ini").write_text("[uwsgi]\nneed-app = true\n")
+    line = "--http-socket :80 --master --gevent=100 -p4 -w mysite.wsgi --need-app a.ini --set x=1 --lazy-apps"
+    found = read_command(line.split(), folder)
+    assert [(option.name, option.value) for option in found.options] == [
+        ("http-socket", ":80"),
+        ("master", ""),
+        ("gevent", "100"),
+        ("processes", "4"),
+        ("module", "mysite.wsgi"),
+        ("need-app", ""),
+        ("need-app", "true"),
+        ("x", "1"),
+        ("lazy-apps", ""),
+    ]
+
+
+def test_what_cannot_be_read_is_said(folder: Path) -> None:
+    path = folder / "site.ini"
+    path.write_text(
+        "[uwsgi]\nini = nowhere.ini\nini = site.ini\nxml = a\nif-env = X\ngevent = 5\nendif =\nmaster = true\n"
+    )
+    conf = read_file(path)
+    assert conf.get("gevent") is None
+    assert conf.is_on("master")
+    assert "if-env = X" in dict(conf.unread)[f"{path}:5"]
+    assert any("nowhere.ini" in what for what, _ in conf.unread)
+    rows = look(uwsgi, path)
+    assert sum(row.is_skipped for row in rows) >= 3
+    assert problems([row for row in rows if row.is_skipped]) == []
+    assert ids(look(uwsgi, folder)) == ["E307"]
+
+
+# What really happens
+
+
+def start(change: Change, *options: str) -> Callable[[Layout], None]:
+    """Return what starts uWSGI with a change, and has the change found."""
+
+    def begin(layout: Layout) -> None:
+        (ini,) = layout.emit("uwsgi", "--listen", f"127.0.0.1:{layout.port}", "--workers", "1", *options)
+        ini.write_text(change(ini.read_text()))
+        layout.found = ids(look(uwsgi, ini, layout.settings))
+        layout.run_site(find_uwsgi("--route"), "--ini", ini)
+
+    return begin
+
+
+def term(layout: Layout) -> None:
+    layout.sites[0].popen.send_signal(signal.SIGTERM)
+
+
+def slow_view(layout: Layout) -> None:
+    with pytest.raises(OSError):
+        layout.get("slow/20000/")
+
+
+def many_views(layout: Layout) -> None:
+    for _ in range(40):
+        layout.get()
+
+
+def nothing(layout: Layout) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("id", "begin", "act", "code"),
+    [
+        ("", start(str, "--router"), term, 1001),
+        ("W315", start(add("harakiri = 2")), slow_view, 1006),
+        ("W316", start(add("max-requests = 20", "min-worker-lifetime = 0")), many_views, 1001),
+        ("W317", start(add("evil-reload-on-rss = 1", "mem-collector-freq = 1")), nothing, 1006),
+        ("W318", start(add("idle = 2")), nothing, 1001),
+        ("W320", start(swap("hook-master-start = .*", "die-on-term = true"), "--router"), term, 1006),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_real_uwsgi_ends_websockets_so(
+    shared_redis: RedisServer, database: object, folder: Path, id: str, begin: Any, act: Any, code: int
+) -> None:
+    with layouts.running(begin, folder, shared_redis) as layout:
+        assert layout.found == ([id] if id else [])
+        with layout.connect(FACILITY) as socket:
+            act(layout)
+            assert end_of(socket, 30) == code
+
+
+def test_term_reloads_a_real_uwsgi_without_die_on_term(
+    shared_redis: RedisServer, database: object, folder: Path
+) -> None:
+    with layouts.running(start(drop("die-on-term")), folder, shared_redis) as layout:
+        assert layout.found == ["W319"]
+        seen = len(layout.lines)
+        term(layout)
+        layout.sites[0].wait_for(r"spawned uWSGI worker 1", start=seen)
+        layout.sites[0].popen.send_signal(signal.SIGINT)
+
+
+def test_a_real_router_drops_what_browsers_send(shared_redis: RedisServer, database: object, folder: Path) -> None:
+    begin = start(drop("http-websockets"), "--router")
+    with layouts.running(begin, folder, shared_redis) as layout:
+        assert layout.found == ["E313"]
+        with layout.connect(f"{FACILITY}&publish-broadcast&echo", close_timeout=0.1) as socket:
+            socket.send("is anybody there?")
+            with pytest.raises(TimeoutError):
+                socket.recv(2)
+
+
+def test_a_real_router_cuts_what_is_silent(shared_redis: RedisServer, database: object, folder: Path) -> None:
+    def begin(layout: Layout) -> None:
+        layout.settings["WSREDIS"]["PING_INTERVAL"] = 30
+        start(swap("http-timeout = .*", "http-timeout = 2"), "--router")(layout)
+
+    with layouts.running(begin, folder, shared_redis) as layout:
+        assert layout.found == ["E314"]
+        with layout.connect(FACILITY) as socket:
+            assert end_of(socket) == 1006
+
+
+def test_a_real_worker_is_killed_while_it_drains(shared_redis: RedisServer, database: object, folder: Path) -> None:
+    def begin(layout: Layout) -> None:
+        layout.settings["WSREDIS"]["DRAIN_SECONDS"] = 30
+        start(swap("worker-reload-mercy = .*", "worker-reload-mercy = 1"))(layout)
+
+    with layouts.running(begin, folder, shared_redis) as layout:
+        assert layout.found == ["E323"]
+        with ExitStack() as stack:
+            sockets = [stack.enter_context(layout.connect(FACILITY)) for _ in range(20)]
+            term(layout)
+            assert 1006 in [end_of(socket) for socket in sockets]
+
+
+def test_a_real_uwsgi_does_not_start(folder: Path) -> None:
+    path = write(folder, ["--listen", f"127.0.0.1:{free_port()}"], swap("listen = .*", "listen = 1000000"))
+    assert ids(look(uwsgi, path)) == ["E324"]
+    done = subprocess.run([find_uwsgi(), "--ini", path], capture_output=True, text=True, timeout=30)
+    assert done.returncode != 0
+    assert "Listen queue size is greater than the system max net.core.somaxconn" in done.stdout + done.stderr
+
+
+def test_a_real_uwsgi_with_tls_in_its_worker_refuses_websockets(
+    shared_redis: RedisServer, database: object, folder: Path
+) -> None:
+    """What test_layouts.py shows of E312 and E311 is found."""
+
+    def begin(layout: Layout) -> None:
+        cert, key = certificate(layout.folder)
+        layout.tls = ssl.create_default_context(cafile=cert)
+        start(swap("^http-socket = (.*)$", rf"https-socket = \1,{cert},{key}"))(layout)
+
+    with layouts.running(begin, folder, shared_redis) as layout:
+        assert layout.found == ["E312"]
+        assert status_of(layout) == 503
+
+
+def test_a_real_uwsgi_without_threads_refuses_websockets(
+    shared_redis: RedisServer, database: object, folder: Path
+) -> None:
+    begin = start(drop("enable-threads", "threads"), "--threads", "2")
+    with layouts.running(begin, folder, shared_redis) as layout:
+        assert layout.found == ["E311"]
+        assert status_of(layout) == 503
+
+
+def test_real_routes_that_are_not_offloaded_are_full_soon(
+    shared_redis: RedisServer, database: object, folder: Path
+) -> None:
+    def begin(layout: Layout) -> None:
+        names = ("--upstream", f"uwsgi://{folder}/p.sock", "--ws-upstream", f"uwsgi://{folder}/w.sock")
+        ini, *_ = layout.emit("uwsgi-emperor", "--listen", f"127.0.0.1:{layout.port}", *names)
+        ini.write_text(swap("^threads = .*", "threads = 3")(drop("offload-threads")(ini.read_text())))
+        layout.found = ids(look(uwsgi, ini, layout.settings))
+        layout.run_site(find_uwsgi("--route"), "--ini", ini)
+
+    with layouts.running(begin, folder, shared_redis) as layout:
+        assert layout.found == ["W328"]
+        with ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(layout.connect(FACILITY, close_timeout=0.1))
+            with pytest.raises(TimeoutError), layout.connect(FACILITY, open_timeout=2):
+                pass
+
+
+def test_what_runs_is_found(shared_redis: RedisServer, database: object, folder: Path) -> None:
+    with layouts.running(start(add("harakiri = 30")), folder, shared_redis) as layout:
+        rows = look(uwsgi, None, layout.settings)
+        place = str(folder)
+        mine = [problem for problem in problems(rows) if problem.place.startswith(place)]
+        assert [problem.id for problem in mine] == ["wsredis.W315"]
+
+
+def test_another_projects_uwsgi_is_let_be(shared_redis: RedisServer, database: object, folder: Path) -> None:
+    with layouts.running(start(add("harakiri = 30")), folder, shared_redis) as layout:
+        with override_settings(WSGI_APPLICATION="other.wsgi.application", **SETTINGS):
+            rows = list(uwsgi.look(Situation()))
+        name = f"uWSGI {layout.sites[0].pid}"
+        assert found(rows, name).found == "it runs, but not this project"
+        assert not [problem for problem in problems(rows) if problem.place.startswith(str(folder))]
+
+
+def test_routes_that_go_on_and_those_that_are_not_understood(folder: Path) -> None:
+    header = "route = .* addheader:X-Frame-Options: DENY\nroute = ^/ws/ "
+    path = write(folder, ["emperor"], swap(r"route = \^/ws/ ", header))
+    assert ids(look(uwsgi, path)) == []
+    path.write_text(add("route-host = ^x$ break:")(path.read_text()))
+    rows = look(uwsgi, path)
+    assert ids(rows) == []
+    assert found([row for row in rows if row.is_skipped], "uwsgi.ini: route").found.endswith("is not understood here")
+    (folder / "b").mkdir()
+    own = write(folder / "b", [], add("route = ^/api/ uwsgi:/run/api.sock,0,0"))  # a site that routes a part of itself
+    assert ids(look(uwsgi, own)) == []
+
+
+def test_a_wsgi_file_is_known_by_its_path(folder: Path) -> None:
+    path = write(folder, [], swap("module = .*", "wsgi-file = tests/project/wsgi.py"))
+    row = found(look(uwsgi, path), "application")
+    assert (row.found, row.verdict) == ("tests.project.wsgi:application", "ok")
+    (folder / "b").mkdir()
+    path = write(folder / "b", [], swap("module = .*", "wsgi-file = tests/test_checks.py\ncallable = djangos_own"))
+    assert ids(look(uwsgi, path)) == ["W309"]
+    (folder / "c").mkdir()
+    path = write(folder / "c", [], swap("module = .*", "wsgi-file = /srv/elsewhere/wsgi.py"))
+    assert found(look(uwsgi, path), "application").is_skipped
+
+
+def test_vassals_of_others_are_let_be(folder: Path) -> None:
+    path = write(folder, ["emperor"])
+    (folder / "vassals/other.ini").write_text("[uwsgi]\nmodule = other.wsgi\nlisten = 1000000\n")
+    rows = look(uwsgi, path)
+    assert ids(rows) == []
+    assert found(rows, "vassals/other.ini").is_skipped
+    path.write_text(swap("emperor = .*", "emperor = /nowhere")(path.read_text()))
+    assert found(look(uwsgi, path), "vassals").is_skipped
