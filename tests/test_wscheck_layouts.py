@@ -24,8 +24,8 @@ FILES = {
     "gunicorn": ("gunicorn.conf.py",),
     "uwsgi": ("uwsgi*.ini", "vassals/*.ini"),
 }
-# what is true of the tests' own settings: everybody may publish, and the certificate is its own authority
-TRUE = {"wsredis.W010"}
+# what is true of the tests: everybody may publish; nobody knows the authority of the certificate, and it ends soon
+TRUE = {"wsredis.W010", "wsredis.W609", "wsredis.W610"}
 
 
 def looks(layout: Layout) -> Iterator[list[str]]:

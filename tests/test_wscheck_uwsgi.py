@@ -198,7 +198,7 @@ def test_a_real_uwsgi_without_pcre(folder: Path, monkeypatch: pytest.MonkeyPatch
     """Made by `UWSGI_PROFILE_OVERRIDE=pcre=false pip install --no-binary :all: uwsgi`, in half a minute."""
     programs = [program for program in uwsgi_programs() if not re.search(r"(?m)^ +--route ", uwsgi_help(program))]
     if not programs:
-        pytest.skip("no uwsgi on PATH that was built without PCRE")
+        missing("no uwsgi on PATH that was built without PCRE")
     monkeypatch.setattr(uwsgi, "find_program", lambda *names: programs[0])
     path = write(folder, ["emperor"])
     assert ids(look(uwsgi, path)) == ["E304"]
