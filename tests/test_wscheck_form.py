@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -148,6 +151,25 @@ def test_against_one_of_several_files(tmp_path: Path) -> None:
     other = tmp_path / "other.ini"
     other.write_text("")
     assert "is none of these" in refused("--emit", "uwsgi-emperor", "--against", str(other))
+
+
+def test_what_hangs_takes_no_longer_together_than_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("nginx", "uwsgi", "gunicorn", "apache2", "httpd", "haproxy"):
+        (folder / name).write_text("#!/bin/sh\nsleep 60\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    files = {}
+    for name in ("uwsgi", "gunicorn", "apache", "haproxy"):
+        (folder / f"{name}.conf").write_text("")
+        files[f"{name}_conf"] = folder / f"{name}.conf"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        with override_settings(WSREDIS={"URL": url}):
+            began_at = time.monotonic()
+            names = [area.name for area in look(Situation(**files), [*MODULES])]
+            seconds = time.monotonic() - began_at
+    assert names == list(MODULES)
+    assert 2 < seconds < 5
 
 
 # Completeness
