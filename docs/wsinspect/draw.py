@@ -6,9 +6,7 @@ sockets. It takes half a minute, and needs what the tests need.
 
 from __future__ import annotations
 
-import io
 import random
-import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,9 +17,8 @@ from typing import Any
 
 from django.core.management import call_command
 from django.test import override_settings
-from rich.console import Console, RenderableType
 from rich.console import Group as Lines
-from rich.terminal_theme import TerminalTheme
+from rich.console import RenderableType
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
@@ -37,6 +34,8 @@ from tests.rawsocket import RawSocket
 from tests.servers import Site, find_redis, wait_until
 from tests.topologies import Server
 
+from ..terminal import draw_terminal
+
 WIDTH, HEIGHT = 80, 24
 USERS = {"alice": "staff", "bob": "staff", "carol": "editors", "dave": "editors", "erin": "", "frank": ""}
 PATHS = ("chat/lobby", "chat/lobby", "chat/tea-room", "news", "inbox")
@@ -49,14 +48,6 @@ SETTINGS = {
         "HISTORY": {"chat/*": {"messages": 500, "seconds": 86400}},
     }
 }
-
-# Legible on the page's white as on the dark of the terminal; rich's own yellow and blue are not.
-THEME = TerminalTheme(
-    (22, 27, 34), (208, 215, 222),
-    [(72, 79, 88), (255, 123, 114), (63, 185, 80), (210, 153, 34), (88, 166, 255), (188, 140, 255), (57, 197, 207),
-     (177, 186, 196)],
-)  # fmt: skip
-
 
 @contextmanager
 def stage() -> Iterator[None]:
@@ -152,15 +143,9 @@ def frame(view: View) -> RenderableType:
     return Frame(lambda width: view.head(report, width), lambda *size: view.body(report, *size), keys)
 
 
-def draw(name: str, command: str, shown: RenderableType, height: int = HEIGHT) -> None:
+def draw(name: str, command: str, shown: RenderableType) -> None:
     """Write a picture."""
-    console = Console(
-        file=io.StringIO(), record=True, width=WIDTH, height=height, force_terminal=True, color_system="truecolor"
-    )
-    console.print(shown)
-    svg = console.export_svg(title=command, theme=THEME, unique_id=name)
-    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # nothing is fetched from elsewhere
-    Path(__file__).with_name(f"{name}.svg").write_text(re.sub(" +\n", "\n", svg))
+    draw_terminal(Path(__file__).with_name(f"{name}.svg"), command, shown, WIDTH, HEIGHT)
 
 
 def main() -> None:
