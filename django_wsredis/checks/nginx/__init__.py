@@ -41,6 +41,9 @@ def look(situation: Situation) -> Iterator[Row]:
         yield skipped("configuration", said.refusal or "none is found; name it with --nginx-conf PATH")
         return
     yield from _configuration(configuration, said)
+    if any(not fault.is_denied for fault in configuration.faults):
+        yield skipped("WEBSOCKET_URL", "the configuration is to be mended first")
+        return
     if situation.settings is None:
         yield skipped("WEBSOCKET_URL", "the settings are wrong")
         return

@@ -47,6 +47,8 @@ def _listener(way: Way, program: Program | None) -> Row:
 def _permission(route: Route) -> Row:
     rules = inherited(route.chain, "allow", "deny")
     realm, asking = setting(route.chain, "auth_basic", "off")
+    if not inherited(route.chain, "auth_basic_user_file"):  # then nobody is asked
+        realm = "off"
     is_any = setting(route.chain, "satisfy", "all")[0] == "any"
     denying = _denies_all(rules)
     parts = [f"`{rule.text}`" for rule in rules] + ([f"`{asking.text}`"] if asking and realm != "off" else [])

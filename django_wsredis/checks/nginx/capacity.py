@@ -84,7 +84,7 @@ def _files(main: Directive, connections: int, running: Running | None) -> Row:
             where = f"not set; {USUAL_FILES} where a service has no other limit"
     if limit >= connections:
         return Row(checked="worker_rlimit_nofile", found=where)
-    text = f"worker_connections is {connections}, and the limit of open files is {where}: it stops accepting before."
+    text = f"worker_connections is {connections}, and the limit of open files is {where}: more get 500, or no answer."
     problem = Problem(
         id="wsredis.W226",
         text=text,

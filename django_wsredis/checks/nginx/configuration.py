@@ -180,8 +180,11 @@ class _Reader:
         strict, errors = _parse(text, context, check_args=True)
         found = [error for error in errors if any(words in error["error"] for words in BROKEN)]
         for error in found[:1]:  # what follows the first is its consequence
-            what = error["error"]
-            self.faults.append(Fault(place=f"{path}:{error['line'] or 1}", text=f"{what[:1].upper()}{what[1:]}."))
+            what, line = (
+                error["error"],
+                min(error["line"] or 1, len(text.splitlines())),
+            )  # there may be one of ours behind
+            self.faults.append(Fault(place=f"{path}:{line}", text=f"{what[:1].upper()}{what[1:]}."))
         return strict if found else _parse(text, context, check_args=False)[0]
 
     def directives(self, statements: list[dict[str, Any]], path: str, context: tuple[str, ...]) -> Iterator[Directive]:

@@ -180,7 +180,7 @@ def _parameters(route: Route) -> Row:
     found = f"{', '.join(given) or 'none'}"
     problem = Problem(
         id="wsredis.E209",
-        text=f"uwsgi_pass has no {', '.join(missing)}: the site answers 404, 500 or nothing.",
+        text=f"uwsgi_pass has no {', '.join(missing)}: uWSGI closes what it cannot read, and browsers get 502.",
         hint=f"In `{route.location.text}` write: include /etc/nginx/uwsgi_params;"
         + ("\nAn `uwsgi_param` there drops those of the blocks outside." if given else ""),
         place=next(iter(given.values()), route.location).place,

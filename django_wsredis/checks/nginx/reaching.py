@@ -41,6 +41,11 @@ class Way:
         return self.is_named and self.route.request.host not in LOCAL_HOSTS
 
     @property
+    def rank(self) -> tuple[bool, bool]:
+        """What is best of several hosts that lead to the same server."""
+        return self.has_own_name, self.is_named
+
+    @property
     def has_location(self) -> bool:
         """Tell whether the server has a location for websockets."""
         locations = (found for found in self.route.server.walk() if found.name == "location")
@@ -61,9 +66,10 @@ def ways(http: Directive, url: str) -> list[Way]:
         for host in hosts(http):
             server, is_named = door.choose(host)
             key = (id(server), door.port, door.has_tls)
-            if key not in found or (is_named and not found[key].is_named):
-                request = Request(host=host, port=door.port, has_tls=door.has_tls, uri=url + FACILITY)
-                found[key] = Way(door=door, is_named=is_named, route=follow(http, server, request), url=url)
+            request = Request(host=host, port=door.port, has_tls=door.has_tls, uri=url + FACILITY)
+            way = Way(door=door, is_named=is_named, route=follow(http, server, request), url=url)
+            if key not in found or way.rank > found[key].rank:
+                found[key] = way
     return list(found.values())
 
 
@@ -77,7 +83,7 @@ def meant(found: Iterable[Way]) -> list[Way]:
     with_location = {id(way.route.server) for way in chosen if way.has_location}
     if "*" in django_settings.ALLOWED_HOSTS and with_location:  # then each site of this machine would be meant
         chosen = [way for way in chosen if id(way.route.server) in with_location or way.route.redirects]
-    return chosen if any(way.concerns_us for way in chosen) else []
+    return chosen if any(way.concerns_us or way.has_own_name for way in chosen) else []
 
 
 def hosts(http: Directive) -> list[str]:

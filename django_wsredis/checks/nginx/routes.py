@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from .configuration import Directive
 from .locations import Chain, find, named
-from .variables import Request, Variables, search, variables
+from .variables import Request, Variables, inherited, search, variables
 
 MAX_CYCLES = 10  # of rewriting, as NGiNX has it; then it answers 500
 REDIRECTS = ("301", "302", "303", "307", "308")
@@ -71,30 +71,35 @@ def follow(http: Directive, server: Directive, request: Request) -> Route:
             break
         uri = route.uri
         route.chain = find(start, uri)
-        is_kept = _run(route, route.location) if route.location is not server else True
-        if route.stop is not None or (route.uri != uri and not is_kept):
-            continue
-        if internal := route.location.all("internal"):
+        internal = inherited(route.chain, "internal")
+        if internal and not route.rewriting:
             route.stop = internal[0]
+            break
+        ended = _run(route, route.location) if route.location is not server else ""
+        if route.stop is None and route.uri != uri and ended != "break":
+            continue
         if not _try_files(route):
             break
     return route
 
 
-def _run(route: Route, block: Directive) -> bool:
-    """Run the script of a block; return whether a changed URI stays in its location."""
+def _run(route: Route, block: Directive) -> str:
+    """Run the script of a block; return what ends it, "" if nothing does.
+
+    After a `break` a changed URI stays in its location; otherwise one is looked for anew.
+    """
     for directive in block.all(*SCRIPT):
         args = directive.args
         if directive.name == "break":
-            return True
+            return "break"
         if directive.name == "return":
             route.stop = directive
-            return True
+            return "return"
         if directive.name == "set" and len(args) == 2:
             _set(route, args[0].removeprefix("$"), args[1])
         elif directive.name == "rewrite" and len(args) > 1:
             if flag := _rewrite(route, directive):
-                return flag != "last"
+                return flag
         elif directive.name == "if":
             held = holds(args, route.variables)
             if held is None:
@@ -102,9 +107,9 @@ def _run(route: Route, block: Directive) -> bool:
             elif held:
                 if block.name != "server":
                     route.chain = (*route.chain[: route.chain.index(block) + 1], directive)
-                if _run(route, directive) or route.stop is not None:
-                    return True
-    return False
+                if ended := _run(route, directive):
+                    return ended
+    return ""
 
 
 def _set(route: Route, name: str, text: str) -> None:
