@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import runpy
@@ -63,6 +64,9 @@ def test_a_command_that_is_printed_works(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     if name == "wscheck":
-        call_command(name, *shlex.split(arguments), stdout=io.StringIO())
+        with (
+            contextlib.nullcontext() if "--emit" in arguments else contextlib.suppress(SystemExit)
+        ):  # for what it finds
+            call_command(name, *shlex.split(arguments), stdout=io.StringIO())
     else:  # it would serve
         load_command_class("django_wsredis", name).create_parser("manage.py", name).parse_args(shlex.split(arguments))

@@ -4,184 +4,407 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import socket
 import ssl
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.test import override_settings
-from websockets.frames import Opcode
 
-from django_wsredis.checks import nginx
-from django_wsredis.checks.findings import Problem, Row
 from django_wsredis.checks.nginx import program
-from django_wsredis.checks.situation import Situation
 
-from . import layouts
-from .layouts import Layout, certificate, find_program, find_uwsgi, run_runwsserver, run_uwsgi
-from .nginx_cases import CASES, HOST, TIMEOUT, UPGRADE, VERSION, Case
-from .rawsocket import ACCEPT, RawSocket
-from .servers import Process, RedisServer, free_port, wait_until
+from .layouts import certificate
+from .nginx_site import (
+    Site,
+    browser_headers,
+    change,
+    crowded,
+    ends,
+    line_of,
+    look,
+    outcome,
+    printed,
+    problems,
+    row,
+    running,
+    running_site,
+)
+from .rawsocket import RawSocket
+from .servers import RedisServer, wait_until
 
-
-class Site(Layout):
-    """One site, by uwsgi's protocol on a unix socket and by HTTP on a port; each case has an NGiNX of its own."""
-
-    def __init__(self, folder: Path, redis_server: RedisServer) -> None:
-        super().__init__(folder, redis_server)
-        self.http = free_port()
-        self.socket = folder / "uwsgi.sock"
-        self.count = 0
-
-    def start(self) -> None:
-        run_uwsgi(self, find_uwsgi(), "--listen", f"uwsgi://{self.socket}", "--workers", "1")
-        run_runwsserver(self, f"127.0.0.1:{self.http}")
-        wait_until(self.socket.exists, 30, "uWSGI's socket")
-
-    def upstreams(self, base: str) -> list[str]:
-        return {
-            "uwsgi": ["--upstream", f"uwsgi://{self.socket}"],
-            "proxy": ["--upstream", f"127.0.0.1:{self.http}"],
-            "split": ["--upstream", f"uwsgi://{self.socket}", "--ws-upstream", f"127.0.0.1:{self.http}"],
-        }[base]
-
-    def files(self, base: str, *options: str) -> Path:
-        """Return NGiNX's main file in a new folder; what is printed for it is beside it."""
-        self.count += 1
-        folder = self.folder / str(self.count)
-        folder.mkdir()
-        for_nobody(folder)
-        whole, self.folder = self.folder, folder
-        try:
-            self.port = free_port()
-            (site,) = self.emit("nginx", "--listen", f"127.0.0.1:{self.port}", *self.upstreams(base), *options)
-            layouts.nginx(folder, site)
-        finally:
-            self.folder = whole
-        return folder / "nginx.conf"
-
-    def filled(self, text: str) -> str:
-        return text.replace("PORT", str(self.port)).replace("SITE", str(self.http))
+VERSION = "        proxy_http_version 1.1;  # 1.0 has no upgrade\n"
+UPGRADE = "        proxy_set_header Upgrade $http_upgrade;\n"
+CONNECTION = "        proxy_set_header Connection $connection_upgrade;\n"
+HOST = "        proxy_set_header Host $http_host;  # with its port: the browser's Origin is compared with it\n"
+UWSGI_HOST = "        uwsgi_param HTTP_HOST $http_host if_not_empty;"
+WEBSOCKETS = "    location /ws/ {  # WEBSOCKET_URL\n"
+LISTEN = "    listen 127.0.0.1:PORT;\n"
+SERVER = "server {\n    listen"
+TIMEOUT = "        proxy_read_timeout 60s;"
 
 
-def for_nobody(folder: Path) -> None:
-    folder.chmod(0o755)
-    if os.geteuid() == 0:
-        shutil.chown(folder, "nobody", "nogroup")
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One mistake: `old` becomes `new` in the printed file, or in NGiNX's main one.
+
+    base: uwsgi, proxy, or split, which has a location for websockets alone. id: what wscheck finds. fails: what a
+    browser sees, as `outcome()` has it, or an expression for `crowded()`. text: what the problem says.
+    """
+
+    name: str
+    id: str
+    fails: str
+    base: str = "split"
+    changes: list[tuple[str, str]] = field(default_factory=list)
+    main: list[tuple[str, str]] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    path: str = "layout?subscribe-broadcast"
+    host: str = ""
+    text: str = ""
+
+
+def inside(directives: str) -> list[tuple[str, str]]:
+    """Return the change that adds directives to the location for websockets."""
+    return [(WEBSOCKETS, f"{WEBSOCKETS}        {directives}\n")]
+
+
+def beside(block: str) -> list[tuple[str, str]]:
+    """Return the change that adds something before the location for websockets."""
+    return [(WEBSOCKETS, f"    {block}\n\n{WEBSOCKETS}")]
+
+
+CASES = [
+    Case(
+        name="older than every http2",
+        id="E202",
+        fails="no start",
+        changes=[(LISTEN, LISTEN + "    http2 on;\n")],
+        text="needs NGiNX 1.25.1",
+    ),
+    Case(
+        name="no semicolon",
+        id="E203",
+        fails="no start",
+        changes=[("proxy_http_version 1.1;", "proxy_http_version 1.1")],
+        text="A semicolon is missing at the end of 'proxy_http_version'",
+    ),
+    Case(
+        name="no semicolon at the end of a block",
+        id="E203",
+        fails="no start",
+        changes=[(TIMEOUT, TIMEOUT.replace(";", ""))],
+        text="is not terminated by",
+    ),
+    Case(name="no brace", id="E203", fails="no start", changes=[("\n    }\n", "\n")], text="Unexpected end of file"),
+    Case(
+        name="an include of nothing",
+        id="E203",
+        fails="no start",
+        changes=inside("include /nonexistent/websockets.conf;"),
+        text="/nonexistent/websockets.conf cannot be read: No such file or directory.",
+    ),
+    Case(
+        name="files are tried",
+        id="E204",
+        fails="404",
+        changes=inside("try_files $uri =404;"),
+        text="`try_files $uri =404`",
+    ),
+    Case(
+        name="redirected to https",
+        id="E204",
+        fails="301",
+        changes=[(LISTEN, LISTEN + "    return 301 https://$host$request_uri;\n")],
+        text="`return 301 https://$host$request_uri`",
+    ),
+    Case(
+        name="refused by an if",
+        id="E204",
+        fails="403",
+        changes=inside('if ($http_upgrade = "websocket") { return 403; }'),
+        text="`return 403`",
+    ),
+    Case(
+        name="an expression comes first",
+        id="E204",
+        fails="404",
+        changes=beside("location ~ ^/w { return 404; }"),
+        text="`return 404`",
+    ),
+    Case(
+        name="a location inside without proxy_pass",
+        id="E204",
+        fails="404",
+        changes=inside("location ~ . { add_header X-Inside yes; }"),
+        text="`location ~ .`",
+    ),
+    Case(
+        name="fastcgi_pass",
+        id="E204",
+        fails="504",
+        changes=[("proxy_pass http://tests_websockets;", "fastcgi_read_timeout 1; fastcgi_pass tests_websockets;")],
+        text="`fastcgi_pass tests_websockets`, which has no websockets",
+    ),
+    Case(
+        name="the other host has a server of its own",
+        id="E204",
+        fails="404",
+        changes=[
+            (" testserver;", ";"),
+            (SERVER, f"server {{\n{LISTEN}    server_name testserver;\n    return 404;\n}}\n\n{SERVER}"),
+        ],
+        host="testserver",
+        text="ws://testserver:PORT/ws/anything",
+    ),
+    Case(
+        name="scripts are files",
+        id="W205",
+        fails="404",
+        changes=beside(r"location ~ \.(?:css|js)$ { expires 1d; }"),
+        path="news.js?subscribe-broadcast",
+        text="/ws/anything.css",
+    ),
+    Case(
+        name="an exact location",
+        id="W205",
+        fails="404",
+        changes=beside("location = /ws/news { return 404; }"),
+        path="news?subscribe-broadcast",
+        text="/ws/news does not reach the site",
+    ),
+    Case(
+        name="a longer prefix",
+        id="W205",
+        fails="404",
+        changes=beside("location /ws/archive { expires 1d; }"),
+        path="archive?subscribe-broadcast",
+        text="/ws/archive",
+    ),
+    Case(
+        name="the prefix is stripped",
+        id="E206",
+        fails="404",
+        changes=[("proxy_pass http://tests_websockets;", "proxy_pass http://tests_websockets/;")],
+        text="makes /anything of /ws/anything",
+    ),
+    Case(
+        name="the prefix is rewritten",
+        id="E206",
+        fails="404",
+        changes=inside("rewrite ^/ws/(.*)$ /$1 break;"),
+        text="`rewrite ^/ws/(.*)$ /$1 break`",
+    ),
+    Case(
+        name="the prefix is rewritten for uwsgi",
+        id="E206",
+        fails="404",
+        base="uwsgi",
+        changes=[(UWSGI_HOST, f"        rewrite ^/ws(/.*) $1 break;\n{UWSGI_HOST}")],
+        text="makes /anything of /ws/anything",
+    ),
+    Case(
+        name="HTTP/1.0",
+        id="E207",
+        fails="400",
+        changes=[(VERSION + UPGRADE, UPGRADE)],
+        text="HTTP/1.0, by default",
+    ),
+    Case(
+        name="no Upgrade", id="E208", fails="426", changes=[(UPGRADE, "")], text="Upgrade: (none), Connection: upgrade"
+    ),
+    Case(
+        name="no Connection",
+        id="E208",
+        fails="426",
+        changes=[(CONNECTION, "")],
+        text="Upgrade: websocket, Connection: close",
+    ),
+    Case(
+        name="Connection for keepalive",
+        id="E208",
+        fails="426",
+        changes=[(CONNECTION, '        proxy_set_header Connection "";\n')],
+        text="Connection: (none)",
+    ),
+    Case(
+        name="a map that closes",
+        id="E208",
+        fails="426",
+        changes=[("default upgrade;", "default close;")],
+        text="Connection: close",
+    ),
+    Case(
+        name="headers that are not inherited",
+        id="E208",
+        fails="426",
+        changes=[(UPGRADE + CONNECTION, ""), (LISTEN, LISTEN + UPGRADE + CONNECTION)],
+        text="is not inherited, as `location /ws/` has others",
+    ),
+    Case(
+        name="a map that is not there",
+        id="E208",
+        fails="no start",
+        changes=[("map $http_upgrade $connection_upgrade", "map $http_upgrade $connection_upgraded")],
+        text="no `map` makes $connection_upgrade",
+    ),
+    Case(
+        name="no uwsgi_params",
+        id="E209",
+        fails="502",
+        base="uwsgi",
+        changes=[("        include /etc/nginx/uwsgi_params;\n", "")],
+        text="REQUEST_METHOD",
+    ),
+    Case(
+        name="uwsgi_params that are not inherited",
+        id="E209",
+        fails="502",
+        base="uwsgi",
+        changes=[
+            ("        include /etc/nginx/uwsgi_params;\n", ""),
+            (LISTEN, LISTEN + "    include /etc/nginx/uwsgi_params;\n"),
+        ],
+        text="REQUEST_METHOD",
+    ),
+    Case(
+        name="no headers of the request",
+        id="E210",
+        fails="400",
+        changes=inside("proxy_pass_request_headers off;"),
+        text="neither Sec-WebSocket-Key nor a cookie arrives",
+    ),
+    Case(
+        name="no key",
+        id="E210",
+        fails="400",
+        changes=inside('proxy_set_header Sec-WebSocket-Key "";'),
+        text="the site refuses handshakes without it",
+    ),
+    Case(
+        name="an answer without its proof",
+        id="E210",
+        fails="101 without Sec-WebSocket-Accept",
+        changes=inside("proxy_hide_header Sec-WebSocket-Accept;"),
+        text="`proxy_hide_header Sec-WebSocket-Accept`",
+    ),
+    Case(name="no Host", id="E212", fails="400", changes=[(HOST, "")], text="arrives as tests_websockets"),
+    Case(
+        name="another Host",
+        id="E212",
+        fails="400",
+        changes=[(HOST, "        proxy_set_header Host backend;\n")],
+        text="arrives as backend",
+    ),
+    Case(
+        name="Host without its port",
+        id="W213",
+        fails="403",
+        changes=[(HOST, "        proxy_set_header Host $host;\n")],
+        text="whoever comes by port PORT is refused",
+    ),
+    Case(
+        name="uwsgi's Host without its port",
+        id="W213",
+        fails="403",
+        base="uwsgi",
+        changes=[(UWSGI_HOST, "        uwsgi_param HTTP_HOST $host;")],
+        text="whoever comes by port PORT is refused",
+    ),
+    Case(
+        name="cut between pings",
+        id="E216",
+        fails="cut",
+        changes=[(TIMEOUT, "        proxy_read_timeout 500ms;")],
+        text="proxy_read_timeout is 0.5 s, and a silent websocket is pinged each 1 s",
+    ),
+    Case(
+        name="uwsgi cut between pings",
+        id="E216",
+        fails="cut",
+        base="uwsgi",
+        changes=[("        uwsgi_read_timeout 60s;", "        uwsgi_read_timeout 500ms;")],
+        text="uwsgi_read_timeout is 0.5 s",
+    ),
+    Case(
+        name="HTTP/2 without TLS",
+        id="E218",
+        fails="no answer",
+        changes=[(LISTEN, LISTEN.replace(";", " http2;"))],
+        text="speaks HTTP/2 alone",
+    ),
+    Case(
+        name="nobody is allowed",
+        id="E219",
+        fails="403",
+        changes=inside("deny all;"),
+        text="stands before every `allow`",
+    ),
+    Case(
+        name="a password",
+        id="W220",
+        fails="401",
+        changes=inside('auth_basic "friends"; auth_basic_user_file /etc/nginx/uwsgi_params;'),
+        text="no page can send the password",
+    ),
+    Case(
+        name="few connections of one address",
+        id="W221",
+        fails="503 after 2",
+        changes=[(SERVER, f"limit_conn_zone $binary_remote_addr zone=one:1m;\n{SERVER}"), *inside("limit_conn one 2;")],
+        text="more than 2 open websockets of one $binary_remote_addr",
+    ),
+    Case(
+        name="another port",
+        id="E222",
+        fails="502",
+        changes=[("    server 127.0.0.1:SITE;", "    server 127.0.0.1:1;")],
+        text="127.0.0.1:1: nobody listens",
+    ),
+    Case(
+        name="another socket",
+        id="E222",
+        fails="502",
+        changes=[("    server 127.0.0.1:SITE;", "    server unix:/nonexistent/site.sock;")],
+        text="there is no such socket",
+    ),
+    Case(
+        name="a file that is no socket",
+        id="E222",
+        fails="502",
+        changes=[("    server 127.0.0.1:SITE;", "    server unix:/etc/hostname;")],
+        text="unix:/etc/hostname: nobody listens",
+    ),
+    Case(
+        name="few connections",
+        id="W225",
+        fails=r"no answer after \d",
+        main=[("worker_connections 4096", "worker_connections 20")],
+        settings={"MAX_SOCKETS": 50},
+        text="There is room for 10 websockets",
+    ),
+    Case(
+        name="few connections, and nobody said how many",
+        id="I226",
+        fails=r"no answer after \d",
+        main=[("worker_connections 4096", "worker_connections 20")],
+        text="There is room for 10 websockets",
+    ),
+    Case(
+        name="few files",
+        id="W227",
+        fails=r"(500|no answer) after \d+",
+        main=[("worker_rlimit_nofile 4096", "worker_rlimit_nofile 30")],
+        text="worker_connections is 4096, and the limit of open files is 30",
+    ),
+]
 
 
 @pytest.fixture(scope="module")
 def site(shared_redis: RedisServer) -> Iterator[Site]:
-    with tempfile.TemporaryDirectory(prefix="wsr-") as path:
-        folder = Path(path)
-        for_nobody(folder)
-        site = Site(folder, shared_redis)
-        try:
-            site.start()
-            yield site
-        finally:
-            site.stop()
-
-
-def change(path: Path, changes: list[tuple[str, str]]) -> None:
-    text = path.read_text()
-    for old, new in changes:
-        assert text.count(old) >= 1, old
-        text = text.replace(old, new, 1)
-    path.write_text(text)
-
-
-def printed(main: Path) -> Path:
-    return main.parent / "tests.nginx.conf"
-
-
-def look(main: Path | None, site: Site, **settings: Any) -> list[Row]:
-    """Return what wscheck finds, with the settings of the site."""
-    given = {**site.settings, "WSREDIS": {**site.settings["WSREDIS"], **settings.pop("WSREDIS", {})}}
-    with override_settings(**{**given, **settings}):
-        return list(nginx.look(Situation(nginx_conf=main)))
-
-
-def problems(rows: list[Row]) -> list[Problem]:
-    return [problem for row in rows for problem in row.problems]
-
-
-def row(rows: list[Row], checked: str) -> Row:
-    return next(row for row in rows if row.checked == checked)
-
-
-@contextmanager
-def running(main: Path, port: int) -> Iterator[Process]:
-    """Run NGiNX with a main file, as an ordinary user, until it listens or has given up."""
-    command = [find_program("nginx"), "-p", str(main.parent), "-e", "stderr", "-c", str(main)]
-    process = Process(command, cwd=main.parent, **layouts.as_nobody())
-
-    def listens() -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", port), 5).close()
-        except OSError:
-            return process.popen.poll() is not None
-        return True
-
-    try:
-        wait_until(listens, 10, "NGiNX")
-        yield process
-    finally:
-        process.stop()
-
-
-def ends(browser: RawSocket, seconds: float = 3.0) -> bool:
-    """Tell whether a websocket ends soon, without a close frame."""
-    deadline = time.monotonic() + seconds
-    while (frame := browser.frame(max(0.01, deadline - time.monotonic()))) is not None:
-        assert frame.opcode is Opcode.PING
-    return True
-
-
-def outcome(port: int, path: str, headers: dict[str, str], *, is_watched: bool = False) -> str:
-    """Return what a browser sees of a handshake: the status, `cut` if it ends soon, or `no answer`."""
-    try:
-        with RawSocket(port, path, headers) as browser:
-            status = str(browser.answer.status)
-            if status == "101" and browser.answer.headers.get("sec-websocket-accept") != ACCEPT:
-                return "101 without Sec-WebSocket-Accept"
-            return "cut" if is_watched and ends(browser) else status
-    except (AssertionError, OSError, ValueError):
-        return "no answer"
-
-
-def crowded(port: int, path: str, headers: dict[str, str], count: int = 40) -> str:
-    """Return what the first browser sees that gets no websocket while those before have theirs."""
-    request = f"GET /ws/{path} HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-    request += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-    request += "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "\r\n"
-    browsers: list[socket.socket] = []
-    try:
-        while len(browsers) < count:
-            browsers.append(socket.create_connection(("127.0.0.1", port), 5))
-            browsers[-1].settimeout(1.5)
-            try:
-                browsers[-1].sendall(request.encode())
-                answer = browsers[-1].recv(1000)
-            except OSError:
-                answer = b""
-            if not answer.startswith(b"HTTP/1.1 101"):
-                return f"{answer[9:12].decode() or 'no answer'} after {len(browsers) - 1}"
-        return f"{count} are well"
-    finally:
-        for browser in browsers:
-            browser.close()
-
-
-def browser_headers(site: Site, host: str = "") -> dict[str, str]:
-    host = f"{host or '127.0.0.1'}:{site.port}"
-    return {"Host": host, "Origin": f"http://{host}"}
+    with running_site(shared_redis) as site:
+        yield site
 
 
 # What is right has no problem
@@ -212,7 +435,7 @@ def test_tls_with_the_scheme_passed_on_has_no_problem(site: Site) -> None:
     main = site.files("split", "--certfile", str(cert), "--keyfile", str(key))
     rows = look(main, site, SECURE_PROXY_SSL_HEADER=("HTTP_X_FORWARDED_PROTO", "https"))
     assert problems(rows) == []
-    assert row(rows, "scheme").found == "X-Forwarded-Proto: https"
+    assert row(rows, "scheme").found == "https arrives as https, X-Forwarded-Proto: https"
     with running(main, site.port):
         context = ssl.create_default_context(cafile=cert)
         headers = {"Origin": f"https://127.0.0.1:{site.port}"}
@@ -225,7 +448,7 @@ def test_tls_with_the_scheme_passed_on_has_no_problem(site: Site) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.id} {case.name}")
 def test_a_mistake_is_found_and_is_one(case: Case, site: Site) -> None:
-    if case.id in ("E202", "E217") and program.find().version >= (1, 25, 1):
+    if case.id in ("E202", "E218") and program.find().version >= (1, 25, 1):
         pytest.skip("this NGiNX is too new to fail so")
     main = site.files(case.base)
     change(printed(main), [(site.filled(old), site.filled(new)) for old, new in case.changes])
@@ -296,17 +519,33 @@ def test_w214_a_browser_may_say_that_it_uses_https(is_broken: bool, site: Site) 
                 browser.recv(1000)
 
 
-def test_w214_the_scheme_is_said_wrong(site: Site) -> None:
-    main = site.files("split")
-    change(printed(main), [(FORWARDED, "        proxy_set_header X-Forwarded-Proto https;\n")])
+@pytest.mark.parametrize(("base", "scheme"), [("proxy", "ws"), ("uwsgi", "wss")])
+def test_w215_the_site_takes_https_for_http(base: str, scheme: str, site: Site) -> None:
+    """These sites believe no header, so that only uwsgi's protocol tells them of TLS."""
+    cert, key = certificate(site.folder)
+    main = site.files(base, "--certfile", str(cert), "--keyfile", str(key))
+    found = problems(look(main, site))
+    assert [problem.id for problem in found] == ["wsredis.W215"] * (base == "proxy")
+    with running(main, site.port):
+        site.tls = ssl.create_default_context(cafile=cert)
+        try:
+            assert f"`{scheme}://127.0.0.1:{site.port}/ws/" in site.get("cursor/news")[1]
+        finally:
+            site.tls = None
+
+
+def test_w215_the_header_says_http(site: Site) -> None:
+    cert, key = certificate(site.folder)
+    main = site.files("split", "--certfile", str(cert), "--keyfile", str(key))
+    change(printed(main), [(FORWARDED, "        proxy_set_header X-Forwarded-Proto http;\n")])
     (problem,) = problems(look(main, site, **BELIEVED))
-    assert (problem.id, problem.place) == ("wsredis.W214", f"{printed(main)}:{line_of(main, 'Proto https')}")
-    assert problems(look(main, site)) == []
+    assert (problem.id, problem.place) == ("wsredis.W215", f"{printed(main)}:{line_of(main, 'Proto http')}")
 
 
-def line_of(main: Path, text: str) -> int:
-    lines = printed(main).read_text().splitlines()
-    return next(number for number, line in enumerate(lines, 1) if text in line)
+def test_a_header_of_another_proxy_before_is_no_mistake(site: Site) -> None:
+    main = site.files("split")
+    change(printed(main), [(FORWARDED, "        proxy_set_header X-Forwarded-Proto $http_x_forwarded_proto;\n")])
+    assert problems(look(main, site, **BELIEVED)) == []
 
 
 @pytest.mark.parametrize("is_broken", [False, True])
@@ -324,7 +563,7 @@ def test_w216_hardly_longer_than_from_ping_to_ping_cuts_when_a_worker_is_late(si
     main = site.files("split")
     change(printed(main), [(TIMEOUT, "        proxy_read_timeout 1100ms;")])
     (problem,) = problems(look(main, site))
-    assert problem.id == "wsredis.W216"
+    assert problem.id == "wsredis.W217"
     with running(main, site.port), RawSocket(site.port, "layout?subscribe-broadcast") as browser:
         with site.frozen():
             assert ends(browser)
@@ -337,7 +576,7 @@ def test_w222_one_of_two_servers_is_not_there(site: Site) -> None:
     here = f"    server 127.0.0.1:{site.http};"
     change(printed(main), [(here, f"{here}\n    server 127.0.0.1:1;")])
     (problem,) = problems(look(main, site))
-    assert problem.id == "wsredis.W222"
+    assert problem.id == "wsredis.W223"
     assert "127.0.0.1:1: nobody listens" in problem.text
     with running(main, site.port) as process:
         seen = [outcome(site.port, "layout?subscribe-broadcast", browser_headers(site)) for _ in range(4)]
@@ -365,141 +604,12 @@ def test_e223_nginx_may_not_open_the_socket(what: str, site: Site) -> None:
             closed = path if what == "the socket" else folder
             closed.chmod(0o700)
             (problem,) = problems(look(main, site))
-            assert problem.id == "wsredis.E223"
+            assert problem.id == "wsredis.E224"
             assert f"NGiNX runs as nobody, and may not open {path}: " in problem.text
             assert "rwx------ of root:root" in problem.text
             assert problem.place == f"{printed(main)}:{line_of(main, str(path))}"
             assert outcome(site.port, "layout?subscribe-broadcast", browser_headers(site)) == "502"
     change(main, [("daemon off;", "daemon off;\nuser root;")])  # it does not run now: its file says who it will be
-    assert [problem.id for problem in problems(look(main, site))] == ["wsredis.E221"]
+    assert [problem.id for problem in problems(look(main, site))] == ["wsredis.E222"]
     change(main, [("user root;", "user www-data;")])
-    assert {problem.id for problem in problems(look(main, site))} == {"wsredis.E221", "wsredis.E223"}
-
-
-# The program, and where its configuration comes from
-
-
-@pytest.fixture
-def as_nginx(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Put a script in NGiNX's place."""
-
-    def install(script: str) -> None:
-        path = folder / "nginx"
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-
-    return install
-
-
-def real(main: Path) -> str:
-    return f'exec {find_program("nginx")} -p {main.parent} -e stderr -c {main} "$@"'
-
-
-def test_e201_an_old_one(as_nginx: Callable[[str], None], site: Site) -> None:
-    as_nginx("echo nginx version: nginx/1.3.12 >&2")
-    (problem,) = problems(look(site.files("split"), site))
-    assert problem.id == "wsredis.E201"
-    assert "NGiNX is 1.3.12" in problem.text
-    as_nginx("echo nginx version: nginx/1.3.13 >&2")
-    assert problems(look(site.files("split"), site)) == []
-
-
-def test_http_1_1_is_the_usual_one_since_1_29_7(as_nginx: Callable[[str], None], site: Site) -> None:
-    main = site.files("split")
-    change(printed(main), [(VERSION + UPGRADE, UPGRADE)])
-    as_nginx("echo nginx version: nginx/1.29.7 >&2")
-    assert problems(look(main, site)) == []
-    as_nginx("echo nginx version: nginx/1.29.6 >&2")
-    assert [problem.id for problem in problems(look(main, site))] == ["wsredis.E207"]
-
-
-def test_what_nginx_prints_is_looked_at_where_no_file_is_given(as_nginx: Callable[[str], None], site: Site) -> None:
-    main = site.files("split")
-    as_nginx(real(main))
-    rows = look(None, site)
-    assert problems(rows) == []
-    assert row(rows, "configuration").found == f"{main}, 4 files"
-    change(printed(main), [(HOST, "")])
-    (problem,) = problems(look(None, site))
-    assert (problem.id, problem.place) == ("wsredis.E212", f"{printed(main)}:{line_of(main, 'proxy_pass')}")
-
-
-def test_what_nginx_printed_elsewhere_can_be_given_as_a_file(
-    as_nginx: Callable[[str], None], site: Site, folder: Path
-) -> None:
-    main = site.files("uwsgi")
-    as_nginx(real(main))
-    dump = program.ask(program.find()).dump
-    shutil.rmtree(main.parent)  # it is another machine's
-    (folder / "dump").write_text(f"nginx: configuration file {main} test is successful\n{dump}")
-    rows = look(folder / "dump", site)
-    assert problems(rows) == []
-    assert row(rows, "configuration").found == f"{main}, 4 files"
-
-
-def test_what_nginx_says_of_a_mistake_is_told(as_nginx: Callable[[str], None], site: Site) -> None:
-    main = site.files("split")
-    change(printed(main), [(TIMEOUT, "        proxy_reed_timeout 60s;")])
-    as_nginx(f'[ "$1" = -V ] && echo "configure arguments: --conf-path={main}" && exit; {real(main)}')
-    (problem,) = problems(look(None, site))
-    assert problem.id == "wsredis.E203"
-    assert problem.text == 'NGiNX refuses it: unknown directive "proxy_reed_timeout".'
-    assert problem.place == f"{printed(main)}:{line_of(main, 'proxy_reed')}"
-
-
-def test_one_that_may_not_read_everything_is_no_problem(as_nginx: Callable[[str], None], site: Site) -> None:
-    main = site.files("split")
-    emergency = 'nginx: [emerg] open() \\"/var/log/nginx/error.log\\" failed (13: Permission denied)'
-    as_nginx(f'[ "$1" = -V ] && echo "configure arguments: --conf-path={main}" && exit; echo "{emergency}" >&2; exit 1')
-    rows = look(None, site)
-    assert problems(rows) == []
-    assert row(rows, "nginx -T").is_skipped
-    assert "Permission denied" in row(rows, "nginx -T").found
-    assert row(rows, "proxy_http_version").found == "HTTP/1.1"
-
-
-def test_one_that_hangs_is_waited_for_2_seconds_at_most(as_nginx: Callable[[str], None], site: Site) -> None:
-    as_nginx("exec sleep 60")
-    start = time.monotonic()
-    rows = look(site.files("split"), site)
-    assert time.monotonic() - start < 3
-    assert row(rows, "nginx").is_skipped
-    assert row(rows, "Host").verdict == "ok"
-
-
-def test_without_nginx_a_given_file_is_looked_at_all_the_same(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
-    main = site.files("split")
-    monkeypatch.setattr(program, "FOLDERS", ())
-    monkeypatch.setenv("PATH", "/nonexistent")
-    rows = look(main, site)
-    assert row(rows, "nginx").is_skipped
-    assert row(rows, "Host").verdict == "ok"
-    monkeypatch.setattr(program, "USUAL_PATH", "/nonexistent/nginx.conf")
-    rows = look(None, site)
-    assert [row.verdict for row in rows] == ["not checked", "not checked"]
-
-
-def test_a_configuration_that_is_for_other_sites_is_none_of_ours(as_nginx: Callable[[str], None], site: Site) -> None:
-    main = site.files("split")
-    printed(main).write_text("server { listen 127.0.0.1:1; server_name other.example; root /srv; }")
-    as_nginx(real(main))
-    rows = look(None, site)
-    assert problems(rows) == []
-    assert row(rows, "WEBSOCKET_URL").is_skipped
-    (problem,) = problems(look(main, site))  # but this file is said to be
-    assert problem.id == "wsredis.E204"
-
-
-def test_wrong_settings_and_unreadable_files_are_rows(site: Site, folder: Path) -> None:
-    main = site.files("split")
-    with override_settings(WSREDIS={"NOPE": 1}):
-        rows = list(nginx.look(Situation(nginx_conf=main)))
-    assert row(rows, "WEBSOCKET_URL").is_skipped
-    (folder / "empty").write_text("")
-    assert [problem.id for problem in problems(look(folder / "empty", site))] == ["wsredis.E204"]
-    (folder / "noise").write_bytes(bytes(range(256)) * 3)
-    assert {problem.id for problem in problems(look(folder / "noise", site))} <= {"wsredis.E203", "wsredis.E204"}
-    (folder / "itself").write_text(f"include {folder}/itself;\n")
-    (problem,) = problems(look(folder / "itself", site))
-    assert problem.text == f"{folder}/itself is included by itself."
+    assert {problem.id for problem in problems(look(main, site))} == {"wsredis.E222", "wsredis.E224"}

@@ -12,10 +12,10 @@ from .routes import Route
 from .variables import inherited, setting
 
 TITLES = {
-    "wsredis.E217": "A listener speaks HTTP/2 alone, in which NGiNX has no websockets.",
-    "wsredis.E218": "Every address is denied.",
-    "wsredis.W219": "A password is asked for, which not every browser sends with a websocket.",
-    "wsredis.W220": "Every open websocket counts for limit_conn.",
+    "wsredis.E218": "A listener speaks HTTP/2 alone, in which NGiNX has no websockets.",
+    "wsredis.E219": "Every address is denied.",
+    "wsredis.W220": "A password is asked for, which not every browser sends with a websocket.",
+    "wsredis.W221": "Every open websocket counts for limit_conn.",
 }
 HTTP_1_BESIDE_2 = (1, 25, 1)  # since then a listener without TLS sees which one is spoken
 
@@ -36,7 +36,7 @@ def _listener(way: Way, program: Program | None) -> Row:
         return Row(checked="listener", found=found)
     listen = next(listen for listen in door.listens if "http2" in listen.args)
     problem = Problem(
-        id="wsredis.E217",
+        id="wsredis.E218",
         text=f"`{listen.text}` speaks HTTP/2 alone, as there is no TLS to agree on another: no websocket can begin.",
         hint="Remove http2 from the line; or add ssl, with a certificate.",
         place=listen.place,
@@ -57,11 +57,11 @@ def _permission(route: Route) -> Row:
     if denying is not None and not (is_any and realm != "off"):
         text = f"`{denying.text}` stands before every `allow`: websockets get 403."
         problems = (
-            Problem(id="wsredis.E218", text=text, hint="Remove it, or allow somebody before.", place=denying.place),
+            Problem(id="wsredis.E219", text=text, hint="Remove it, or allow somebody before.", place=denying.place),
         )
     elif asking is not None and realm != "off" and (not is_any or not rules or denying is not None):
         problem = Problem(
-            id="wsredis.W219",
+            id="wsredis.W220",
             text=f"`{asking.text}`: no page can send the password with a websocket, and only some browsers do it by"
             " themselves; the others get 401.",
             hint=f"In `{route.location.text}` write: auth_basic off; the session says who it is.",
@@ -86,7 +86,7 @@ def _limit(route: Route) -> Row:
     found = ", ".join(f"`{limit.text}`" for limit in limits) or "none"
     problems = tuple(
         Problem(
-            id="wsredis.W220",
+            id="wsredis.W221",
             text=f"`{limit.text}`: more than {limit.args[1]} open websockets of one {_counted(route, limit.args[0])}"
             " get 503, and pages beside them.",
             hint=f"Raise it, or give `{route.location.text}` one of its own, with a zone of its own.",

@@ -127,7 +127,7 @@ def read_file(path: Path, folder: str) -> Configuration:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         text = ""  # the reader tells of it
-    if text.startswith("# configuration file ") or "\n# configuration file " in text:
+    if DUMPED.search(text):
         return read_dump(text)
     is_whole = re.search(r"^\s*(?:http|events)\s*\{", text, re.M) is not None
     reader = _Reader(Disk(), os.path.dirname(os.path.abspath(path)) if is_whole else folder)

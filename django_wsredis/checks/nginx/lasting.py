@@ -11,8 +11,8 @@ from .routes import Route
 from .variables import seconds, setting
 
 TITLES = {
-    "wsredis.E215": "NGiNX cuts websockets between two pings.",
-    "wsredis.W216": "NGiNX waits hardly longer than from one ping to the next.",
+    "wsredis.E216": "NGiNX cuts websockets between two pings.",
+    "wsredis.W217": "NGiNX waits hardly longer than from one ping to the next.",
 }
 USUAL = "60s"  # of all of these times
 SPARE = 1.25  # times PING_INTERVAL, for a worker that is late
@@ -39,7 +39,7 @@ def _reading(route: Route, kind: str, ping_interval: float) -> Row:
     wanted = max(60, round(3 * ping_interval))
     is_cut = waits <= ping_interval
     problem = Problem(
-        id="wsredis.E215" if is_cut else "wsredis.W216",
+        id="wsredis.E216" if is_cut else "wsredis.W217",
         text=f"{name} is {waits:g} s, and a silent websocket is pinged each {ping_interval:g} s: "
         + ("it is cut before, with code 1006." if is_cut else "it is cut whenever a worker is late."),
         hint=f"In `{route.location.text}` write: {name} {wanted}s;",

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from django.conf import settings as django_settings
+from django.utils.http import is_same_domain
 
 from ...channels import facility_problem
 from .configuration import Directive
 from .locations import rule
 from .routes import OTHER_PASSES, PASSES, Route, follow
-from .servers import Door, doors, plain_name
+from .servers import Door, doors, plain_names
 from .variables import Request
 
 FACILITY = "anything"  # for which no location is likely to be
@@ -89,10 +90,11 @@ def meant(found: Iterable[Way]) -> list[Way]:
 def hosts(http: Directive) -> list[str]:
     """Return the hosts by which browsers come."""
     allowed = django_settings.ALLOWED_HOSTS
-    if allowed and "*" not in allowed:
-        return [name for host in allowed for name in ([host[1:], f"www{host}"] if host.startswith(".") else [host])]
-    of_servers = [name for server in http.all("server") if (name := plain_name(server))]
-    return [*dict.fromkeys(of_servers), "localhost"]
+    of_servers = [name for server in http.all("server") for name in plain_names(server)]
+    if not allowed or "*" in allowed:
+        return [*dict.fromkeys(of_servers), "localhost"]
+    named = [name for name in of_servers if any(host[0] == "." and is_same_domain(name, host) for host in allowed)]
+    return [*dict.fromkeys([*(host.removeprefix(".") for host in allowed), *named])]
 
 
 def sides(way: Way) -> Iterator[Route]:

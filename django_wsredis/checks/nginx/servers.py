@@ -75,16 +75,10 @@ def names(server: Directive) -> list[str]:
     return [name.lower() if name[:1] != "~" else name for found in server.all("server_name") for name in found.args]
 
 
-def plain_name(server: Directive) -> str:
-    """Return a name of a server by which a browser can reach it; "" if it has none but patterns."""
-    for name in names(server):
-        if not re.search(r"[~$]|^_?$", name):
-            return (
-                re.sub(r"^\*?\.", "www.", name)
-                if name.startswith("*")
-                else name.removeprefix(".").replace(".*", ".com")
-            )
-    return ""
+def plain_names(server: Directive) -> list[str]:
+    """Return names of a server by which a browser can reach it: none if it has but patterns."""
+    plain = [name for name in names(server) if not re.search(r"[~$]|^_?$|\.\*$", name)]
+    return [f"www{name.lstrip('*')}" if name.startswith("*") else name.removeprefix(".") for name in plain]
 
 
 def _listens(server: Directive) -> Iterator[tuple[str, int, set[str], Directive]]:

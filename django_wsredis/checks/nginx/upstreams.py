@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import socket
 import stat
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,13 +15,10 @@ from .routes import Route
 from .running import Account
 
 TITLES = {
-    "wsredis.E221": "Nobody listens where NGiNX passes websockets to.",
-    "wsredis.W222": "Nobody listens at one of the addresses to which NGiNX passes websockets.",
-    "wsredis.E223": "NGiNX may not open the site's socket.",
+    "wsredis.E222": "Nobody listens where NGiNX passes websockets to.",
+    "wsredis.W223": "Nobody listens at one of the addresses to which NGiNX passes websockets.",
+    "wsredis.E224": "NGiNX may not open the site's socket.",
 }
-CONNECT_SECONDS = 0.5
-TOTAL_SECONDS = 1.5  # of all addresses
-HOST_AND_PORT = re.compile(r"(?P<host>\[[^\]]+\]|[^:]+)(?::(?P<port>\d+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +33,23 @@ class Upstream:
         return self.text.removeprefix("unix:") if self.text.startswith("unix:") else ""
 
 
-def look(route: Route, passing: Directive, account: Account | None) -> Iterator[Row]:
-    """Connect to each address. account: that of NGiNX's workers, None if it is not known."""
-    addresses = upstreams(route, passing)
+def look(route: Route, passing: Directive, reasons: dict[str, str], account: Account | None) -> Iterator[Row]:
+    """Look at each address. reasons: what `probe()` found. account: that of NGiNX's workers, if known."""
+    addresses = of(route)
     if addresses is None:
         yield skipped("upstream", f"`{passing.text}` has a variable that is not known here")
         return
-    yield _listening(addresses, passing)
+    yield _listening(addresses, passing, reasons)
     for upstream in addresses:
         if upstream.path:
             yield _permissions(upstream, account)
 
 
-def upstreams(route: Route, passing: Directive) -> list[Upstream] | None:
-    """Return the addresses that are in use; None if a variable is not known."""
-    found = target(route, passing)
-    if found is None:
+def of(route: Route) -> list[Upstream] | None:
+    """Return the addresses to which a route leads; None if it leads to none, or a variable is not known."""
+    passing = route.passing
+    found = target(route, passing) if passing is not None else None
+    if passing is None or found is None:
         return None
     name, is_tls = found[0], passing.args[0].startswith("https:")
     for block in route.chain[0].all("upstream"):
@@ -65,15 +60,11 @@ def upstreams(route: Route, passing: Directive) -> list[Upstream] | None:
 
 
 def _with_port(text: str, port: int) -> str:
-    match = HOST_AND_PORT.fullmatch(text)
-    if text.startswith("unix:") or match is None or match["port"]:
-        return text
-    return f"{text}:{port}"
+    return text if text.startswith("unix:") or re.search(r":\d+$", text) else f"{text}:{port}"
 
 
-def _listening(addresses: list[Upstream], passing: Directive) -> Row:
-    deadline = time.monotonic() + TOTAL_SECONDS
-    seen = [(upstream, _connect(upstream, deadline)) for upstream in addresses]
+def _listening(addresses: list[Upstream], passing: Directive, reasons: dict[str, str]) -> Row:
+    seen = [(upstream, reasons[upstream.text]) for upstream in addresses]
     found = ", ".join(f"{upstream.text}: {what or 'listens'}" for upstream, what in seen) or "no server"
     silent = [(upstream, what) for upstream, what in seen if what and not what.startswith("(")]
     if not silent and all(what for _, what in seen):
@@ -81,7 +72,7 @@ def _listening(addresses: list[Upstream], passing: Directive) -> Row:
     is_all = len(silent) == len(seen)
     problems = tuple(
         Problem(
-            id="wsredis.E221" if is_all else "wsredis.W222",
+            id="wsredis.E222" if is_all else "wsredis.W223",
             text=f"{upstream.text}: {what}. {'Every websocket gets 502.' if is_all else 'The others have to do.'}",
             hint=f"Start the site there, or write where it is: {_line(upstream, passing)}",
             place=upstream.written.place,
@@ -98,43 +89,6 @@ def _line(upstream: Upstream, passing: Directive) -> str:
     return f"{passing.name} {'http://' if passing.name == 'proxy_pass' else ''}{address};"
 
 
-def _connect(upstream: Upstream, deadline: float) -> str:
-    """Return "" if somebody listens, what is wrong, or, in parentheses, why that is not known."""
-    seconds = min(CONNECT_SECONDS, deadline - time.monotonic())
-    if seconds <= 0:
-        return "(not tried: the others took too long)"
-    try:
-        if upstream.path:
-            with socket.socket(socket.AF_UNIX) as sock:
-                sock.settimeout(seconds)
-                sock.connect(upstream.path)
-            return ""
-        match = HOST_AND_PORT.fullmatch(upstream.text)
-        if match is None:
-            return "it is no address"
-        with socket.create_connection((match["host"].strip("[]"), int(match["port"])), timeout=seconds):
-            return ""
-    except TimeoutError:
-        return "it takes no connection" if upstream.path else f"no answer within {seconds:.1g} s"
-    except socket.gaierror:
-        return "there is no such host"
-    except BlockingIOError:  # its queue is full: somebody listens, and is busy
-        return ""
-    except OSError as error:
-        return _reason(error)
-
-
-def _reason(error: OSError) -> str:
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return f"(not known: you may not open it yourself: {error.strerror})"
-    return {
-        errno.ENOENT: "there is no such socket",
-        errno.ECONNREFUSED: "nobody listens",
-        errno.ENOTSOCK: "it is no socket",
-        errno.ENAMETOOLONG: "the path is too long for a socket",
-    }.get(error.errno or 0, error.strerror or str(error))
-
-
 def _permissions(upstream: Upstream, account: Account | None) -> Row:
     checked = f"may open {upstream.path}"
     if account is None:
@@ -148,7 +102,7 @@ def _permissions(upstream: Upstream, account: Account | None) -> Row:
     if not barrier:
         return Row(checked=checked, found=f"{account.name} may")
     problem = Problem(
-        id="wsredis.E223",
+        id="wsredis.E224",
         text=f"NGiNX runs as {account.name}, and may not open {upstream.path}: {barrier}. Every websocket gets 502.",
         hint="Run the site with the group of NGiNX, and let that open the socket: uWSGI `chmod-socket = 660` and"
         f" `gid = {account.group}`, runwsserver `--umask 007`, gunicorn `umask = 0o007`.",
