@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 from django.test import override_settings
 
 from django_wsredis.checks import nginx
-from django_wsredis.checks.nginx import program
+from django_wsredis.checks.nginx import probing, program
 from django_wsredis.checks.situation import Situation
 
 from .layouts import find_program
@@ -155,3 +158,47 @@ def test_wrong_settings_and_unreadable_files_are_rows(site: Site, folder: Path) 
     (folder / "itself").write_text(f"include {folder}/itself;\n")
     (problem,) = problems(look(folder / "itself", site))
     assert problem.text == f"{folder}/itself is included by itself."
+
+
+def test_no_broken_file_raises_anything(site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words of what is printed are lost, doubled and strewn about."""
+    monkeypatch.setattr(program, "find", lambda: None)
+    random = Random(6)
+    texts = [printed(site.files(base)).read_text() for base in ("uwsgi", "split")]
+    texts.append("map $a $b { default $b; }\nserver { return; }\nserver { location ~ ( { proxy_pass $b; } }\n")
+    path = folder / "site.conf"
+    for _ in range(200):
+        words = re.split(r"(\s+|[;{}])", random.choice(texts))
+        for _ in range(random.choice((0, 1, 2, 4))):
+            place = random.randrange(len(words))
+            words[place] = random.choice(
+                ["", "", "", random.choice(words), ";", "{", "}", "$", "~", "if", "''", "unix:"]
+            )
+        path.write_text("".join(words))
+        assert look(path, site)
+
+
+def test_connections_that_hang_are_waited_for_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing, "_connect", lambda address: time.sleep(30))
+    start = time.monotonic()
+    found = probing.probe([f"10.0.0.{number}:80" for number in range(20)])
+    assert time.monotonic() - start < 2
+    assert set(found.values()) == {"(not known: no answer within 1 s)"}
+
+
+def test_what_is_found_at_an_address(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(socket.AF_UNIX) as local:
+        port = listener.getsockname()[1]
+        local.bind(f"{folder}/a.sock")
+        local.listen()
+        (folder / "file").touch()
+        seen = {
+            f"127.0.0.1:{port}": "",
+            f"unix:{folder}/a.sock": "",
+            f"unix:{folder}/b.sock": "there is no such socket",
+            f"unix:{folder}/file": "nobody listens",
+            "127.0.0.1:1": "nobody listens",
+            "nowhere.invalid:80": "there is no such host",
+            "::": "it is no address",
+        }
+        assert probing.probe(seen) == seen

@@ -234,6 +234,12 @@ OURS = "location / { proxy_pass http://127.0.0.1:8000; }"
         ),
         (f"server {{ listen unix:/run/x.sock; {OURS} }}", ["a.example"], ["ws://a.example/"]),
         (f"server {{ listen 443 quic; listen 443 ssl; {OURS} }}", ["a.example"], ["wss://a.example/"]),
+        # a domain with all below it: the names of the servers that are of it
+        (
+            f"server {{ root /srv; }} server {{ server_name app.a.example; {OURS} }}",
+            [".a.example"],
+            ["ws://app.a.example/"],
+        ),
         # nothing of ours
         ("server { root /srv; }", ["a.example"], []),
     ],

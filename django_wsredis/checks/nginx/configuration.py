@@ -178,12 +178,10 @@ class _Reader:
     def parse(self, path: str, text: str, context: tuple[str, ...]) -> list[dict[str, Any]]:
         """Return a file's statements, as crossplane has them."""
         strict, errors = _parse(text, context, check_args=True)
-        found = [error for error in errors if any(words in error["error"] for words in BROKEN)]
+        found = [error for error in errors if not error["line"] or any(words in error["error"] for words in BROKEN)]
         for error in found[:1]:  # what follows the first is its consequence
-            what, line = (
-                error["error"],
-                min(error["line"] or 1, len(text.splitlines())),
-            )  # there may be one of ours behind
+            what = error["error"] or "it cannot be parsed"
+            line = min(error["line"] or 1, len(text.splitlines()))  # there may be one of ours behind
             self.faults.append(Fault(place=f"{path}:{line}", text=f"{what[:1].upper()}{what[1:]}."))
         return strict if found else _parse(text, context, check_args=False)[0]
 

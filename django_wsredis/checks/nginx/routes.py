@@ -53,11 +53,9 @@ class Route:
     def redirects(self) -> bool:
         """Tell whether it is sent elsewhere; no websocket follows."""
         stop = self.stop
-        if stop is None:
-            return False
-        if stop.name == "rewrite":
-            return True
-        return stop.name == "return" and (stop.args[0] in REDIRECTS or not stop.args[0].isdigit())
+        if stop is None or stop.name != "return":
+            return stop is not None and stop.name == "rewrite"
+        return any(arg in REDIRECTS or not arg.isdigit() for arg in stop.args[:1])
 
 
 def follow(http: Directive, server: Directive, request: Request) -> Route:

@@ -46,6 +46,7 @@ class Variables:
 
     http: Directive
     values: dict[str, str] = field(default_factory=dict)
+    pending: set[str] = field(default_factory=set)  # those of maps that are being looked up: NGiNX allows no cycle
 
     def expand(self, text: str) -> str | None:
         """Return a text with its variables filled in; None if one is not known."""
@@ -62,8 +63,12 @@ class Variables:
         if name.startswith(("http_", "arg_", "cookie_")):  # what the handshake does not have
             return ""
         for directive in self.http.all("map"):
-            if len(directive.args) == 2 and directive.args[1] == f"${name}":
-                return self._mapped(directive)
+            if len(directive.args) == 2 and directive.args[1] == f"${name}" and name not in self.pending:
+                self.pending.add(name)
+                try:
+                    return self._mapped(directive)
+                finally:
+                    self.pending.discard(name)
         return None
 
     def is_defined(self, name: str) -> bool:
