@@ -62,7 +62,7 @@ class Site(Layout):
         return folder / "nginx.conf"
 
     def filled(self, text: str) -> str:
-        return text.replace("PORT", str(self.port)).replace("SITE", str(self.http))
+        return text.replace("PORT", str(self.port)).replace("SITE", str(self.http)).replace("UWSGI", str(self.socket))
 
 
 def for_nobody(folder: Path) -> None:

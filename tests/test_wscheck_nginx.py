@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
@@ -377,8 +378,23 @@ CASES = [
         text="unix:/etc/hostname: nobody listens",
     ),
     Case(
+        name="HTTP to uwsgi's socket",
+        id="E224",
+        fails="504",
+        changes=[("    server 127.0.0.1:SITE;", "    server unix:UWSGI;"), (TIMEOUT, "proxy_read_timeout 2s;")],
+        text="speaks uwsgi, and `proxy_pass http://tests_websockets` speaks http",
+    ),
+    Case(
+        name="uwsgi to HTTP's port",
+        id="E224",
+        fails="400",
+        base="uwsgi",
+        changes=[("    server unix:UWSGI;", "    server 127.0.0.1:SITE;")],
+        text="127.0.0.1:SITE speaks http, and `uwsgi_pass tests` speaks uwsgi",
+    ),
+    Case(
         name="few connections",
-        id="W225",
+        id="W226",
         fails=r"no answer after \d",
         main=[("worker_connections 4096", "worker_connections 20")],
         settings={"MAX_SOCKETS": 50},
@@ -386,14 +402,14 @@ CASES = [
     ),
     Case(
         name="few connections, and nobody said how many",
-        id="I226",
+        id="I227",
         fails=r"no answer after \d",
         main=[("worker_connections 4096", "worker_connections 20")],
         text="There is room for 10 websockets",
     ),
     Case(
         name="few files",
-        id="W227",
+        id="W228",
         fails=r"(500|no answer) after \d+",
         main=[("worker_rlimit_nofile 4096", "worker_rlimit_nofile 30")],
         text="worker_connections is 4096, and the limit of open files is 30",
@@ -491,6 +507,13 @@ class Ear:
             sock.sendall(b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n")
         return head.decode()
 
+    def forget(self) -> None:
+        """Drop all who wait."""
+        self.listener.settimeout(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.listener.accept()[0].close()
+
     def __enter__(self) -> Ear:
         return self
 
@@ -510,7 +533,7 @@ def test_w214_a_browser_may_say_that_it_uses_https(is_broken: bool, site: Site) 
         change(printed(main), changes)
         found = problems(look(main, site, **BELIEVED))
         assert [problem.id for problem in found] == ["wsredis.W214"] * is_broken
-        ear.listener.accept()[0].close()  # that was wscheck
+        ear.forget()  # that was wscheck
         with running(main, site.port):
             request = f"GET /ws/layout HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\nX-Forwarded-Proto: https\r\n\r\n"
             with socket.create_connection(("127.0.0.1", site.port), 5) as browser:
@@ -559,7 +582,7 @@ def test_w211_every_page_may_connect_if_the_origin_is_withheld(is_broken: bool, 
         assert outcome(site.port, "layout?subscribe-broadcast", foreign) == ("101" if is_broken else "403")
 
 
-def test_w216_hardly_longer_than_from_ping_to_ping_cuts_when_a_worker_is_late(site: Site) -> None:
+def test_w217_hardly_longer_than_from_ping_to_ping_cuts_when_a_worker_is_late(site: Site) -> None:
     main = site.files("split")
     change(printed(main), [(TIMEOUT, "        proxy_read_timeout 1100ms;")])
     (problem,) = problems(look(main, site))
@@ -571,7 +594,7 @@ def test_w216_hardly_longer_than_from_ping_to_ping_cuts_when_a_worker_is_late(si
         wait_until(lambda: outcome(site.port, "layout?subscribe-broadcast", well) == "101", 20, "its waking up")
 
 
-def test_w222_one_of_two_servers_is_not_there(site: Site) -> None:
+def test_w223_one_of_two_servers_is_not_there(site: Site) -> None:
     main = site.files("split")
     here = f"    server 127.0.0.1:{site.http};"
     change(printed(main), [(here, f"{here}\n    server 127.0.0.1:1;")])
@@ -588,7 +611,7 @@ def test_w222_one_of_two_servers_is_not_there(site: Site) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a socket to somebody else")
 @pytest.mark.parametrize("what", ["the socket", "a folder above"])
-def test_e223_nginx_may_not_open_the_socket(what: str, site: Site) -> None:
+def test_e225_nginx_may_not_open_the_socket(what: str, site: Site) -> None:
     main = site.files("uwsgi")
     folder = site.folder / f"closed{site.count}"
     folder.mkdir()
@@ -604,7 +627,7 @@ def test_e223_nginx_may_not_open_the_socket(what: str, site: Site) -> None:
             closed = path if what == "the socket" else folder
             closed.chmod(0o700)
             (problem,) = problems(look(main, site))
-            assert problem.id == "wsredis.E224"
+            assert problem.id == "wsredis.E225"
             assert f"NGiNX runs as nobody, and may not open {path}: " in problem.text
             assert "rwx------ of root:root" in problem.text
             assert problem.place == f"{printed(main)}:{line_of(main, str(path))}"
@@ -612,4 +635,4 @@ def test_e223_nginx_may_not_open_the_socket(what: str, site: Site) -> None:
     change(main, [("daemon off;", "daemon off;\nuser root;")])  # it does not run now: its file says who it will be
     assert [problem.id for problem in problems(look(main, site))] == ["wsredis.E222"]
     change(main, [("user root;", "user www-data;")])
-    assert {problem.id for problem in problems(look(main, site))} == {"wsredis.E222", "wsredis.E224"}
+    assert {problem.id for problem in problems(look(main, site))} == {"wsredis.E222", "wsredis.E225"}

@@ -16,6 +16,7 @@ from django.test import override_settings
 
 from django_wsredis.checks import nginx
 from django_wsredis.checks.nginx import probing, program
+from django_wsredis.checks.nginx.probing import Found
 from django_wsredis.checks.situation import Situation
 
 from .layouts import find_program
@@ -25,6 +26,7 @@ from .servers import RedisServer
 VERSION = "        proxy_http_version 1.1;  # 1.0 has no upgrade\n"
 UPGRADE = "        proxy_set_header Upgrade $http_upgrade;\n"
 HOST = "        proxy_set_header Host $http_host;  # with its port: the browser's Origin is compared with it\n"
+STREWN = ("", "", "", ";", "{", "}", "$", "~", "if", "''", "unix:")
 TIMEOUT = "        proxy_read_timeout 60s;"
 
 
@@ -178,27 +180,27 @@ def test_no_broken_file_raises_anything(site: Site, folder: Path, monkeypatch: p
         assert look(path, site)
 
 
-def test_connections_that_hang_are_waited_for_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connections_that_hang_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probing, "_connect", lambda address: time.sleep(30))
     start = time.monotonic()
-    found = probing.probe([f"10.0.0.{number}:80" for number in range(20)])
-    assert time.monotonic() - start < 2
-    assert set(found.values()) == {"(not known: no answer within 1 s)"}
+    found = probing.probe({f"10.0.0.{number}:80": "http" for number in range(20)}, "/")
+    assert time.monotonic() - start < 2.5
+    assert set(found.values()) == {Found("(not known: no answer within 1.5 s)")}
 
 
-def test_what_is_found_at_an_address(folder: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(socket.AF_UNIX) as local:
-        port = listener.getsockname()[1]
-        local.bind(f"{folder}/a.sock")
-        local.listen()
+def test_what_is_found_at_an_address(site: Site, folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
         (folder / "file").touch()
         seen = {
-            f"127.0.0.1:{port}": "",
-            f"unix:{folder}/a.sock": "",
-            f"unix:{folder}/b.sock": "there is no such socket",
-            f"unix:{folder}/file": "nobody listens",
-            "127.0.0.1:1": "nobody listens",
-            "nowhere.invalid:80": "there is no such host",
-            "::": "it is no address",
+            f"127.0.0.1:{listener.getsockname()[1]}": Found(),
+            f"127.0.0.1:{site.http}": Found(speaks="http"),
+            f"unix:{site.socket}": Found(speaks="uwsgi"),
+            f"unix:{folder}/b.sock": Found("there is no such socket"),
+            f"unix:{folder}/file": Found("nobody listens"),
+            "127.0.0.1:1": Found("nobody listens"),
+            "nowhere.invalid:80": Found("there is no such host"),
+            "::": Found("it is no address"),
         }
-        assert probing.probe(seen) == seen
+        for protocol in ("http", "uwsgi"):
+            assert probing.probe(dict.fromkeys(seen, protocol), "/ws/-/healthz") == seen
+        assert {found.speaks for found in probing.probe(dict.fromkeys(seen, ""), "/").values()} == {""}

@@ -28,8 +28,13 @@ def look(
     """Look at each way in, once for each location that it ends in. account: as which NGiNX's workers run, if known."""
     if not found:
         yield _without_server(configuration)
-    addresses = {upstream.text for way in found for upstream in upstreams.of(way.route) or ()}
-    reasons = probe(addresses)
+    addresses = {
+        upstream.text: upstreams.protocol(way.route.passing)
+        for way in found
+        if way.route.passing is not None
+        for upstream in upstreams.of(way.route) or ()
+    }
+    probed = probe(addresses, f"{settings.websocket_url}-/healthz")  # which asks neither Redis nor the database
     looked_at: set[tuple[int, bool]] = set()
     has_passing = any(way.route.passing for way in found)
     for way in sorted(found, key=lambda way: not way.door.has_tls):  # what is most used comes first
@@ -41,7 +46,7 @@ def look(
         looked_at.add(key)
         yield from _passing(way.route, passed, settings, nginx)
         yield from access.look(way, nginx)
-        yield from upstreams.look(way.route, passed, reasons, account)
+        yield from upstreams.look(way.route, passed, probed, account)
         yield from _sides(way, settings, nginx)
 
 

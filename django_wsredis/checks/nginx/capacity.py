@@ -11,9 +11,9 @@ from .configuration import Configuration, Directive
 from .running import Running
 
 TITLES = {
-    "wsredis.W225": "worker_connections is less than two for each websocket.",
-    "wsredis.I226": "worker_connections is small.",
-    "wsredis.W227": "NGiNX may not open as many files as worker_connections says.",
+    "wsredis.W226": "worker_connections is less than two for each websocket.",
+    "wsredis.I227": "worker_connections is small.",
+    "wsredis.W228": "NGiNX may not open as many files as worker_connections says.",
 }
 USUAL_CONNECTIONS = 512
 SMALL = 1024  # connections; Debian's file has 768
@@ -55,7 +55,7 @@ def _connections(
     if wanted is not None and room < wanted:
         text = f"There is room for {room} websockets, and one worker of the site may have MAX_SOCKETS, {wanted}: the"
         problem = Problem(
-            id="wsredis.W225",
+            id="wsredis.W226",
             text=f"{text} others get no answer.",
             hint=_hint(-(-2 * wanted // processes)),
             place=directive.place if directive else "",
@@ -65,7 +65,7 @@ def _connections(
         return Row(checked="worker_connections", found=found)
     text = f"There is room for {room} websockets, less what pages need; more get no answer."
     place = directive.place if directive else ""
-    problem = Problem(id="wsredis.I226", text=text, hint=_hint(10_000), place=place)
+    problem = Problem(id="wsredis.I227", text=text, hint=_hint(10_000), place=place)
     return Row(checked="worker_connections", found=found, problems=(problem,))
 
 
@@ -86,7 +86,7 @@ def _files(main: Directive, connections: int, running: Running | None) -> Row:
         return Row(checked="worker_rlimit_nofile", found=where)
     text = f"worker_connections is {connections}, and the limit of open files is {where}: more get 500, or no answer."
     problem = Problem(
-        id="wsredis.W227",
+        id="wsredis.W228",
         text=text,
         hint=f"worker_rlimit_nofile {2 * connections};",
         place=directive.place if directive else "",

@@ -1,59 +1,111 @@
-"""Whether somebody listens at an address. All are asked at once, and none for longer than a second."""
+"""Whether somebody listens at an address, and what it speaks. All are asked at once, for little more than a second."""
 
 from __future__ import annotations
 
 import errno
 import re
 import socket
+import struct
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import NamedTuple
 
-SECONDS = 1.0
+CONNECT_SECONDS = 1.0
+ANSWER_SECONDS = 0.4
+TOTAL_SECONDS = 1.5
+PROTOCOLS = ("http", "uwsgi")
 HOST_AND_PORT = re.compile(r"(?P<host>\[[^\]]+\]|[^:]+):(?P<port>\d+)")
 
 
-def probe(addresses: Iterable[str]) -> dict[str, str]:
-    """Connect to each, `unix:/path` or `host:port`; return "" for one where somebody listens, or else what is wrong.
+class Found(NamedTuple):
+    """What was found at an address.
 
-    What cannot be known is in parentheses.
+    wrong: what is wrong, "" if somebody listens; in parentheses why that is not known. speaks: one of PROTOCOLS, "" if
+    that is not known: a busy site does not answer at once.
     """
-    found = dict.fromkeys(addresses, f"(not known: no answer within {SECONDS:g} s)")
 
-    def ask(address: str) -> None:
-        found[address] = _connect(address)
+    wrong: str = ""
+    speaks: str = ""
+
+
+def probe(addresses: Mapping[str, str], path: str) -> dict[str, Found]:
+    """Ask for a path by HEAD at each address, `unix:/path` or `host:port`, in its protocol; else in the other one.
+
+    addresses: with the protocol of each, one of PROTOCOLS; "" to connect only.
+    """
+    unknown = Found(f"(not known: no answer within {TOTAL_SECONDS:g} s)")
+    found = dict.fromkeys(addresses, unknown)
+
+    def look(address: str, protocol: str) -> None:
+        found[address] = _look(address, protocol, path)
 
     # a thread for each, since the system's search for a name has no timeout; it may outlive us
-    threads = [threading.Thread(target=ask, args=(address,), daemon=True) for address in tuple(found)]
+    threads = [threading.Thread(target=look, args=pair, daemon=True) for pair in addresses.items()]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + TOTAL_SECONDS
     for thread in threads:
         thread.join(max(0, deadline - time.monotonic()))
     return dict(found)
 
 
-def _connect(address: str) -> str:
-    path = address.removeprefix("unix:")
-    match = HOST_AND_PORT.fullmatch(address)
+def _look(address: str, protocol: str, path: str) -> Found:
     try:
-        if path != address:
-            with socket.socket(socket.AF_UNIX) as sock:
-                sock.settimeout(SECONDS)
-                sock.connect(path)
-        elif match is None:
-            return "it is no address"
-        else:
-            socket.create_connection((match["host"].strip("[]"), int(match["port"])), SECONDS).close()
+        _connect(address).close()
     except TimeoutError:
-        return f"no answer within {SECONDS:g} s"
+        return Found(f"no answer within {CONNECT_SECONDS:g} s")
+    except ValueError:
+        return Found("it is no address")
     except socket.gaierror:
-        return "there is no such host"
+        return Found("there is no such host")
     except BlockingIOError:  # its queue is full: somebody listens, and is busy
-        return ""
+        return Found()
     except OSError as error:
-        return _reason(error)
-    return ""
+        return Found(_reason(error))
+    asked = sorted(PROTOCOLS, key=lambda one: one != protocol) if protocol else ()
+    return Found(speaks=next((one for one in asked if _speaks(address, one, path)), ""))
+
+
+def _connect(address: str) -> socket.socket:
+    """Return a connection. Raises OSError; ValueError for what is no address."""
+    if address.startswith("unix:"):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(CONNECT_SECONDS)
+        try:
+            sock.connect(address.removeprefix("unix:"))
+        except OSError:
+            sock.close()
+            raise
+        return sock
+    match = HOST_AND_PORT.fullmatch(address)
+    if match is None:
+        raise ValueError(address)
+    return socket.create_connection((match["host"].strip("[]"), int(match["port"])), CONNECT_SECONDS)
+
+
+def _speaks(address: str, protocol: str, path: str) -> bool:
+    """Tell whether a server answers in a protocol. HTTP's servers have 400 for uwsgi's, if anything."""
+    try:
+        with _connect(address) as sock:
+            sock.settimeout(ANSWER_SECONDS)
+            sock.sendall(_http(path) if protocol == "http" else _uwsgi(path))
+            answer = sock.recv(64)
+    except OSError:
+        return False
+    return answer.startswith(b"HTTP/") and (protocol == "http" or answer[9:12] != b"400")
+
+
+def _http(path: str) -> bytes:
+    return f"HEAD {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode()
+
+
+def _uwsgi(path: str) -> bytes:
+    """Return a request in uwsgi's protocol: a head of 4 bytes, then names and values, each after its length."""
+    given = {"REQUEST_METHOD": "HEAD", "PATH_INFO": path, "REQUEST_URI": path, "QUERY_STRING": ""}
+    given |= {"SERVER_PROTOCOL": "HTTP/1.0", "SERVER_NAME": "localhost", "SERVER_PORT": "80", "HTTP_HOST": "localhost"}
+    body = b"".join(struct.pack("<H", len(text)) + text.encode() for pair in given.items() for text in pair)
+    return struct.pack("<BHB", 0, len(body), 0) + body
 
 
 def _reason(error: OSError) -> str:

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from ..findings import Problem, Row, skipped
 from .configuration import Directive
 from .passing import target
+from .probing import Found
 from .routes import Route
 from .running import Account
 
 TITLES = {
     "wsredis.E222": "Nobody listens where NGiNX passes websockets to.",
     "wsredis.W223": "Nobody listens at one of the addresses to which NGiNX passes websockets.",
-    "wsredis.E224": "NGiNX may not open the site's socket.",
+    "wsredis.E224": "The site speaks another protocol than NGiNX does to it.",
+    "wsredis.E225": "NGiNX may not open the site's socket.",
 }
 
 
@@ -33,13 +35,14 @@ class Upstream:
         return self.text.removeprefix("unix:") if self.text.startswith("unix:") else ""
 
 
-def look(route: Route, passing: Directive, reasons: dict[str, str], account: Account | None) -> Iterator[Row]:
-    """Look at each address. reasons: what `probe()` found. account: that of NGiNX's workers, if known."""
+def look(route: Route, passing: Directive, probed: dict[str, Found], account: Account | None) -> Iterator[Row]:
+    """Look at each address. probed: what `probe()` found. account: that of NGiNX's workers, if known."""
     addresses = of(route)
     if addresses is None:
         yield skipped("upstream", f"`{passing.text}` has a variable that is not known here")
         return
-    yield _listening(addresses, passing, reasons)
+    yield _listening(addresses, passing, probed)
+    yield _protocol(addresses, passing, probed)
     for upstream in addresses:
         if upstream.path:
             yield _permissions(upstream, account)
@@ -63,8 +66,42 @@ def _with_port(text: str, port: int) -> str:
     return text if text.startswith("unix:") or re.search(r":\d+$", text) else f"{text}:{port}"
 
 
-def _listening(addresses: list[Upstream], passing: Directive, reasons: dict[str, str]) -> Row:
-    seen = [(upstream, reasons[upstream.text]) for upstream in addresses]
+def protocol(passing: Directive) -> str:
+    """Return what is spoken to the site, for `probe()`: "" for TLS, which is not tried."""
+    if passing.name == "uwsgi_pass":
+        return "" if passing.args[0].startswith("suwsgi:") else "uwsgi"
+    return "" if passing.args[0].startswith("https:") else "http"
+
+
+def _protocol(addresses: list[Upstream], passing: Directive, probed: dict[str, Found]) -> Row:
+    spoken = protocol(passing)
+    seen = [(upstream, speaks) for upstream in addresses if (speaks := probed[upstream.text].speaks)]
+    if not seen:
+        return skipped("protocol", "nobody answered at once" if spoken else "TLS is not tried")
+    problems = tuple(
+        Problem(
+            id="wsredis.E224",
+            text=f"{upstream.text} speaks {speaks}, and `{passing.text}` speaks {spoken}: websockets get 400, 502 or"
+            " 504.",
+            hint=f"In its place: {_other_pass(passing)}",
+            place=passing.place,
+        )
+        for upstream, speaks in seen
+        if speaks != spoken
+    )
+    return Row(checked="protocol", found=", ".join(dict.fromkeys(speaks for _, speaks in seen)), problems=problems)
+
+
+def _other_pass(passing: Directive) -> str:
+    """Return the same in the other protocol."""
+    address = passing.args[0].partition("://")[2] or passing.args[0]
+    if passing.name == "uwsgi_pass":
+        return f"proxy_pass http://{address}; with the headers that `wscheck --emit nginx --upstream …` prints."
+    return f"include /etc/nginx/uwsgi_params; uwsgi_pass {address};"
+
+
+def _listening(addresses: list[Upstream], passing: Directive, probed: dict[str, Found]) -> Row:
+    seen = [(upstream, probed[upstream.text].wrong) for upstream in addresses]
     found = ", ".join(f"{upstream.text}: {what or 'listens'}" for upstream, what in seen) or "no server"
     silent = [(upstream, what) for upstream, what in seen if what and not what.startswith("(")]
     if not silent and all(what for _, what in seen):
@@ -102,7 +139,7 @@ def _permissions(upstream: Upstream, account: Account | None) -> Row:
     if not barrier:
         return Row(checked=checked, found=f"{account.name} may")
     problem = Problem(
-        id="wsredis.E224",
+        id="wsredis.E225",
         text=f"NGiNX runs as {account.name}, and may not open {upstream.path}: {barrier}. Every websocket gets 502.",
         hint="Run the site with the group of NGiNX, and let that open the socket: uWSGI `chmod-socket = 660` and"
         f" `gid = {account.group}`, runwsserver `--umask 007`, gunicorn `umask = 0o007`.",
