@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import socket
 import ssl
 from collections.abc import Iterator
@@ -375,7 +376,7 @@ CASES = [
         id="E222",
         fails="502",
         changes=[("    server 127.0.0.1:SITE;", "    server unix:/etc/hostname;")],
-        text="unix:/etc/hostname: nobody listens",
+        text="unix:/etc/hostname: it is no socket",
     ),
     Case(
         name="HTTP to uwsgi's socket",
@@ -636,3 +637,38 @@ def test_e225_nginx_may_not_open_the_socket(what: str, site: Site) -> None:
     assert [problem.id for problem in problems(look(main, site))] == ["wsredis.E222"]
     change(main, [("user root;", "user www-data;")])
     assert {problem.id for problem in problems(look(main, site))} == {"wsredis.E222", "wsredis.E225"}
+
+
+def test_w228_where_no_limit_is_written_that_of_the_running_one_counts(site: Site) -> None:
+    main = site.files("split")
+    change(main, [("worker_rlimit_nofile 4096;\n", "")])
+    (problem,) = problems(look(main, site))
+    assert (problem.id, problem.place) == ("wsredis.W228", f"{main}:1")
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with running(main, site.port):
+        found = row(look(main, site), "worker_rlimit_nofile")
+        assert found.found == f"{soft}, of the NGiNX that runs"
+        assert [problem.id for problem in found.problems] == ["wsredis.W228"] * (soft < 4096)
+
+
+USERS = "auth_basic x; auth_basic_user_file /etc/nginx/uwsgi_params;"
+
+
+@pytest.mark.parametrize(
+    ("directives", "ids", "status"),
+    [
+        ("allow 127.0.0.1; deny all;", set(), "101"),
+        ("deny 10.0.0.0/8;", set(), "101"),
+        (f"satisfy any; allow 127.0.0.1; deny all; {USERS}", set(), "101"),
+        (f"satisfy any; deny all; {USERS}", {"wsredis.W220"}, "401"),
+        (f"deny all; {USERS}", {"wsredis.E219"}, "403"),
+        (f"{USERS} auth_basic off;".replace("auth_basic x;", ""), set(), "101"),
+        ("auth_basic x;", set(), "101"),  # without a file of users nobody is asked
+    ],
+)
+def test_who_may_come_in(directives: str, ids: set[str], status: str, site: Site) -> None:
+    main = site.files("split")
+    change(printed(main), inside(directives))
+    assert {problem.id for problem in problems(look(main, site))} == ids
+    with running(main, site.port):
+        assert outcome(site.port, "layout?subscribe-broadcast", browser_headers(site)) == status

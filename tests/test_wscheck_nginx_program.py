@@ -196,7 +196,7 @@ def test_what_is_found_at_an_address(site: Site, folder: Path) -> None:
             f"127.0.0.1:{site.http}": Found(speaks="http"),
             f"unix:{site.socket}": Found(speaks="uwsgi"),
             f"unix:{folder}/b.sock": Found("there is no such socket"),
-            f"unix:{folder}/file": Found("nobody listens"),
+            f"unix:{folder}/file": Found("it is no socket"),
             "127.0.0.1:1": Found("nobody listens"),
             "nowhere.invalid:80": Found("there is no such host"),
             "::": Found("it is no address"),

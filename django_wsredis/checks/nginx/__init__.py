@@ -76,7 +76,12 @@ def _configuration(configuration: Configuration, said: Said) -> Iterator[Row]:
     if said.refusal and not said.is_denied and not problems:
         hint = "NGiNX does not start, or does not load it: mend it, and see with `nginx -t`."
         problems.append(
-            Problem(id="wsredis.E203", text=f"NGiNX refuses it: {said.refusal}.", hint=hint, place=said.place)
+            Problem(
+                id="wsredis.E203",
+                text=f"NGiNX refuses it: {said.refusal}.",
+                hint=hint,
+                place=said.place or f"{configuration.path}:1",
+            )
         )
     count = configuration.files
     found = f"{configuration.path}{kind}, {count} file{'s'[: count != 1]}"

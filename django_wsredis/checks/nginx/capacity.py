@@ -17,6 +17,7 @@ TITLES = {
 }
 USUAL_CONNECTIONS = 512
 SMALL = 1024  # connections; Debian's file has 768
+FOR_PAGES = 100  # connections beside those of websockets
 USUAL_FILES = 1024  # of a service of systemd, and of a shell
 
 
@@ -25,70 +26,61 @@ def look(configuration: Configuration, settings: Settings, running: Running | No
     if not configuration.is_whole:
         yield skipped("worker_connections", f"{configuration.path} is a site's file: give the main one, as nginx.conf")
         return
-    events = next(iter(configuration.main.all("events")), configuration.main)
+    main = configuration.main
+    events = next(iter(main.all("events")), main)
     connections, directive = _number(events, "worker_connections", USUAL_CONNECTIONS)
-    processes, is_counted = _processes(configuration.main)
-    yield _connections(connections, directive, processes, is_counted, settings)
-    yield _files(configuration.main, connections, running)
+    top = f"{configuration.path}:1"
+    yield _connections(main, connections, directive, settings.max_sockets, events.place or top)
+    yield _files(main, connections, running, top)
 
 
 def _number(block: Directive, name: str, usual: int) -> tuple[int, Directive | None]:
-    found = [directive for directive in block.all(name) if directive.args and directive.args[0].isdigit()]
+    """Return a directive's number, and the directive; what is usual, and None, where it is not written."""
+    found = [directive for directive in block.all(name) if directive.args and directive.args[0].isdecimal()]
     return (int(found[-1].args[0]), found[-1]) if found else (usual, None)
 
 
-def _processes(main: Directive) -> tuple[int, bool]:
-    """Return how many workers NGiNX has, and whether that is written; `auto` is one for each processor."""
+def _processes(main: Directive) -> tuple[int, str]:
+    """Return how many workers NGiNX has, and that for people; `auto` is one for each processor."""
     count, directive = _number(main, "worker_processes", 1)
-    if directive is None and any(found.args == ("auto",) for found in main.all("worker_processes")):
-        return os.cpu_count() or 1, False
-    return count, True
+    is_auto = directive is None and any(found.args == ("auto",) for found in main.all("worker_processes"))
+    count = (os.cpu_count() or 1) if is_auto else max(1, count)
+    return count, f"{count} worker{'s'[: count != 1]}{' (auto)' if is_auto else ''}"
 
 
 def _connections(
-    connections: int, directive: Directive | None, processes: int, is_counted: bool, settings: Settings
+    main: Directive, connections: int, directive: Directive | None, max_sockets: int | None, place: str
 ) -> Row:
+    """See whether there is room. place: where worker_connections is to be, if it is not written."""
+    processes, workers = _processes(main)
     room = connections * processes // 2
-    found = f"{connections}{'' if directive else ', by default'}; × {processes} worker{'s'[: processes != 1]}"
-    found += f"{'' if is_counted else ' (auto)'}, so {room} websockets"
-    wanted = settings.max_sockets
-    if wanted is not None and room < wanted:
-        text = f"There is room for {room} websockets, and one worker of the site may have MAX_SOCKETS, {wanted}: the"
-        problem = Problem(
-            id="wsredis.W226",
-            text=f"{text} others get no answer.",
-            hint=_hint(-(-2 * wanted // processes)),
-            place=directive.place if directive else "",
-        )
-        return Row(checked="worker_connections", found=found, problems=(problem,))
-    if wanted is not None or connections >= SMALL:
-        return Row(checked="worker_connections", found=found)
+    found = f"{connections}{'' if directive else ', by default'}; × {workers}, so {room} websockets"
     text = f"There is room for {room} websockets, less what pages need; more get no answer."
-    place = directive.place if directive else ""
-    problem = Problem(id="wsredis.I227", text=text, hint=_hint(10_000), place=place)
+    id, wanted = "wsredis.I227", 10_000
+    if max_sockets is not None:
+        text += f" One worker of the site may have MAX_SOCKETS, {max_sockets}."
+        id, wanted = "wsredis.W226", -(-2 * max_sockets // processes)
+    if (connections >= SMALL) if max_sockets is None else (room >= max_sockets):
+        return Row(checked="worker_connections", found=found)
+    hint = f"worker_rlimit_nofile {2 * (wanted + FOR_PAGES)};\nevents {{ worker_connections {wanted + FOR_PAGES}; }}"
+    problem = Problem(id=id, text=text, hint=hint, place=directive.place if directive else place)
     return Row(checked="worker_connections", found=found, problems=(problem,))
 
 
-def _hint(connections: int) -> str:
-    connections += 100  # for pages
-    return f"worker_rlimit_nofile {2 * connections};\nevents {{ worker_connections {connections}; }}"
-
-
-def _files(main: Directive, connections: int, running: Running | None) -> Row:
+def _files(main: Directive, connections: int, running: Running | None, place: str) -> Row:
+    """See whether as many files may be open. place: where worker_rlimit_nofile is to be, if it is not written."""
     limit, directive = _number(main, "worker_rlimit_nofile", USUAL_FILES)
-    where = f"{limit}"
-    if directive is None:
-        if running is not None and running.max_files is not None:
-            limit, where = running.max_files, f"{running.max_files}, of the NGiNX that runs"
-        else:
-            where = f"not set; {USUAL_FILES} where a service has no other limit"
+    found = str(limit)
+    if directive is None and running is not None and running.max_files is not None:
+        limit, found = running.max_files, f"{running.max_files}, of the NGiNX that runs"
+    elif directive is None:
+        found = f"not set; {USUAL_FILES} where a service has no other limit"
     if limit >= connections:
-        return Row(checked="worker_rlimit_nofile", found=where)
-    text = f"worker_connections is {connections}, and the limit of open files is {where}: more get 500, or no answer."
+        return Row(checked="worker_rlimit_nofile", found=found)
     problem = Problem(
         id="wsredis.W228",
-        text=text,
+        text=f"worker_connections is {connections}, and the limit of open files is {found}: more get 500, or none.",
         hint=f"worker_rlimit_nofile {2 * connections};",
-        place=directive.place if directive else "",
+        place=directive.place if directive else place,
     )
-    return Row(checked="worker_rlimit_nofile", found=where, problems=(problem,))
+    return Row(checked="worker_rlimit_nofile", found=found, problems=(problem,))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import socket
+import stat
 import struct
 import threading
 import time
@@ -62,7 +64,7 @@ def _look(address: str, protocol: str, path: str) -> Found:
     except BlockingIOError:  # its queue is full: somebody listens, and is busy
         return Found()
     except OSError as error:
-        return Found(_reason(error))
+        return Found(_reason(error, address))
     asked = sorted(PROTOCOLS, key=lambda one: one != protocol) if protocol else ()
     return Found(speaks=next((one for one in asked if _speaks(address, one, path)), ""))
 
@@ -108,7 +110,10 @@ def _uwsgi(path: str) -> bytes:
     return struct.pack("<BHB", 0, len(body), 0) + body
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError, address: str) -> str:
+    path = address.removeprefix("unix:")
+    if path != address and os.path.exists(path) and not stat.S_ISSOCK(os.stat(path).st_mode):
+        return "it is no socket"
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"(not known: you may not open it yourself: {error.strerror})"
     return {

@@ -21,7 +21,7 @@ FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/usr/local/nginx/sbin")  # which are
 USUAL_PATH = "/etc/nginx/nginx.conf"
 FIRST = (1, 3, 13)
 EMERGENCY = re.compile(r"\[emerg\] (?:\d+#\d+: )?(?P<text>.*?)(?: in (?P<place>/\S+:\d+))?$", re.M)
-NO_RIGHTS = re.compile(r"\((?:1: Operation not permitted|13: Permission denied)\)")
+NO_RIGHTS = re.compile(r"Operation not permitted|Permission denied")  # the system's words, and of OpenSSL
 
 Version = tuple[int, ...]
 
