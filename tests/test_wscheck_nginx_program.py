@@ -16,6 +16,7 @@ from django.test import override_settings
 
 from django_wsredis.checks import nginx
 from django_wsredis.checks.nginx import probing, program
+from django_wsredis.checks.nginx.configuration import Disk
 from django_wsredis.checks.nginx.probing import Found
 from django_wsredis.checks.situation import Situation
 
@@ -160,6 +161,27 @@ def test_wrong_settings_and_unreadable_files_are_rows(site: Site, folder: Path) 
     (folder / "itself").write_text(f"include {folder}/itself;\n")
     (problem,) = problems(look(folder / "itself", site))
     assert problem.text == f"{folder}/itself is included by itself."
+
+
+def test_what_may_not_be_read_is_said_and_no_problem(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    main = site.files("split")
+    text = Disk.text
+
+    def denied(self: Disk, path: str) -> str:
+        if path in closed:
+            raise PermissionError(13, "Permission denied", path)
+        return text(self, path)
+
+    monkeypatch.setattr(Disk, "text", denied)
+    closed = ["/etc/nginx/mime.types"]
+    rows = look(main, site)
+    assert problems(rows) == []
+    assert row(rows, "file").found == "/etc/nginx/mime.types cannot be read: Permission denied: run it as root"
+    assert row(rows, "Host").verdict == "ok"
+    closed = [str(main)]
+    rows = look(main, site)
+    assert problems(rows) == []
+    assert [found.is_skipped for found in rows[2:]] == [True, True]
 
 
 def test_no_broken_file_raises_anything(site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

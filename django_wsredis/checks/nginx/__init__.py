@@ -38,8 +38,8 @@ def look(situation: Situation) -> Iterator[Row]:
         yield skipped("configuration", said.refusal or "none is found; name it with --nginx-conf PATH")
         return
     yield from _configuration(configuration, said)
-    if any(not fault.is_denied for fault in configuration.faults):
-        yield skipped("WEBSOCKET_URL", "the configuration is to be mended first")
+    if not configuration.files or any(not fault.is_denied for fault in configuration.faults):
+        yield skipped("WEBSOCKET_URL", "the configuration has to be mended, or readable, first")
         return
     if situation.settings is None:
         yield skipped("WEBSOCKET_URL", "the settings are wrong")
@@ -88,6 +88,6 @@ def _configuration(configuration: Configuration, said: Said) -> Iterator[Row]:
     yield Row(checked="configuration", found=found, problems=tuple(problems))
     for fault in configuration.faults:
         if fault.is_denied:
-            yield skipped("included file", f"{fault.text[:-1]}: run it as root")
+            yield skipped("file", f"{fault.text[:-1]}: run it as root")
     if said.is_denied:
         yield skipped("nginx -T", f"{said.refusal}: run it as root")
