@@ -526,6 +526,26 @@ FORWARDED = "        proxy_set_header X-Forwarded-Proto $scheme;\n"
 BELIEVED = {"SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https")}
 
 
+def test_what_stands_in_a_block_outside_holds_inside(site: Site) -> None:
+    main = site.files("split")
+    headers = UPGRADE + CONNECTION + HOST
+    rest = (FORWARDED, "        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n")
+    away = [(VERSION + headers, ""), *((line, "") for line in rest), (TIMEOUT, "")]
+    change(printed(main), [*away, (LISTEN.replace("PORT", str(site.port)), f"{VERSION}{headers}    LISTEN\n")])
+    change(printed(main), [("    LISTEN\n", LISTEN.replace("PORT", str(site.port)))])
+    change(main, [("    access_log off;\n", "    access_log off;\n    proxy_read_timeout 2s;\n")])
+    rows = look(main, site)
+    assert problems(rows) == []
+    assert row(rows, "proxy_read_timeout").found == "2 s; PING_INTERVAL is 1 s"
+    with running(main, site.port):
+        assert outcome(site.port, "layout?subscribe-broadcast", browser_headers(site)) == "101"
+    change(main, [("proxy_read_timeout 2s", "proxy_read_timeout 500ms")])
+    (problem,) = problems(look(main, site))
+    assert (problem.id, problem.place.partition(":")[0]) == ("wsredis.E216", str(main))
+    with running(main, site.port):
+        assert outcome(site.port, "layout?subscribe-broadcast", browser_headers(site), is_watched=True) == "cut"
+
+
 @pytest.mark.parametrize("is_broken", [False, True])
 def test_w214_a_browser_may_say_that_it_uses_https(is_broken: bool, site: Site) -> None:
     main = site.files("split")
@@ -566,9 +586,10 @@ def test_w215_the_header_says_http(site: Site) -> None:
     assert (problem.id, problem.place) == ("wsredis.W215", f"{printed(main)}:{line_of(main, 'Proto http')}")
 
 
-def test_a_header_of_another_proxy_before_is_no_mistake(site: Site) -> None:
+@pytest.mark.parametrize("value", ["$http_x_forwarded_proto", "https"])
+def test_where_another_proxy_speaks_tls_before_it_is_no_mistake_to_say_so(value: str, site: Site) -> None:
     main = site.files("split")
-    change(printed(main), [(FORWARDED, "        proxy_set_header X-Forwarded-Proto $http_x_forwarded_proto;\n")])
+    change(printed(main), [(FORWARDED, f"        proxy_set_header X-Forwarded-Proto {value};\n")])
     assert problems(look(main, site, **BELIEVED)) == []
 
 

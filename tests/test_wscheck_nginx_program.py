@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -226,3 +227,25 @@ def test_what_is_found_at_an_address(site: Site, folder: Path) -> None:
         for protocol in ("http", "uwsgi"):
             assert probing.probe(dict.fromkeys(seen, protocol), "/ws/-/healthz") == seen
         assert {found.speaks for found in probing.probe(dict.fromkeys(seen, ""), "/").values()} == {""}
+
+
+def test_a_server_that_answers_400_to_all_that_is_no_http_speaks_http() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            for _ in range(3):  # the first only looks whether somebody listens
+                sock, _ = listener.accept()
+                with sock:
+                    head = sock.recv(4)
+                    if head:
+                        status = "200 OK" if head == b"HEAD" else "400 Bad Request"
+                        sock.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+                        sock.shutdown(socket.SHUT_WR)
+                        sock.recv(1000)  # the rest, lest a reset overtakes the answer
+
+        listener.settimeout(5)
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        assert probing.probe({address: "uwsgi"}, "/") == {address: Found(speaks="http")}
+        thread.join(5)

@@ -156,10 +156,11 @@ def test_what_is_internal_answers_404_unless_it_was_rewritten(server: Server) ->
 HOSTS = [
     "example.com", "EXAMPLE.com", "www.example.com", "a.b.example.com", "shop.example.org", "shop.example.de",
     "127.0.0.1", "a1.test", "deep.shop.example.org", "nobody.invalid", "sub.dot.test", "dot.test", "shop.x",
+    "trailing.de",
 ]  # fmt: skip
 NAMES = [
     "first.invalid", "example.com", "*.example.com", "shop.*", "*.shop.example.org", r"~^a\d\.test$", ".dot.test",
-    "*.example.org", "a.b.*",
+    "*.example.org", "a.b.*", "trailing.*", "*.de",
 ]  # fmt: skip
 
 
