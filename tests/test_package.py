@@ -80,6 +80,7 @@ ALLOWED = {
     "hiredis": ("loop",),
     "rich": ("management",),
     "prometheus_client": ("metrics",),
+    "crossplane": ("checks/nginx",),
     "asyncio": (),
     "select": (),
     "selectors": ("supervisor",),  # a process without gevent

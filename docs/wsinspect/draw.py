@@ -49,6 +49,7 @@ SETTINGS = {
     }
 }
 
+
 @contextmanager
 def stage() -> Iterator[None]:
     """Run servers, and clients that talk."""

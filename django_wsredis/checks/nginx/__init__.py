@@ -1,0 +1,93 @@
+"""NGiNX: the program, and the location that WEBSOCKET_URL really reaches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..findings import Problem, Row, skipped
+from ..situation import Situation
+from . import access, arriving, capacity, host, lasting, passing, program, scheme, upstreams
+from .configuration import Configuration, read_dump, read_file
+from .program import Program, Said
+from .reaching import meant, ways
+from .running import account_of, running
+
+TITLES: dict[str, str] = {
+    **program.TITLES,
+    "wsredis.E203": "The configuration cannot be read, or NGiNX refuses it.",
+    **arriving.TITLES,
+    **passing.TITLES,
+    **host.TITLES,
+    **scheme.TITLES,
+    **lasting.TITLES,
+    **access.TITLES,
+    **upstreams.TITLES,
+    **capacity.TITLES,
+}
+
+
+def look(situation: Situation) -> Iterator[Row]:
+    """Look at the program, then at its configuration: the given one, or what it prints itself, or the usual place."""
+    found = program.find()
+    yield program.look(found) if found else skipped("nginx", "there is none on PATH")
+    said = program.ask(found) if found and situation.nginx_conf is None else Said()
+    configuration = _read(situation, found, said)
+    if configuration is None:
+        yield skipped("configuration", said.refusal or "none is found; name it with --nginx-conf PATH")
+        return
+    yield from _configuration(configuration, said)
+    if not configuration.files or any(not fault.is_denied for fault in configuration.faults):
+        yield skipped("WEBSOCKET_URL", "the configuration has to be mended, or readable, first")
+        return
+    if situation.settings is None:
+        yield skipped("WEBSOCKET_URL", "the settings are wrong")
+        return
+    url = situation.settings.websocket_url
+    in_use = ways(configuration.http, url)
+    chosen = meant(in_use)
+    if not chosen and situation.nginx_conf is None:
+        yield skipped("WEBSOCKET_URL", f"no server in {configuration.path} is for this site; is it --nginx-conf PATH?")
+        return
+    yield program.look_at_needs(found, configuration.main)
+    now = running(configuration)
+    account = now.account if now else account_of(configuration)
+    yield from arriving.look(configuration, chosen or in_use, situation.settings, found, account)
+    yield from capacity.look(configuration, situation.settings, now)
+
+
+def _read(situation: Situation, found: Program | None, said: Said) -> Configuration | None:
+    usual = found.configuration if found else program.USUAL_PATH
+    if situation.nginx_conf is not None:
+        return read_file(situation.nginx_conf, os.path.dirname(usual))
+    if said.dump:
+        return read_dump(said.dump)
+    return read_file(Path(usual), os.path.dirname(usual)) if os.path.isfile(usual) else None
+
+
+def _configuration(configuration: Configuration, said: Said) -> Iterator[Row]:
+    kind = "" if configuration.is_whole else ", a site's file"
+    problems = [
+        Problem(id="wsredis.E203", text=fault.text, hint="`nginx -t` says when it is right.", place=fault.place)
+        for fault in configuration.faults
+        if not fault.is_denied
+    ]
+    if said.refusal and not said.is_denied and not problems:
+        hint = "NGiNX does not start, or does not load it: mend it, and see with `nginx -t`."
+        problems.append(
+            Problem(
+                id="wsredis.E203",
+                text=f"NGiNX refuses it: {said.refusal}.",
+                hint=hint,
+                place=said.place or f"{configuration.path}:1",
+            )
+        )
+    count = configuration.files
+    found = f"{configuration.path}{kind}, {count} file{'s'[: count != 1]}"
+    yield Row(checked="configuration", found=found, problems=tuple(problems))
+    for fault in configuration.faults:
+        if fault.is_denied:
+            yield skipped("file", f"{fault.text[:-1]}: run it as root")
+    if said.is_denied:
+        yield skipped("nginx -T", f"{said.refusal}: run it as root")

@@ -1,0 +1,105 @@
+"""Who may come in: addresses, passwords, how many at once; and whether the listener speaks HTTP/1.1 at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..findings import Problem, Row
+from .configuration import Directive
+from .program import Program
+from .reaching import Way
+from .routes import Route
+from .variables import inherited, setting
+
+TITLES = {
+    "wsredis.E218": "A listener speaks HTTP/2 alone, in which NGiNX has no websockets.",
+    "wsredis.E219": "Every address is denied.",
+    "wsredis.W220": "A password is asked for, which not every browser sends with a websocket.",
+    "wsredis.W221": "Every open websocket counts for limit_conn.",
+}
+HTTP_1_BESIDE_2 = (1, 25, 1)  # since then a listener without TLS sees which one is spoken
+
+
+def look(way: Way, program: Program | None) -> Iterator[Row]:
+    """Look at what keeps browsers out."""
+    yield _listener(way, program)
+    yield _permission(way.route)
+    yield _limit(way.route)
+
+
+def _listener(way: Way, program: Program | None) -> Row:
+    door = way.door
+    place = door.address if door.port == 0 else f"{door.address}:{door.port}"
+    found = f"{place}{', TLS' if door.has_tls else ''}{', HTTP/1.1 and HTTP/2' if 'http2' in door.options else ''}"
+    is_old = program is not None and () < program.version < HTTP_1_BESIDE_2
+    if "http2" not in door.options or door.has_tls or not is_old:
+        return Row(checked="listener", found=found)
+    listen = next(listen for listen in door.listens if "http2" in listen.args)
+    problem = Problem(
+        id="wsredis.E218",
+        text=f"`{listen.text}` speaks HTTP/2 alone, as there is no TLS to agree on another: no websocket can begin.",
+        hint="Remove http2 from the line; or add ssl, with a certificate.",
+        place=listen.place,
+    )
+    return Row(checked="listener", found=f"{place}, HTTP/2 alone", problems=(problem,))
+
+
+def _permission(route: Route) -> Row:
+    rules = inherited(route.chain, "allow", "deny")
+    realm, asking = setting(route.chain, "auth_basic", "off")
+    if not inherited(route.chain, "auth_basic_user_file"):  # then nobody is asked
+        realm = "off"
+    is_any = setting(route.chain, "satisfy", "all")[0] == "any"
+    denying = _denies_all(rules)
+    parts = [f"`{rule.text}`" for rule in rules] + ([f"`{asking.text}`"] if asking and realm != "off" else [])
+    found = ", ".join(parts) or "for everybody"
+    problems: tuple[Problem, ...] = ()
+    if denying is not None and not (is_any and realm != "off"):
+        text = f"`{denying.text}` stands before every `allow`: websockets get 403."
+        problems = (
+            Problem(id="wsredis.E219", text=text, hint="Remove it, or allow somebody before.", place=denying.place),
+        )
+    elif asking is not None and realm != "off" and (not is_any or not rules or denying is not None):
+        problem = Problem(
+            id="wsredis.W220",
+            text=f"`{asking.text}`: no page can send the password with a websocket, and only some browsers do it by"
+            " themselves; the others get 401.",
+            hint=f"In `{route.location.text}` write: auth_basic off; the session says who it is.",
+            place=asking.place,
+        )
+        problems = (problem,)
+    return Row(checked="access", found=found, problems=problems)
+
+
+def _denies_all(rules: list[Directive]) -> Directive | None:
+    """Return the rule that denies every address; the first that fits an address counts."""
+    for rule in rules:
+        if rule.name == "allow":
+            return None
+        if rule.args == ("all",):
+            return rule
+    return None
+
+
+def _limit(route: Route) -> Row:
+    limits = [limit for limit in inherited(route.chain, "limit_conn") if len(limit.args) == 2]
+    found = ", ".join(f"`{limit.text}`" for limit in limits) or "none"
+    problems = tuple(
+        Problem(
+            id="wsredis.W221",
+            text=f"`{limit.text}`: more than {limit.args[1]} open websockets of one {_counted(route, limit.args[0])}"
+            " get 503, and pages beside them.",
+            hint=f"Raise it, or give `{route.location.text}` one of its own, with a zone of its own.",
+            place=limit.place,
+        )
+        for limit in limits
+    )
+    return Row(checked="limit_conn", found=found, problems=problems)
+
+
+def _counted(route: Route, zone: str) -> str:
+    """Return what a zone counts by, as `$binary_remote_addr`."""
+    for made in route.chain[0].all("limit_conn_zone"):
+        if f"zone={zone}" in {arg.rpartition(":")[0] for arg in made.args}:
+            return made.args[0]
+    return "key"

@@ -1,0 +1,86 @@
+"""How many websockets fit into NGiNX: two connections for each, the browser's and the site's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from ...conf import Settings
+from ..findings import Problem, Row, skipped
+from .configuration import Configuration, Directive
+from .running import Running
+
+TITLES = {
+    "wsredis.W226": "worker_connections is less than two for each websocket.",
+    "wsredis.I227": "worker_connections is small.",
+    "wsredis.W228": "NGiNX may not open as many files as worker_connections says.",
+}
+USUAL_CONNECTIONS = 512
+SMALL = 1024  # connections; Debian's file has 768
+FOR_PAGES = 100  # connections beside those of websockets
+USUAL_FILES = 1024  # of a service of systemd, and of a shell
+
+
+def look(configuration: Configuration, settings: Settings, running: Running | None) -> Iterator[Row]:
+    """Compare with MAX_SOCKETS, and with how many files may be open."""
+    if not configuration.is_whole:
+        yield skipped("worker_connections", f"{configuration.path} is a site's file: give the main one, as nginx.conf")
+        return
+    main = configuration.main
+    events = next(iter(main.all("events")), main)
+    connections, directive = _number(events, "worker_connections", USUAL_CONNECTIONS)
+    top = f"{configuration.path}:1"
+    yield _connections(main, connections, directive, settings.max_sockets, events.place or top)
+    yield _files(main, connections, running, top)
+
+
+def _number(block: Directive, name: str, usual: int) -> tuple[int, Directive | None]:
+    """Return a directive's number, and the directive; what is usual, and None, where it is not written."""
+    found = [directive for directive in block.all(name) if directive.args and directive.args[0].isdecimal()]
+    return (int(found[-1].args[0]), found[-1]) if found else (usual, None)
+
+
+def _processes(main: Directive) -> tuple[int, str]:
+    """Return how many workers NGiNX has, and that for people; `auto` is one for each processor."""
+    count, directive = _number(main, "worker_processes", 1)
+    is_auto = directive is None and any(found.args == ("auto",) for found in main.all("worker_processes"))
+    count = (os.cpu_count() or 1) if is_auto else max(1, count)
+    return count, f"{count} worker{'s'[: count != 1]}{' (auto)' if is_auto else ''}"
+
+
+def _connections(
+    main: Directive, connections: int, directive: Directive | None, max_sockets: int | None, place: str
+) -> Row:
+    """See whether there is room. place: where worker_connections is to be, if it is not written."""
+    processes, workers = _processes(main)
+    room = connections * processes // 2
+    found = f"{connections}{'' if directive else ', by default'}; × {workers}, so {room} websockets"
+    text = f"There is room for {room} websockets, less what pages need; more get no answer."
+    id, wanted = "wsredis.I227", 10_000
+    if max_sockets is not None:
+        text += f" One worker of the site may have MAX_SOCKETS, {max_sockets}."
+        id, wanted = "wsredis.W226", -(-2 * max_sockets // processes)
+    if (connections >= SMALL) if max_sockets is None else (room >= max_sockets):
+        return Row(checked="worker_connections", found=found)
+    hint = f"worker_rlimit_nofile {2 * (wanted + FOR_PAGES)};\nevents {{ worker_connections {wanted + FOR_PAGES}; }}"
+    problem = Problem(id=id, text=text, hint=hint, place=directive.place if directive else place)
+    return Row(checked="worker_connections", found=found, problems=(problem,))
+
+
+def _files(main: Directive, connections: int, running: Running | None, place: str) -> Row:
+    """See whether as many files may be open. place: where worker_rlimit_nofile is to be, if it is not written."""
+    limit, directive = _number(main, "worker_rlimit_nofile", USUAL_FILES)
+    found = str(limit)
+    if directive is None and running is not None and running.max_files is not None:
+        limit, found = running.max_files, f"{running.max_files}, of the NGiNX that runs"
+    elif directive is None:
+        found = f"not set; {USUAL_FILES} where a service has no other limit"
+    if limit >= connections:
+        return Row(checked="worker_rlimit_nofile", found=found)
+    problem = Problem(
+        id="wsredis.W228",
+        text=f"worker_connections is {connections}, and the limit of open files is {found}: more get 500, or none.",
+        hint=f"worker_rlimit_nofile {2 * connections};",
+        place=directive.place if directive else place,
+    )
+    return Row(checked="worker_rlimit_nofile", found=found, problems=(problem,))

@@ -1,0 +1,122 @@
+"""Whether somebody listens at an address, and what it speaks. All are asked at once, for little more than a second."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+import stat
+import struct
+import threading
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+CONNECT_SECONDS = 1.0
+ANSWER_SECONDS = 0.4
+TOTAL_SECONDS = 1.5
+PROTOCOLS = ("http", "uwsgi")
+HOST_AND_PORT = re.compile(r"(?P<host>\[[^\]]+\]|[^:]+):(?P<port>\d+)")
+
+
+class Found(NamedTuple):
+    """What was found at an address.
+
+    wrong: what is wrong, "" if somebody listens; in parentheses why that is not known. speaks: one of PROTOCOLS, "" if
+    that is not known: a busy site does not answer at once.
+    """
+
+    wrong: str = ""
+    speaks: str = ""
+
+
+def probe(addresses: Mapping[str, str], path: str) -> dict[str, Found]:
+    """Ask for a path by HEAD at each address, `unix:/path` or `host:port`, in its protocol; else in the other one.
+
+    addresses: with the protocol of each, one of PROTOCOLS; "" to connect only.
+    """
+    unknown = Found(f"(not known: no answer within {TOTAL_SECONDS:g} s)")
+    found = dict.fromkeys(addresses, unknown)
+
+    def look(address: str, protocol: str) -> None:
+        found[address] = _look(address, protocol, path)
+
+    # a thread for each, since the system's search for a name has no timeout; it may outlive us
+    threads = [threading.Thread(target=look, args=pair, daemon=True) for pair in addresses.items()]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + TOTAL_SECONDS
+    for thread in threads:
+        thread.join(max(0, deadline - time.monotonic()))
+    return dict(found)
+
+
+def _look(address: str, protocol: str, path: str) -> Found:
+    try:
+        _connect(address).close()
+    except TimeoutError:
+        return Found(f"no answer within {CONNECT_SECONDS:g} s")
+    except ValueError:
+        return Found("it is no address")
+    except socket.gaierror:
+        return Found("there is no such host")
+    except BlockingIOError:  # its queue is full: somebody listens, and is busy
+        return Found()
+    except OSError as error:
+        return Found(_reason(error, address))
+    asked = sorted(PROTOCOLS, key=lambda one: one != protocol) if protocol else ()
+    return Found(speaks=next((one for one in asked if _speaks(address, one, path)), ""))
+
+
+def _connect(address: str) -> socket.socket:
+    """Return a connection. Raises OSError; ValueError for what is no address."""
+    if address.startswith("unix:"):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(CONNECT_SECONDS)
+        try:
+            sock.connect(address.removeprefix("unix:"))
+        except OSError:
+            sock.close()
+            raise
+        return sock
+    match = HOST_AND_PORT.fullmatch(address)
+    if match is None:
+        raise ValueError(address)
+    return socket.create_connection((match["host"].strip("[]"), int(match["port"])), CONNECT_SECONDS)
+
+
+def _speaks(address: str, protocol: str, path: str) -> bool:
+    """Tell whether a server answers in a protocol. HTTP's servers have 400 for uwsgi's, if anything."""
+    try:
+        with _connect(address) as sock:
+            sock.settimeout(ANSWER_SECONDS)
+            sock.sendall(_http(path) if protocol == "http" else _uwsgi(path))
+            answer = sock.recv(64)
+    except OSError:
+        return False
+    return answer.startswith(b"HTTP/") and (protocol == "http" or answer[9:12] != b"400")
+
+
+def _http(path: str) -> bytes:
+    return f"HEAD {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode()
+
+
+def _uwsgi(path: str) -> bytes:
+    """Return a request in uwsgi's protocol: a head of 4 bytes, then names and values, each after its length."""
+    given = {"REQUEST_METHOD": "HEAD", "PATH_INFO": path, "REQUEST_URI": path, "QUERY_STRING": ""}
+    given |= {"SERVER_PROTOCOL": "HTTP/1.0", "SERVER_NAME": "localhost", "SERVER_PORT": "80", "HTTP_HOST": "localhost"}
+    body = b"".join(struct.pack("<H", len(text)) + text.encode() for pair in given.items() for text in pair)
+    return struct.pack("<BHB", 0, len(body), 0) + body
+
+
+def _reason(error: OSError, address: str) -> str:
+    path = address.removeprefix("unix:")
+    if path != address and os.path.exists(path) and not stat.S_ISSOCK(os.stat(path).st_mode):
+        return "it is no socket"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"(not known: you may not open it yourself: {error.strerror})"
+    return {
+        errno.ENOENT: "there is no such socket",
+        errno.ECONNREFUSED: "nobody listens",
+    }.get(error.errno or 0, error.strerror or str(error))

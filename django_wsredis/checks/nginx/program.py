@@ -1,0 +1,173 @@
+"""The program: where it is, its version, and what it says of its configuration. It is asked for 2 seconds at most."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+
+from ..findings import Problem, Row, skipped
+from .configuration import Directive
+
+TITLES = {
+    "wsredis.E201": "NGiNX is older than 1.3.13, the first that passes websockets on.",
+    "wsredis.E202": "The configuration has what this NGiNX does not know yet.",
+}
+SECONDS = 2.0
+FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/usr/local/nginx/sbin")  # which are not on everybody's PATH
+USUAL_PATH = "/etc/nginx/nginx.conf"
+FIRST = (1, 3, 13)
+EMERGENCY = re.compile(r"\[emerg\] (?:\d+#\d+: )?(?P<text>.*?)(?: in (?P<place>/\S+:\d+))?$", re.M)
+NO_RIGHTS = re.compile(r"Operation not permitted|Permission denied")  # the system's words, and of OpenSSL
+
+Version = tuple[int, ...]
+
+# (directive, a word among its arguments, the first version that has it), as nginx.org/en/CHANGES and its manual say
+SINCE: tuple[tuple[str, str, Version], ...] = (
+    ("http2", "", (1, 25, 1)),
+    ("http3", "", (1, 25, 0)),
+    ("listen", "quic", (1, 25, 0)),
+    ("ssl_reject_handshake", "", (1, 19, 4)),
+    ("server", "resolve", (1, 27, 3)),  # of an upstream; before that in NGiNX Plus
+    ("proxy_http_version", "2", (1, 29, 4)),
+)
+NEW_VARIABLES: tuple[tuple[str, Version], ...] = (("request_port", (1, 29, 3)), ("is_request_port", (1, 29, 3)))
+HTTP_1_1_BY_DEFAULT = (1, 29, 7)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """NGiNX as it is installed. version: empty if it does not tell."""
+
+    path: str
+    version: Version = ()
+    configuration: str = USUAL_PATH
+    deadline: float = 0.0  # of time.monotonic(), for all that it is asked
+
+    @property
+    def shown_version(self) -> str:
+        return ".".join(map(str, self.version)) or "of an unknown version"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What `nginx -T` says: the files, or why it refuses them. is_denied: it lacks a right, so that is no verdict."""
+
+    dump: str = ""
+    refusal: str = ""
+    place: str = ""
+    is_denied: bool = False
+
+
+def find() -> Program | None:
+    """Return the program, None if there is none."""
+    path = shutil.which("nginx", path=os.pathsep.join((os.environ.get("PATH", ""), *FOLDERS)))
+    if path is None:
+        return None
+    deadline = time.monotonic() + SECONDS
+    said = _run(path, "-V", deadline) or ""
+    version = re.search(r"version: \S+?/(\d+)\.(\d+)\.(\d+)", said)
+    configuration = re.search(r"--conf-path=(\S+)", said)
+    return Program(
+        path=path,
+        version=tuple(map(int, version.groups())) if version else (),
+        configuration=configuration[1] if configuration else USUAL_PATH,
+        deadline=deadline,
+    )
+
+
+def ask(program: Program) -> Said:
+    """Have it read its own configuration: `nginx -T`."""
+    said = _run(program.path, "-T", program.deadline)
+    if said is None:
+        return Said(refusal=f"{program.path} -T gave no answer within {SECONDS:g} s", is_denied=True)
+    start = said.find("# configuration file ")
+    if start >= 0:
+        return Said(dump=said[start:])
+    found = EMERGENCY.search(said)
+    text = found["text"] if found else (said.strip().splitlines() or ["it printed nothing"])[-1]
+    return Said(
+        refusal=text,
+        place=(found and found["place"]) or "",
+        is_denied=found is None or NO_RIGHTS.search(text) is not None,
+    )
+
+
+def look(program: Program) -> Row:
+    """Tell which one was found."""
+    found = f"{program.shown_version}, {program.path}"
+    if not program.version:
+        return skipped("nginx", f"{program.path} -V told no version")
+    if program.version >= FIRST:
+        return Row(checked="nginx", found=found)
+    problem = Problem(
+        id="wsredis.E201",
+        text=f"NGiNX is {program.shown_version}: every websocket gets 400 or 502, since it passes no upgrade on.",
+        hint="Install 1.3.13 or newer; of what is maintained today every version will do.",
+    )
+    return Row(checked="nginx", found=found, problems=(problem,))
+
+
+def look_at_needs(program: Program | None, main: Directive) -> Row:
+    """See whether the program knows what the configuration uses."""
+    needs = sorted(_needs(main), key=lambda need: need[1], reverse=True)
+    if not needs:
+        return Row(checked="version needed", found=f"{'.'.join(map(str, FIRST))}: nothing newer is used")
+    directive, first = needs[0]
+    found = f"{_shown(first)}, for `{directive.text}`"
+    if program is None or not program.version:
+        return skipped("version needed", f"{found}; which NGiNX it is for is not known")
+    wrong = tuple(
+        Problem(
+            id="wsredis.E202",
+            text=f"`{directive.text}` needs NGiNX {_shown(first)}; this one, {program.shown_version}, does not start.",
+            hint=_instead(directive),
+            place=directive.place,
+        )
+        for directive, first in needs
+        if program.version < first
+    )
+    return Row(checked="version needed", found=found, problems=wrong)
+
+
+def _needs(main: Directive) -> list[tuple[Directive, Version]]:
+    found = []
+    for directive in main.walk():
+        for name, word, first in SINCE:
+            if directive.name == name and (not word or word in directive.args):
+                found.append((directive, first))
+        for name, first in NEW_VARIABLES:
+            if any(re.search(rf"\$\{{?{name}\b", arg) for arg in directive.args):
+                found.append((directive, first))
+    return found
+
+
+def _instead(directive: Directive) -> str:
+    if directive.name == "http2":
+        return "Remove the line, and write `listen 443 ssl http2;`; or install a newer NGiNX."
+    if "request_port" in directive.text:
+        return "Write $http_host instead; or install a newer NGiNX."
+    return "Remove it, or install a newer NGiNX."
+
+
+def _shown(version: Version) -> str:
+    return ".".join(map(str, version))
+
+
+def _run(path: str, option: str, deadline: float) -> str | None:
+    """Return all that it prints; None if it does not end in time, or cannot be started."""
+    try:
+        done = subprocess.run(
+            [path, option],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=max(0.01, deadline - time.monotonic()),
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.decode(errors="replace")

@@ -1,0 +1,104 @@
+"""NGiNX as it runs: as which user its workers do, and how many files they may open. Read from /proc."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from .configuration import Configuration, Directive
+
+USUAL_PID_PATHS = ("/run/nginx.pid", "/var/run/nginx.pid")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user with his groups."""
+
+    uid: int
+    gid: int
+    groups: frozenset[int]
+
+    @property
+    def name(self) -> str:
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return str(self.uid)
+
+    @property
+    def group(self) -> str:
+        return _group(self.gid)
+
+    @staticmethod
+    def named_owner(status: os.stat_result) -> str:
+        """Return the owner and the group of a file, for people."""
+        return f"{Account(status.st_uid, status.st_gid, frozenset()).name}:{_group(status.st_gid)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What a running NGiNX has. max_files: None if there is no limit, or it is not known."""
+
+    account: Account
+    max_files: int | None
+
+
+def running(configuration: Configuration) -> Running | None:
+    """Return the NGiNX that runs with a main file, None if none does, or it is not known."""
+    if not configuration.is_whole:
+        return None
+    named = [found.args[0] for found in configuration.main.all("pid") if found.args]
+    for path in named or USUAL_PID_PATHS:
+        try:
+            pid = int(Path(path).read_text())
+            if not Path(f"/proc/{pid}/comm").read_text().startswith("nginx"):
+                continue
+            return _process(_worker(pid))
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def account_of(configuration: Configuration) -> Account | None:
+    """Return the user of the workers by `user`, which counts if root starts NGiNX; None if that names nobody."""
+    named: list[Directive] = configuration.main.all("user") if configuration.is_whole else []
+    try:
+        user = pwd.getpwnam(named[-1].args[0])
+        gid = grp.getgrnam(named[-1].args[1]).gr_gid if len(named[-1].args) > 1 else _group_of(user)
+        return Account(user.pw_uid, gid, frozenset(os.getgrouplist(user.pw_name, gid)))
+    except (KeyError, IndexError):
+        return None
+
+
+def _group_of(user: pwd.struct_passwd) -> int:
+    """Return the group that NGiNX takes where none is written: the one of the user's name."""
+    try:
+        return grp.getgrnam(user.pw_name).gr_gid
+    except KeyError:
+        return user.pw_gid
+
+
+def _group(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+def _worker(pid: int) -> int:
+    """Return a worker of a master: the master itself if it has none, as with `master_process off`."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(children[0]) if children else pid
+
+
+def _process(pid: int) -> Running:
+    status = Path(f"/proc/{pid}/status").read_text()
+    uid, gid = (int(re.findall(rf"^{name}:\s+\d+\s+(\d+)", status, re.M)[0]) for name in ("Uid", "Gid"))
+    groups = re.search(r"^Groups:(.*)$", status, re.M)
+    limit = re.search(r"^Max open files\s+(\d+)", Path(f"/proc/{pid}/limits").read_text(), re.M)
+    account = Account(uid, gid, frozenset({gid, *map(int, groups[1].split() if groups else ())}))
+    return Running(account, int(limit[1]) if limit else None)

@@ -1,0 +1,175 @@
+"""The addresses to which NGiNX passes websockets: does anybody listen there, and may NGiNX connect?"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..findings import Problem, Row, skipped
+from .configuration import Directive
+from .passing import target
+from .probing import Found
+from .routes import Route
+from .running import Account
+
+TITLES = {
+    "wsredis.E222": "Nobody listens where NGiNX passes websockets to.",
+    "wsredis.W223": "Nobody listens at one of the addresses to which NGiNX passes websockets.",
+    "wsredis.E224": "The site speaks another protocol than NGiNX does to it.",
+    "wsredis.E225": "NGiNX may not open the site's socket.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One address: of a unix socket `path`, or `host` and `port`; and where it is written."""
+
+    text: str
+    written: Directive
+
+    @property
+    def path(self) -> str:
+        return self.text.removeprefix("unix:") if self.text.startswith("unix:") else ""
+
+
+def look(route: Route, passing: Directive, probed: dict[str, Found], account: Account | None) -> Iterator[Row]:
+    """Look at each address. probed: what `probe()` found. account: that of NGiNX's workers, if known."""
+    addresses = of(route)
+    if addresses is None:
+        yield skipped("upstream", f"`{passing.text}` has a variable that is not known here")
+        return
+    yield _listening(addresses, passing, probed)
+    yield _protocol(addresses, passing, probed)
+    for upstream in addresses:
+        if upstream.path:
+            yield _permissions(upstream, account)
+
+
+def of(route: Route) -> list[Upstream] | None:
+    """Return the addresses to which a route leads; None if it leads to none, or a variable is not known."""
+    passing = route.passing
+    found = target(route, passing) if passing is not None else None
+    if passing is None or found is None:
+        return None
+    name, is_tls = found[0], passing.args[0].startswith("https:")
+    for block in route.chain[0].all("upstream"):
+        if block.args == (name,):
+            servers = [server for server in block.all("server") if server.args and "down" not in server.args]
+            return [Upstream(_with_port(server.args[0], 80), server) for server in servers]
+    return [Upstream(_with_port(name, 443 if is_tls else 80), passing)]
+
+
+def _with_port(text: str, port: int) -> str:
+    return text if text.startswith("unix:") or re.search(r":\d+$", text) else f"{text}:{port}"
+
+
+def protocol(passing: Directive) -> str:
+    """Return what is spoken to the site, for `probe()`: "" for TLS, which is not tried."""
+    if passing.name == "uwsgi_pass":
+        return "" if passing.args[0].startswith("suwsgi:") else "uwsgi"
+    return "" if passing.args[0].startswith("https:") else "http"
+
+
+def _protocol(addresses: list[Upstream], passing: Directive, probed: dict[str, Found]) -> Row:
+    spoken = protocol(passing)
+    seen = [(upstream, speaks) for upstream in addresses if (speaks := probed[upstream.text].speaks)]
+    if not seen:
+        return skipped("protocol", "nobody answered at once" if spoken else "TLS is not tried")
+    problems = tuple(
+        Problem(
+            id="wsredis.E224",
+            text=f"{upstream.text} speaks {speaks}, and `{passing.text}` speaks {spoken}: websockets get 400, 502 or"
+            " 504.",
+            hint=f"In its place: {_other_pass(passing)}",
+            place=passing.place,
+        )
+        for upstream, speaks in seen
+        if speaks != spoken
+    )
+    return Row(checked="protocol", found=", ".join(dict.fromkeys(speaks for _, speaks in seen)), problems=problems)
+
+
+def _other_pass(passing: Directive) -> str:
+    """Return the same in the other protocol."""
+    address = passing.args[0].partition("://")[2] or passing.args[0]
+    if passing.name == "uwsgi_pass":
+        return f"proxy_pass http://{address}; with the headers that `wscheck --emit nginx --upstream …` prints."
+    return f"include /etc/nginx/uwsgi_params; uwsgi_pass {address};"
+
+
+def _listening(addresses: list[Upstream], passing: Directive, probed: dict[str, Found]) -> Row:
+    seen = [(upstream, probed[upstream.text].wrong) for upstream in addresses]
+    found = ", ".join(f"{upstream.text}: {what or 'listens'}" for upstream, what in seen) or "no server"
+    silent = [(upstream, what) for upstream, what in seen if what and not what.startswith("(")]
+    if not silent and all(what for _, what in seen):
+        return skipped("upstream", found)
+    is_all = len(silent) == len(seen)
+    problems = tuple(
+        Problem(
+            id="wsredis.E222" if is_all else "wsredis.W223",
+            text=f"{upstream.text}: {what}. {'Every websocket gets 502.' if is_all else 'The others have to do.'}",
+            hint=f"Start the site there, or write where it is: {_line(upstream, passing)}",
+            place=upstream.written.place,
+        )
+        for upstream, what in silent
+    )
+    return Row(checked="upstream", found=found, problems=problems)
+
+
+def _line(upstream: Upstream, passing: Directive) -> str:
+    address = "unix:/run/site/site.sock" if upstream.path else "127.0.0.1:8000"
+    if upstream.written is not passing:
+        return f"server {address};"
+    return f"{passing.name} {'http://' if passing.name == 'proxy_pass' else ''}{address};"
+
+
+def _permissions(upstream: Upstream, account: Account | None) -> Row:
+    checked = f"may open {upstream.path}"
+    if account is None:
+        return skipped(checked, "the user of NGiNX is not known: give its main file")
+    try:
+        barrier = _barrier(upstream.path, account)
+    except FileNotFoundError:
+        return skipped(checked, "there is no such socket")
+    except OSError as error:
+        return skipped(checked, f"{error.strerror}: run it as root, or as the user of the site")
+    if not barrier:
+        return Row(checked=checked, found=f"{account.name} may")
+    problem = Problem(
+        id="wsredis.E225",
+        text=f"NGiNX runs as {account.name}, and may not open {upstream.path}: {barrier}. Every websocket gets 502.",
+        hint="Run the site with the group of NGiNX, and let that open the socket: uWSGI `chmod-socket = 660` and"
+        f" `gid = {account.group}`, runwsserver `--umask 007`, gunicorn `umask = 0o007`.",
+        place=upstream.written.place,
+    )
+    return Row(checked=checked, found=f"{account.name} may not: {barrier}", problems=(problem,))
+
+
+def _barrier(path: str, account: Account) -> str:
+    """Return what keeps an account from a socket, "" if nothing does. Raises OSError. Knows no ACLs of files."""
+    if account.uid == 0:
+        return ""
+    parent = os.path.dirname(os.path.abspath(path))
+    while True:
+        status = os.stat(parent)
+        if not _may(account, status, stat.S_IXOTH):
+            return f"{parent} is {stat.filemode(status.st_mode)} of {account.named_owner(status)}"
+        if parent == os.path.dirname(parent):
+            break
+        parent = os.path.dirname(parent)
+    status = os.stat(path)
+    if _may(account, status, stat.S_IWOTH):
+        return ""
+    return f"it is {stat.filemode(status.st_mode)} of {account.named_owner(status)}"
+
+
+def _may(account: Account, status: os.stat_result, bit: int) -> bool:
+    """Tell whether an account has a permission: the owner's, else the group's, else everybody's."""
+    if status.st_uid == account.uid:
+        return bool(status.st_mode & (bit << 6))
+    if status.st_gid in account.groups:
+        return bool(status.st_mode & (bit << 3))
+    return bool(status.st_mode & bit)
