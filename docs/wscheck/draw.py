@@ -1,13 +1,13 @@
 """Draws the picture of checks.rst: `python -m docs.wscheck.draw` writes it beside this file.
 
-It is what wscheck finds of a real site: uWSGI behind NGiNX, whose file lost a line. It needs what the tests need.
+It is what the areas nginx and live find of a real site: runwsserver behind NGiNX, whose file lost a line. It needs what
+the tests need.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.project.settings")
@@ -21,11 +21,10 @@ from ..terminal import draw_terminal
 
 WIDTH = 90
 HEIGHT = 60
-PATH = "layout?subscribe-broadcast"
 
 
-def found() -> Iterator[RenderableType]:
-    """Yield what wscheck prints."""
+def found() -> tuple[str, list[RenderableType]]:
+    """Return a command, and what it prints."""
     from django_wsredis.checks.areas import look
     from django_wsredis.checks.situation import Situation
     from django_wsredis.management.display.checks import area_lines, problem_lines, summary
@@ -39,21 +38,18 @@ def found() -> Iterator[RenderableType]:
         redis = RedisServer(Path(redis_folder), find_redis())
         try:
             with layouts.running(mistaken, Path(folder), redis) as layout, override_settings(**layout.settings):
-                situation = Situation(
-                    nginx_conf=layout.folder / "nginx.conf", live=f"ws://127.0.0.1:{layout.port}/ws/{PATH}"
-                )
+                live = f"ws://127.0.0.1:{layout.port}/ws/news"
+                situation = Situation(nginx_conf=layout.folder / "nginx.conf", live=live)
                 areas = list(look(situation, ["nginx", "live"]))
         finally:
             redis.kill()
-    for area in areas:
-        yield from area_lines(area, WIDTH)
-    for problem in sorted((problem for area in areas for problem in area.problems), key=lambda problem: problem.rank):
-        yield from problem_lines(problem)
-    yield summary(areas)
+    lines = [line for area in areas for line in area_lines(area, WIDTH)]
+    lines += [line for area in areas for problem in area.problems for line in problem_lines(problem)]
+    return f"./manage.py wscheck --nginx-conf nginx.conf --live {live}", [*lines, summary(areas)]
 
 
 def mistaken(layout: object) -> None:
-    """Run uWSGI behind NGiNX, without the line that passes on the Upgrade."""
+    """Run it behind NGiNX, without the line that passes on the Upgrade."""
     from tests import layouts
 
     address = f"127.0.0.1:{layouts.free_port()}"
@@ -62,15 +58,15 @@ def mistaken(layout: object) -> None:
 
 
 def without_upgrade(text: str) -> str:
-    return "".join(line for line in text.splitlines(keepends=True) if "$http_upgrade" not in line)
+    return "".join(line for line in text.splitlines(keepends=True) if "proxy_set_header Upgrade" not in line)
 
 
 def main() -> None:
     django.setup()
     call_command("migrate", verbosity=0)
     path = Path(__file__).with_name("wscheck.svg")
-    command = "./manage.py wscheck --only nginx,live --live ws://example.com/ws/news"
-    draw_terminal(path, command, Group(*found()), WIDTH, HEIGHT)
+    command, lines = found()
+    draw_terminal(path, command, Group(*lines), WIDTH, HEIGHT)
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ def area_lines(area: Area, width: int) -> list[RenderableType]:
 
 def problem_lines(problem: Problem) -> list[RenderableType]:
     """Return what is wrong, and what to do."""
-    head = Text(f"{problem.id} ", style=STYLES[problem.level])
-    head.append(printable(f"{problem.place}: {problem.text}" if problem.place else problem.text), style="default")
+    text = f"{problem.place}: {problem.text}" if problem.place else problem.text
+    head = Text.assemble((problem.id, STYLES[problem.level]), " ", printable(text))
     hint = Text("\n".join(map(printable, problem.hint.splitlines())))
     return [head, Padding(hint, (0, 0, 0, 4)), Text()]
 
