@@ -129,8 +129,7 @@ def test_one_that_hangs_is_waited_for_2_seconds_at_most(as_nginx: Callable[[str]
 
 def test_without_nginx_a_given_file_is_looked_at_all_the_same(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
     main = site.files("split")
-    monkeypatch.setattr(program, "FOLDERS", ())
-    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setattr(program, "find_program", lambda name: None)
     rows = look(main, site)
     assert row(rows, "nginx").is_skipped
     assert row(rows, "Host").verdict == "ok"

@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PATIENCE_SECONDS = 2.0  # for all programs of one area, so that what hangs holds nobody up
-SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # which are not on the PATH of an ordinary user
+SYSTEM_FOLDERS = (
+    "/usr/local/sbin",
+    "/usr/sbin",
+    "/sbin",
+    "/usr/local/nginx/sbin",
+)  # which are not on the PATH of an ordinary user
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,19 @@
-"""The program: where it is, its version, and what it says of its configuration. It is asked for 2 seconds at most."""
+"""The program: where it is, its version, and what it says of its configuration."""
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from ..findings import Problem, Row, skipped
+from ..programs import Patience, find_program
 from .configuration import Directive
 
 TITLES = {
     "wsredis.E201": "NGiNX is older than 1.3.13, the first that passes websockets on.",
     "wsredis.E202": "The configuration has what this NGiNX does not know yet.",
 }
-SECONDS = 2.0
-FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/usr/local/nginx/sbin")  # which are not on everybody's PATH
 USUAL_PATH = "/etc/nginx/nginx.conf"
 FIRST = (1, 3, 13)
 EMERGENCY = re.compile(r"\[emerg\] (?:\d+#\d+: )?(?P<text>.*?)(?: in (?P<place>/\S+:\d+))?$", re.M)
@@ -40,12 +36,12 @@ HTTP_1_1_BY_DEFAULT = (1, 29, 7)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """NGiNX as it is installed. version: empty if it does not tell."""
+    """NGiNX as it is installed. version: empty if it does not tell. patience: for all that it is asked."""
 
-    path: str
+    path: Path
     version: Version = ()
     configuration: str = USUAL_PATH
-    deadline: float = 0.0  # of time.monotonic(), for all that it is asked
+    patience: Patience = field(default_factory=Patience)
 
     @property
     def shown_version(self) -> str:
@@ -64,26 +60,27 @@ class Said:
 
 def find() -> Program | None:
     """Return the program, None if there is none."""
-    path = shutil.which("nginx", path=os.pathsep.join((os.environ.get("PATH", ""), *FOLDERS)))
+    path = find_program("nginx")
     if path is None:
         return None
-    deadline = time.monotonic() + SECONDS
-    said = _run(path, "-V", deadline) or ""
+    patience = Patience()
+    said = patience.ask(path, "-V").text
     version = re.search(r"version: \S+?/(\d+)\.(\d+)\.(\d+)", said)
     configuration = re.search(r"--conf-path=(\S+)", said)
     return Program(
         path=path,
         version=tuple(map(int, version.groups())) if version else (),
         configuration=configuration[1] if configuration else USUAL_PATH,
-        deadline=deadline,
+        patience=patience,
     )
 
 
 def ask(program: Program) -> Said:
     """Have it read its own configuration: `nginx -T`."""
-    said = _run(program.path, "-T", program.deadline)
-    if said is None:
-        return Said(refusal=f"{program.path} -T gave no answer within {SECONDS:g} s", is_denied=True)
+    answer = program.patience.ask(program.path, "-T")
+    if answer.status is None:
+        return Said(refusal=answer.text, is_denied=True)
+    said = answer.text
     start = said.find("# configuration file ")
     if start >= 0:
         return Said(dump=said[start:])
@@ -155,19 +152,3 @@ def _instead(directive: Directive) -> str:
 
 def _shown(version: Version) -> str:
     return ".".join(map(str, version))
-
-
-def _run(path: str, option: str, deadline: float) -> str | None:
-    """Return all that it prints; None if it does not end in time, or cannot be started."""
-    try:
-        done = subprocess.run(
-            [path, option],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=max(0.01, deadline - time.monotonic()),
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.decode(errors="replace")
