@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
-from .rules import FOLLOWED, RULES, problems
+from .rules import FOLLOWED, RULES, problems, shown_url
 
 # ws4redis 0.6's names → ours. Its WS4REDIS_SUBSCRIBER has no equal: the classes differ.
 LEGACY_NAMES = {
@@ -94,7 +94,7 @@ class Settings:
 def legacy_url(connection: dict[str, Any]) -> str:
     """Return the URL for ws4redis's `WS4REDIS_CONNECTION` dict."""
     password = connection.get("password")
-    login = f":{quote(password, safe='')}@" if password else ""
+    login = f":{quote(str(password), safe='')}@" if password else ""
     db = connection.get("db", 0)
     if path := connection.get("unix_socket_path"):
         return f"unix://{login}{quote(path)}?db={db}"
@@ -107,6 +107,8 @@ def legacy_settings() -> dict[str, Any]:
     found = {}
     for old, key in LEGACY_NAMES.items():
         value = getattr(django_settings, old, None)
+        if key == "URL" and value is not None and not isinstance(value, dict):
+            raise ImproperlyConfigured(f"{old} is no dict.")  # it may hold a password
         if value is not None:
             found[key] = legacy_url(value) if key == "URL" else value
     return found
@@ -116,7 +118,7 @@ def given_settings() -> dict[str, Any]:
     """Return what the project set, by our keys: `WSREDIS`, and ws4redis's names where that is silent."""
     given = getattr(django_settings, "WSREDIS", {})
     if not isinstance(given, dict):
-        raise ImproperlyConfigured(f"WSREDIS is {given!r}, not a dict.")
+        raise ImproperlyConfigured(f"WSREDIS is {shown_url(given)}, not a dict.")
     return {**legacy_settings(), **given}
 
 

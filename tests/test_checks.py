@@ -46,6 +46,8 @@ def test_the_check_is_registered() -> None:
         ({"EXPIRE": "5"}, "WSREDIS['EXPIRE'] is '5'", "a whole number of seconds"),
         ({"PING_TIMEOUT": 0}, "WSREDIS['PING_TIMEOUT'] is 0", "above 0"),
         ("redis://localhost", "WSREDIS is 'redis://localhost'", "dict"),
+        ("redis://:secret@localhost", "WSREDIS is (hidden)", "dict"),
+        ({5: 6}, "WSREDIS has an unknown key 5", "Did you mean"),
         (None, "WSREDIS is None", "dict"),
     ],
 )
@@ -67,6 +69,15 @@ def test_e001_never_shows_a_url_that_may_hold_a_password(url: str) -> None:
     assert url not in message + hint
     assert "sec" not in message.replace("seconds", "") + hint
     assert "redis://" in hint
+
+
+def test_e001_ws4redis_connection_that_is_none_is_not_shown() -> None:
+    with override_settings(WS4REDIS_CONNECTION="redis://:secret@h"):
+        messages = found()
+    assert messages[0][:2] == ("wsredis.E001", "WS4REDIS_CONNECTION is no dict.")
+    assert "secret" not in str(messages)
+    with override_settings(WS4REDIS_CONNECTION={"password": 1234}):
+        assert ids() == ["wsredis.W001"]
 
 
 def test_e001_names_every_wrong_key_at_once() -> None:

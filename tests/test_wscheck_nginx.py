@@ -460,6 +460,28 @@ def test_tls_with_the_scheme_passed_on_has_no_problem(site: Site) -> None:
             assert browser.answer.status == 101
 
 
+def test_a_unix_socket_may_be_written_with_slashes(site: Site) -> None:
+    main = site.files("uwsgi")
+    text, count = re.subn(r"uwsgi_pass \w+;", f"uwsgi_pass unix://{site.socket};", printed(main).read_text())
+    assert count
+    printed(main).write_text(text)
+    assert problems(look(main, site)) == []
+    with running(main, site.port), RawSocket(site.port, "layout?subscribe-broadcast") as browser:
+        assert browser.answer.status == 101
+
+
+def test_websockets_may_be_told_apart_by_an_error_page(site: Site) -> None:
+    main = site.files("split")
+    apart = "error_page 418 = @websockets;\n        if ($http_upgrade = websocket) { return 418; }"
+    change(
+        printed(main),
+        [("location /ws/ {", "location @websockets {"), ("location / {", "location / {\n        " + apart)],
+    )
+    assert problems(look(main, site)) == []
+    with running(main, site.port), RawSocket(site.port, "layout?subscribe-broadcast") as browser:
+        assert browser.answer.status == 101
+
+
 # What is wrong is found, and a real NGiNX fails in that way
 
 

@@ -43,6 +43,7 @@ def as_nginx(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], N
     """Put a script in NGiNX's place."""
 
     def install(script: str) -> None:
+        folder.chmod(0o755)  # for an ordinary user, as whom root runs it
         path = folder / "nginx"
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)

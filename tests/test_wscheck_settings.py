@@ -5,7 +5,9 @@ tests/test_checks.py has those of `WSREDIS` itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -141,6 +143,14 @@ def test_a_middleware_that_is_derived_from_it_will_do() -> None:
     assert problems(MIDDLEWARE=["tests.nowhere.Middleware", SESSIONS, AUTHENTICATION]) == []
 
 
+@pytest.mark.parametrize("name", ["MIDDLEWARE", "WSGI_APPLICATION"])
+def test_a_module_that_raises_ends_no_check(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "raises.py").write_text("raise RuntimeError('no')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    given = {"MIDDLEWARE": [SESSIONS, AUTHENTICATION, "raises.it"], "WSGI_APPLICATION": "raises.it"}
+    assert problems(**{name: given[name]}) == []
+
+
 @async_only_middleware
 def asynchronous(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
     async def middleware(request: HttpRequest) -> Any:
@@ -178,8 +188,7 @@ def broken(request: HttpRequest, channels: list[str]) -> list[str]:
     ("function", "found"),
     [
         (None, "the site alone"),
-        (deny, "refuses nobody's request (PermissionDenied)"),
-        (broken, "refuses nobody's request (KeyError)"),
+        (deny, "denies it to who is not logged in"),
         (members_only, "lets nobody who is not logged in"),
         (by_session, "lets nobody who is not logged in"),
     ],
@@ -188,6 +197,27 @@ def test_publishing_that_is_not_open_to_everybody(function: Any, found: str) -> 
     (row,) = (row for row in rows(WSREDIS={"ALLOWED_CHANNELS": function}) if row.checked == "who may publish")
     assert row.problems == ()
     assert found in row.found
+
+
+def asleep(request: HttpRequest, channels: list[str]) -> list[str]:
+    time.sleep(60)
+    return []
+
+
+@pytest.mark.parametrize(("function", "said"), [(broken, "KeyError('x')"), (asleep, "TimeoutError()")])
+def test_a_callback_that_fails_or_hangs_is_no_proof(monkeypatch: pytest.MonkeyPatch, function: Any, said: str) -> None:
+    monkeypatch.setattr(deployment, "PROJECT_SECONDS", 0.2)
+    (row,) = (row for row in rows(WSREDIS={"ALLOWED_CHANNELS": function}) if row.checked == "who may publish")
+    assert row.is_skipped
+    assert said in row.found
+
+
+def generous(request: HttpRequest, channels: list[str]) -> Iterator[str]:
+    yield from reversed(channels)
+
+
+def test_w010_a_generator_is_read_once() -> None:
+    assert "publish-broadcast, publish-user, publish-group" in only(WSREDIS={"ALLOWED_CHANNELS": generous}).text
 
 
 def test_w010_everybody_may_publish() -> None:

@@ -78,7 +78,7 @@ def test_a_machine_that_is_well_has_no_problem(max_sockets: int | None) -> None:
 
 def test_e551_a_hard_limit_that_is_too_low(monkeypatch: pytest.MonkeyPatch) -> None:
     allow_files(monkeypatch, 1024, 4096)
-    text = only(look(MAX_SOCKETS=10_000), "wsredis.E551").text
+    text = only(look(MAX_SOCKETS=10_000), "wsredis.W551").text
     assert "4,096" in text
     assert "4,032 sockets" in text
 
@@ -238,8 +238,8 @@ def test_it_works_with_wrong_settings() -> None:
 def test_check_deploy_tells_of_it_and_check_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     allow_files(monkeypatch, 1024, 4096)
     with override_settings(WSREDIS={"MAX_SOCKETS": 10_000}):
-        assert "wsredis.E551" in [message.id for message in check_deployment(None)]
-        assert "wsredis.E551" not in [message.id for message in check_settings(None)]
+        assert "wsredis.W551" in [message.id for message in check_deployment(None)]
+        assert "wsredis.W551" not in [message.id for message in check_settings(None)]
 
 
 def test_check_deploy_needs_no_redis() -> None:

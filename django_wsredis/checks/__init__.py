@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import chain
 from typing import Any
 
 from django.apps import AppConfig
@@ -11,6 +10,7 @@ from django.core.checks import ERROR, INFO, WARNING, CheckMessage
 
 from . import deployment, settings, site, system
 from .findings import Row
+from .looking import rows_of
 from .situation import Situation
 
 LEVELS = {"error": ERROR, "warning": WARNING, "info": INFO}
@@ -18,14 +18,12 @@ LEVELS = {"error": ERROR, "warning": WARNING, "info": INFO}
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check what is wrong wherever it runs."""
-    situation = Situation()
-    return _messages(chain(settings.look(situation), site.look(situation)))
+    return _messages(rows_of((settings, site), Situation()))
 
 
 def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check what is wrong on a server, and with the machine. For `check --deploy`."""
-    situation = Situation()
-    return _messages(chain(deployment.look(situation), system.look(situation)))
+    return _messages(rows_of((deployment, system), Situation()))
 
 
 def _messages(rows: Iterable[Row]) -> list[CheckMessage]:

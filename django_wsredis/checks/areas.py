@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import chain
 from types import ModuleType
 
-from . import apache, deployment, gunicorn, haproxy, live, nginx, redis, settings, site, system, uwsgi
+from . import apache, deployment, gunicorn, haproxy, live, looking, nginx, redis, settings, site, system, uwsgi
 from .findings import Problem, Row
 from .situation import Situation
 
@@ -58,7 +57,7 @@ def look(
 
     def rows_of(name: str) -> list[Row]:
         rows = []
-        for row in chain.from_iterable(module.look(situation) for module in MODULES[name]):
+        for row in looking.rows_of(MODULES[name], situation):
             on_row(name, row)
             rows.append(row)
         return rows

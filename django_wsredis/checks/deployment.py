@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 from django.conf import settings as django_settings
 from django.contrib.sessions.backends.signed_cookies import SessionStore
-from django.core.handlers.wsgi import WSGIHandler
+from django.core.exceptions import PermissionDenied
+from django.db import connections
 from django.http import HttpRequest
-from django.utils.module_loading import import_string
 
 from .. import embedded
 from ..channels import AUDIENCES
 from ..conf import resolve
+from .application import application_row
 from .findings import Problem, Row, skipped
 from .situation import Situation
+from .waiting import within
 
 TITLES = {
     "wsredis.W003": "WSGI_APPLICATION is Django's own, which answers websockets with 404.",
@@ -23,6 +27,7 @@ TITLES = {
     "wsredis.W012": "CSRF_TRUSTED_ORIGINS trusts a page by http, on a site of https.",
     "wsredis.W013": "The embedded Redis is for development.",
 }
+PROJECT_SECONDS = 2.0  # that its code may take
 PROBE = "wscheck"  # the facility that ALLOWED_CHANNELS is asked about
 
 
@@ -38,18 +43,10 @@ def look(situation: Situation) -> Iterator[Row]:
 
 def _application() -> Row:
     dotted = django_settings.WSGI_APPLICATION
-    try:
-        application = dotted and import_string(dotted)
-    except ImportError:  # Django's own commands say that well
-        application = None
-    if not isinstance(application, WSGIHandler):  # ours, or one that wraps another
-        return Row(checked="WSGI_APPLICATION", found=str(dotted))
-    problem = Problem(
-        id="wsredis.W003",
-        text=f"{dotted} is Django's own application: under uWSGI and gunicorn every websocket gets 404.",
-        hint="In wsgi.py, import get_wsgi_application from django_wsredis.wsgi. (runwsserver needs no change.)",
-    )
-    return Row(checked="WSGI_APPLICATION", found=dotted, problems=(problem,))
+    if not dotted:
+        return Row(checked="application", found="none is named")
+    module, _, name = dotted.rpartition(".")
+    return application_row(f"{module}:{name}", id="wsredis.W003", place="")
 
 
 def _publishing(situation: Situation) -> Row:
@@ -60,11 +57,14 @@ def _publishing(situation: Situation) -> Row:
     if situation.settings.allowed_channels is None:
         return Row(checked=checked, found="the site alone; ALLOWED_CHANNELS would let browsers")
     wanted = [f"publish-{audience}" for audience in AUDIENCES]
+    ask, request = situation.settings.allowed_channels, _nobodys_request(situation.settings.websocket_url)
     try:
-        granted = resolve(situation.settings.allowed_channels)(_nobodys_request(situation), list(wanted))
-        open_to_all = [name for name in wanted if name in granted]
-    except Exception as error:  # the project's code; PermissionDenied is what is hoped for
-        return Row(checked=checked, found=f"ALLOWED_CHANNELS refuses nobody's request ({type(error).__name__})")
+        granted = within(PROJECT_SECONDS, partial(_granted, ask, request, wanted))
+    except PermissionDenied:
+        return Row(checked=checked, found="ALLOWED_CHANNELS denies it to who is not logged in")
+    except Exception as error:  # whatever the project's code raises, or TimeoutError
+        return skipped(checked, f"ALLOWED_CHANNELS failed for who is not logged in, which refuses: {error!r}")
+    open_to_all = [name for name in wanted if name in granted]
     if not open_to_all:
         return Row(checked=checked, found="ALLOWED_CHANNELS lets nobody who is not logged in")
     problem = Problem(
@@ -76,13 +76,20 @@ def _publishing(situation: Situation) -> Row:
     return Row(checked=checked, found="everybody", problems=(problem,))
 
 
-def _nobodys_request(situation: Situation) -> HttpRequest:
+def _granted(reference: Any, request: HttpRequest, wanted: list[str]) -> list[str]:
+    try:
+        return list(resolve(reference)(request, wanted))
+    finally:
+        connections.close_all()  # those of this thread
+
+
+def _nobodys_request(websocket_url: str) -> HttpRequest:
     """Return the request of a visitor without a session."""
     from django.contrib.auth.models import AnonymousUser  # has models: only when it is needed
 
     request = HttpRequest()
     request.method = "GET"
-    request.path = request.path_info = f"{situation.settings.websocket_url}{PROBE}" if situation.settings else "/"
+    request.path = request.path_info = f"{websocket_url}{PROBE}"
     request.user = AnonymousUser()
     request.session = SessionStore()
     return request

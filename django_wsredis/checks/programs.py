@@ -11,7 +11,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+NOBODY = 65534  # the user and the group of these numbers own nothing, by old custom
 PATIENCE_SECONDS = 2.0  # for all programs of one area, so that what hangs holds nobody up
 SYSTEM_FOLDERS = (
     "/usr/local/sbin",
@@ -41,13 +43,24 @@ class Patience:
         self._end = time.monotonic() + seconds
 
     def ask(
-        self, *command: str | Path, folder: Path | None = None, environment: Mapping[str, str] | None = None
+        self,
+        *command: str | Path,
+        folder: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        as_nobody: bool = False,
     ) -> Answer:
-        """Run a program that only tells something. Raises nothing."""
+        """Run a program that only tells something. Raises nothing.
+
+        as_nobody: root is to run it as a user who may change nothing.
+        """
+        user: dict[str, Any] = {}
+        if as_nobody and os.geteuid() == 0:
+            user = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
         try:
             process = subprocess.Popen(
                 list(map(str, command)), cwd=folder, env=environment, text=True, errors="replace",
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+                **user,
             )  # fmt: skip
         except (OSError, ValueError) as error:
             return Answer(None, f"{command[0]} cannot be run: {getattr(error, 'strerror', None) or error}")

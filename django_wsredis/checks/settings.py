@@ -47,7 +47,7 @@ def look(situation: Situation) -> Iterator[Row]:
 
 
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names) or "none"
+    return ", ".join(map(str, names)) or "none"
 
 
 def _websocket_url() -> Row:

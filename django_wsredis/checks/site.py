@@ -145,7 +145,7 @@ def _original(name: str) -> str:
     """Return the name of Django's middleware from which the one of this name is derived, or the name itself."""
     try:
         kinds = getattr(import_string(name), "__mro__", ())
-    except ImportError:  # Django's own commands say that well
+    except Exception:  # whatever the module raises; Django's own commands say that well
         return name
     return next((full for kind in kinds if (full := f"{kind.__module__}.{kind.__qualname__}") in NEEDED), name)
 
@@ -153,6 +153,6 @@ def _original(name: str) -> str:
 def _is_async_only(name: str) -> bool:
     try:
         middleware = import_string(name)
-    except ImportError:
+    except Exception:
         return False
     return not getattr(middleware, "sync_capable", True) and bool(getattr(middleware, "async_capable", False))

@@ -43,11 +43,20 @@ def read_situation(options: dict[str, Any]) -> Situation:
         if not path.is_file():
             raise CommandError(f"{path} is no file.")
     live = options["live"]
-    if live and (urlsplit(live).scheme not in ("ws", "wss") or not urlsplit(live).hostname):
+    if live and not is_websocket(live):
         raise CommandError("--live is no websocket's URL, such as wss://example.com/ws/news.")  # it may hold a login
     if not live and (options["user"] or options["insecure"] or options["idle"]):
         raise CommandError("--user, --insecure and --idle go with --live URL.")
     return Situation(**files, live=live, user=options["user"], idle=options["idle"], is_insecure=options["insecure"])
+
+
+def is_websocket(url: str) -> bool:
+    """Tell whether it is a websocket's URL."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def read_areas(options: dict[str, Any]) -> list[str]:

@@ -41,7 +41,7 @@ def add_options(parser: CommandParser) -> None:
     add("--module", metavar="MODULE:NAME", help="the WSGI application, if it is not WSGI_APPLICATION")
 
 
-def given(options: dict[str, Any]) -> list[str]:
+def given_names(options: dict[str, Any]) -> list[str]:
     """Return the options of the command line that are for --emit."""
     names = [*Options.__dataclass_fields__, "output", "against"]
     return [f"--{name.replace('_', '-')}" for name in names if options[name] is not None]

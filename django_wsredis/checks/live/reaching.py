@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import errno
 import socket
-import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
 
 from ..findings import Problem, Row
+from ..waiting import within
 from .way import STEP_SECONDS, Broken, Way, milliseconds, seen
-
-T = TypeVar("T")
 
 NOT_HERE = (errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # this machine lacks the family
 
@@ -62,20 +58,6 @@ def lost(way: Way, error: Exception) -> Problem:
     """Return the problem that there is no connection any more."""
     text = f"TCP: {way.netloc} accepts connections no more, or breaks them off: {_reason(error)}."
     return Problem(id="wsredis.E603", text=text, hint=_hint(way))
-
-
-def within(seconds: float, function: Callable[[], T]) -> T:
-    """Return what a function returns that cannot be told to hurry; raise TimeoutError, and leave it to its thread."""
-    done: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            done.set_result(function())
-        except BaseException as error:
-            done.set_exception(error)
-
-    threading.Thread(target=run, name="wscheck", daemon=True).start()
-    return done.result(seconds)
 
 
 def _try(address: tuple[str, int]) -> float | OSError:

@@ -20,7 +20,7 @@ TITLES = {
     "wsredis.E210": "Headers of the handshake, or of its answer, are withheld.",
     "wsredis.W211": "The Origin is withheld, so that pages of every other site may connect.",
 }
-TARGET = re.compile(r"(?:(?P<scheme>\w+)://)?(?P<address>unix:[^:]+|[^/?]*)(?P<colon>:?)(?P<path>/.*)?")
+TARGET = re.compile(r"(?:(?P<scheme>(?!unix:)\w+)://)?(?P<address>unix:[^:]+|[^/?]*)(?P<colon>:?)(?P<path>/.*)?")
 NEEDED_PARAMETERS = ("QUERY_STRING", "REQUEST_METHOD", "REQUEST_URI", "PATH_INFO", "SERVER_PROTOCOL", "SERVER_NAME")
 NEEDED_HEADERS = ("sec-websocket-key", "sec-websocket-version", "cookie")  # the last for who it is
 ANSWER_HEADERS = ("upgrade", "connection", "sec-websocket-accept", "sec-websocket-protocol", "sec-websocket-extensions")

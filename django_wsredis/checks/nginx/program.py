@@ -77,7 +77,7 @@ def find() -> Program | None:
 
 def ask(program: Program) -> Said:
     """Have it read its own configuration: `nginx -T`."""
-    answer = program.patience.ask(program.path, "-T")
+    answer = program.patience.ask(program.path, "-T", as_nobody=True)  # which else makes files
     if answer.status is None:
         return Said(refusal=answer.text, is_denied=True)
     said = answer.text

@@ -78,7 +78,23 @@ def follow(http: Directive, server: Directive, request: Request) -> Route:
             continue
         if not _try_files(route):
             break
+    _turn_to_named(route)
     return route
+
+
+def _turn_to_named(route: Route) -> None:
+    """Go on in the named location that an `error_page` has for the status of a `return`."""
+    stop = route.stop
+    if stop is None or stop.name != "return" or len(stop.args) != 1:
+        return
+    for directive in inherited(route.chain, "error_page"):
+        *codes, target = [arg for arg in directive.args if not arg.startswith("=")]
+        named = [block for block in route.server.all("location") if block.args == (target,)]
+        if stop.args[0] in codes and target.startswith("@") and named:
+            route.stop = None
+            route.chain = (*route.chain[:2], named[0])
+            _run(route, named[0])
+            return
 
 
 def _run(route: Route, block: Directive) -> str:

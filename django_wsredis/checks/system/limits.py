@@ -21,7 +21,7 @@ WORKER_BYTES = 3_300
 KERNEL_BYTES = 5_000
 
 TITLES = {
-    "wsredis.E551": "The hard limit of open files is below MAX_SOCKETS.",
+    "wsredis.W551": "The hard limit of open files is below MAX_SOCKETS.",
     "wsredis.W552": "The soft limit of open files is below MAX_SOCKETS.",
     "wsredis.I553": "The soft limit of open files is low.",
     "wsredis.W554": "The kernel lets few connections wait to be accepted (net.core.somaxconn).",
@@ -48,7 +48,7 @@ def open_files(max_sockets: int | None) -> Row:
             f"A server that is started from here may open {hard:,} files (hard limit), and MAX_SOCKETS is "
             f"{max_sockets:,}: a worker that has {max(0, hard - RESERVED_FILES):,} sockets can take no more."
         )
-        problem = Problem(id="wsredis.E551", text=text, hint=hint)
+        problem = Problem(id="wsredis.W551", text=text, hint=hint)
     elif max_sockets and soft is not None and soft < needed:
         text = (
             f"A server that is started from here may open {soft:,} files (soft limit), and MAX_SOCKETS is "

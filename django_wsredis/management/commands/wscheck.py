@@ -64,7 +64,7 @@ class Command(DocumentedCommand):
         )
         if emit is not None:
             self.emit(emit, options)
-        elif given := emitting.given(options):
+        elif given := emitting.given_names(options):
             raise CommandError(f"{', '.join(given)}: only with --emit KIND.")
         elif options["list"]:
             console.print(Group(*listing(console.width)))

@@ -1,0 +1,24 @@
+"""Waiting no longer than so long for what cannot be told to hurry."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def within(seconds: float, function: Callable[[], T]) -> T:
+    """Return what a function returns that cannot be told to hurry; raise TimeoutError, and leave it to its thread."""
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(function())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="wscheck", daemon=True).start()
+    return done.result(seconds)
