@@ -274,6 +274,8 @@ def translated(url: str | None = None) -> Iterator[None]:
 
 def _explained(url: str, error: redis.RedisError) -> str:
     where = shown_url(url)
+    if isinstance(error, redis.AuthenticationError) and "HELLO must be called" in str(error):
+        return f"Redis ({where}) wants a login, and WSREDIS['URL'] has none: redis://:PASSWORD@host:6379/0."
     if isinstance(error, redis.AuthenticationError):
         return f"Redis ({where}) refuses the login of WSREDIS['URL']: {_reason(error)}."
     if isinstance(error, redis.ConnectionError):

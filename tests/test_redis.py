@@ -85,7 +85,8 @@ def test_a_login_that_is_refused(run: Callable[..., Server], login: str) -> None
     server = run(password="right")
     url = f"redis://{login}{server.address}/0"
     for said in (told(url), told_worker(url)):
-        assert said.startswith(f"Redis (redis://{server.address}/0) refuses the login of WSREDIS['URL']: ")
+        refused = "refuses the login of WSREDIS['URL']: " if login else "wants a login, and WSREDIS['URL'] has none: "
+        assert said.startswith(f"Redis (redis://{server.address}/0) {refused}")
         assert "wrong" not in said
         assert "running" not in said
 

@@ -127,6 +127,9 @@ def test_list_prints_every_id() -> None:
         (("--live", "ws://[::1"), "--live is no websocket's URL"),
         (("--live", "ws://alice:word@host:x/ws/"), "--live is no websocket's URL, such as wss://example.com/ws/news."),
         (("--user", "alice"), "go with --live URL"),
+        (("--only", "redis", "--nginx-conf", __file__), "--nginx-conf is for the area nginx, which --only leaves out."),
+        (("--only", "redis", "--live", "ws://h/ws/x"), "--live is for the area live, which --only leaves out."),
+        (("--only", "live"), "Nothing could be checked of live."),
         (("--emit", "nginx", "--against", "/nowhere/x"), "Cannot read /nowhere/x: No such file or directory."),
     ],
 )

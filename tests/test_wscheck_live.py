@@ -80,7 +80,12 @@ def the_problem(found: dict[str, Row], number: str) -> Problem:
 
 
 def not_checked(found: dict[str, Row]) -> set[str]:
-    return {name for name, row in found.items() if row.is_skipped}
+    return {
+        step
+        for name, row in found.items()
+        if row.is_skipped
+        for step in (row.found.split(", ") if name.startswith("without ") else [name])
+    }
 
 
 @pytest.fixture

@@ -634,7 +634,7 @@ def is_cut_off(server: Server) -> bool:
 
 def mend(server: Server, problem: Problem) -> None:
     """Run what a hint names for redis-cli."""
-    command = problem.hint.splitlines()[1].partition("redis-cli CONFIG SET ")[2]
+    command = problem.hint.splitlines()[1].partition(": CONFIG SET ")[2]
     setting, _, value = command.partition(" ")
     server.call("CONFIG", "SET", setting, value.strip('"'))
 

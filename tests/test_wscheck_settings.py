@@ -256,6 +256,11 @@ def test_w012_an_origin_without_https(origins: list[str], is_https: bool, ids: l
     assert all("'https://example.com'" in problem.hint for problem in found)
 
 
+def test_e014_no_host_is_allowed() -> None:
+    assert only(ALLOWED_HOSTS=[]).id == "wsredis.E014"
+    assert problems(ALLOWED_HOSTS=[], DEBUG=True) == []
+
+
 def test_w013_the_embedded_redis_in_production() -> None:
     embedded = {"WSREDIS": {"URL": "embedded://"}}
     assert only(**embedded, DEBUG=False).id == "wsredis.W013"

@@ -39,6 +39,11 @@ class Area:
     skipped: int = 0
 
     @property
+    def is_seen(self) -> bool:
+        """Whether anything could be looked at."""
+        return not all(row.is_skipped for row in self.rows)
+
+    @property
     def problems(self) -> list[Problem]:
         """All that is wrong."""
         return [problem for row in self.rows for problem in row.problems]

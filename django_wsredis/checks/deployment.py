@@ -26,6 +26,7 @@ TITLES = {
     "wsredis.E011": "The session's cookie does not reach a websocket.",
     "wsredis.W012": "CSRF_TRUSTED_ORIGINS trusts a page by http, on a site of https.",
     "wsredis.W013": "The embedded Redis is for development.",
+    "wsredis.E014": "ALLOWED_HOSTS is empty.",
 }
 PROJECT_SECONDS = 2.0  # that its code may take
 PROBE = "wscheck"  # the facility that ALLOWED_CHANNELS is asked about
@@ -35,6 +36,7 @@ def look(situation: Situation) -> Iterator[Row]:
     """Look at what differs between a developer's machine and a server."""
     yield _application()
     yield _publishing(situation)
+    yield _hosts()
     yield _cookie()
     yield _origins()
     if situation.settings is not None:
@@ -93,6 +95,19 @@ def _nobodys_request(websocket_url: str) -> HttpRequest:
     request.user = AnonymousUser()
     request.session = SessionStore()
     return request
+
+
+def _hosts() -> Row:
+    hosts = list(django_settings.ALLOWED_HOSTS)
+    row = Row(checked="ALLOWED_HOSTS", found=", ".join(hosts) or "empty")
+    if hosts or django_settings.DEBUG:
+        return row
+    problem = Problem(
+        id="wsredis.E014",
+        text="ALLOWED_HOSTS is empty while DEBUG is off: every request and every websocket is refused with 400.",
+        hint='ALLOWED_HOSTS = ["example.com"], with the names of the site.',
+    )
+    return Row(checked=row.checked, found=row.found, problems=(problem,))
 
 
 def _cookie() -> Row:

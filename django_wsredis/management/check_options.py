@@ -60,13 +60,18 @@ def is_websocket(url: str) -> bool:
 
 
 def read_areas(options: dict[str, Any]) -> list[str]:
-    """Return the areas to look at. Raises CommandError for one that is none."""
+    """Return the areas to look at. Raises CommandError for one that is none, or what is given for others."""
     if options["only"] is None:
         return list(MODULES)
     names = [name.strip() for name in options["only"].split(",")]
     for name in names:
         if name not in MODULES:
             raise CommandError(f"{name!r} is no area; there are {', '.join(MODULES)}.")
+    for name in FILES:
+        if options[f"{name}_conf"] and name not in names:
+            raise CommandError(f"--{name}-conf is for the area {name}, which --only leaves out.")
+    if options["live"] and "live" not in names:
+        raise CommandError("--live is for the area live, which --only leaves out.")
     return names
 
 

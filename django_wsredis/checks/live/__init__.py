@@ -108,12 +108,13 @@ def look(situation: Situation) -> Iterator[Row]:
 
 def _go(way: Way) -> Iterator[Row]:
     broken: set[str] = set()
+    futile: dict[str, list[str]] = {}  # steps, by the one without which they are
     for step in STEPS:
         if not step.is_wanted(way.situation):
             continue
         if missing := [name for name in step.needs if name in broken]:
             broken.add(step.name)
-            yield skipped(step.name, f"nothing came of the step {missing[0]!r}")
+            futile.setdefault(missing[0], []).append(step.name)
             continue
         began_at = time.monotonic()
         try:
@@ -132,6 +133,8 @@ def _go(way: Way) -> Iterator[Row]:
             row = seen("no connection", reaching.lost(way, error))
         took = milliseconds(time.monotonic() - began_at)
         yield replace(row, checked=step.name, found=f"{row.found} ({took})")
+    for name, steps in futile.items():
+        yield skipped(f"without {name}", ", ".join(steps))
 
 
 def _no_broker(error: BrokerUnavailable) -> Problem:

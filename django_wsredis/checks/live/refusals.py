@@ -18,7 +18,8 @@ from .way import STEP_SECONDS, Way
 UPGRADE_LINES = """In the location of WEBSOCKET_URL. NGiNX:
     proxy_http_version 1.1;
     proxy_set_header Upgrade $http_upgrade;
-    proxy_set_header Connection upgrade;
+    proxy_set_header Connection $connection_upgrade;
+with, beside the server: map $http_upgrade $connection_upgrade { default upgrade; '' close; }
 Apache: ProxyPass … upgrade=websocket. All of it: ./manage.py wscheck --emit nginx, apache or haproxy"""
 HOST_LINES = """NGiNX: proxy_set_header Host $http_host; with uwsgi_pass: uwsgi_param HTTP_HOST $http_host if_not_empty;
 Apache: ProxyPreserveHost On

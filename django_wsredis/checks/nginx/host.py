@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings as django_settings
 from django.http import HttpRequest
 
 from ...exceptions import HandshakeError
@@ -33,6 +34,10 @@ def look(route: Route, passing: Directive) -> Row:
     if not refusal:
         return Row(checked="Host", found=found)
     place = (directive or passing).place
+    if host == request.http_host:  # NGiNX is right
+        text = f"{found}, and ALLOWED_HOSTS = {django_settings.ALLOWED_HOSTS!r} refuses it."
+        hint = f"In the settings write: ALLOWED_HOSTS = [{request.host!r}, …]"
+        return Row(checked="Host", found=found, problems=(Problem(id="wsredis.E212", text=text, hint=hint),))
     hint = _hint(route, passing)
     if _refusal(told, f"{request.scheme}://{request.host}"):
         text = f"{found}: websockets of browsers are refused. {refusal[:1].upper()}{refusal[1:]}."

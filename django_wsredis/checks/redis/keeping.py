@@ -36,7 +36,8 @@ def memory(master: Master) -> Found:
             id="wsredis.W116",
             text=f"maxmemory-policy of {master.address} is {policy}: when its memory is full it removes streams that "
             f"{keepers} {'keep' if ' and ' in keepers else 'keeps'}.",
-            hint="In redis.conf: maxmemory-policy noeviction\nAt once: redis-cli CONFIG SET maxmemory-policy noeviction"
+            hint="In redis.conf: maxmemory-policy noeviction\n"
+            "At once, in redis-cli on that server: CONFIG SET maxmemory-policy noeviction"
             "\nFor a cache take another Redis.",
         )
         problems.append(problem)
@@ -63,6 +64,6 @@ def saved(master: Master) -> Found:
         id="wsredis.W123",
         text=f"{master.address} saves nothing: a restart loses what {keepers} kept, and who comes back is told of "
         "gaps.",
-        hint="In redis.conf: appendonly yes\nAt once: redis-cli CONFIG SET appendonly yes",
+        hint="In redis.conf: appendonly yes\nAt once, in redis-cli on that server: CONFIG SET appendonly yes",
     )
     return found, (problem,)

@@ -43,7 +43,7 @@ def buffer(master: Master) -> Found:
         text=f"client-output-buffer-limit of {master.address} is {found}: {what} ends a worker's connection, and what "
         "is not kept is lost.",
         hint=f"In redis.conf: client-output-buffer-limit {line}\n"
-        f'At once: redis-cli CONFIG SET client-output-buffer-limit "{line}"',
+        f'At once, in redis-cli on that server: CONFIG SET client-output-buffer-limit "{line}"',
     )
     return found, (problem,)
 
@@ -95,6 +95,6 @@ def timeout(master: Master) -> Found:
         id="wsredis.W119",
         text=f"{master.address} closes connections that are silent for {seconds} s: those by which views publish are "
         "opened anew each time, and what is sent at that moment may fail.",
-        hint="In redis.conf: timeout 0\nAt once: redis-cli CONFIG SET timeout 0",
+        hint="In redis.conf: timeout 0\nAt once, in redis-cli on that server: CONFIG SET timeout 0",
     )
     return found, (problem,)

@@ -25,7 +25,7 @@ def expired(where: str, error: BrokerUnavailable) -> Row | None:
     problem = Problem(
         id="wsredis.E120",
         text=f"The certificate of the Redis at {where} has expired, so it cannot be used.",
-        hint="Renew it, and load it: redis-cli CONFIG SET tls-cert-file PATH",
+        hint="Renew it, and load it, in redis-cli on that server: CONFIG SET tls-cert-file PATH",
     )
     return Row(checked="certificate", found=f"{where}: expired", problems=(problem,))
 
@@ -48,6 +48,6 @@ def certificate(master: Master) -> Found:
     problem = Problem(
         id="wsredis.W121",
         text=f"The certificate of {master.address} expires in {days:.1f} days: from then on no worker can connect.",
-        hint="Renew it, and load it: redis-cli CONFIG SET tls-cert-file PATH",
+        hint="Renew it, and load it, in redis-cli on that server: CONFIG SET tls-cert-file PATH",
     )
     return found, (problem,)

@@ -11,6 +11,8 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.core.management.base import CommandError, CommandParser
 from rich.console import Console, Group
+from rich.live import Live
+from rich.spinner import Spinner
 
 from django_wsredis.checks.areas import Area, look
 from django_wsredis.checks.findings import RANKS, Row
@@ -76,19 +78,24 @@ class Command(DocumentedCommand):
         situation, names = check_options.read_situation(options), check_options.read_areas(options)
         console.quiet = options["json"]
         areas: list[Area] = []
-        with console.status("Looking…") as status:  # it is shown on a terminal alone
+        spinner = Spinner("dots", "Looking…")
+        with Live(spinner, console=console, transient=True):  # it is shown on a terminal alone
 
             def show(area: str, row: Row) -> None:
-                status.update(f"{area}: {row.checked} was {row.verdict}, …")
+                spinner.update(text=f"{area}: {row.checked} was {row.verdict}, …")
 
             for area in look(situation, names, check_options.read_skip(options), show):
                 areas.append(area)
                 console.print(Group(*area_lines(area, console.width)))
         problems = sorted((problem for area in areas for problem in area.problems), key=lambda problem: problem.rank)
         fails = any(problem.rank <= RANKS[options["fail_level"]] for problem in problems)
+        unseen = [area.name for area in areas if not area.is_seen] if options["only"] else []
         console.print(Group(*(line for problem in problems for line in problem_lines(problem)), summary(areas)))
         if options["json"]:
-            self.stdout.write(json.dumps({"is_fine": not fails, "areas": [told(area) for area in areas]}))
+            is_fine = not (fails or unseen)
+            self.stdout.write(json.dumps({"is_fine": is_fine, "areas": [told(area) for area in areas]}))
+        if unseen:
+            raise CommandError(f"Nothing could be checked of {', '.join(unseen)}.")
         if fails:
             raise SystemExit(1)
 

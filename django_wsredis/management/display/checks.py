@@ -21,7 +21,7 @@ STYLES = {"ok": "green", "info": "cyan", "warning": "yellow", "error": "bold red
 def area_lines(area: Area, width: int) -> list[RenderableType]:
     """Return what was looked at in one area."""
     shown = table(width)
-    shown.add_column(area.name, ratio=2, overflow="fold")
+    shown.add_column(area.name, ratio=2, min_width=20, overflow="fold")
     shown.add_column("", ratio=5, overflow="fold")
     shown.add_column("", width=max(map(len, STYLES)), no_wrap=True)
     for row in area.rows:

@@ -34,7 +34,7 @@ def overview(report: Overview, narrowed: str, order: Order, limit: int, width: i
         parts += [Text(), *errors]
     total = max(report.live_channels, report.kept_channels)
     if not report.channels:
-        return [*parts, Text(), *_no_channel(report)]
+        return [*parts, Text(), *_no_channel(report, narrowed)]
     channels = order.of(report.channels, CHANNELS)[:limit]
     parts += [Text(), *channel_lines(channels, width, order)]
     if total > len(channels):
@@ -54,7 +54,9 @@ def body(report: Overview, order: Order, limit: int, width: int, height: int) ->
     return [*parts, *channel_lines(report.channels, width, order, min(limit, max(1, height - taken)))]
 
 
-def _no_channel(report: Overview) -> list[Text]:
+def _no_channel(report: Overview, narrowed: str = "") -> list[Text]:
+    if narrowed:
+        return [Text("Nobody of these listens, and no such channel keeps a message.", style="bold")]
     nothing = (
         "No channel keeps a message." if report.workers_problem else "Nobody listens, and no channel keeps a message."
     )
