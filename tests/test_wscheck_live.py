@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.test import override_settings
@@ -599,6 +600,13 @@ def test_a_browser_fails_there_too(doors: Doors, site: Site) -> None:
             headers = {**HEADERS, "Origin": f"http://127.0.0.1:{port}"}
             connection.request("GET", "/ws/news?subscribe-broadcast", headers=headers)
             assert connection.getresponse().status == status
+
+
+def test_a_page_that_django_redirects_is_seen_for_a_stripped_prefix(doors: Doors, start: Callable[..., Site]) -> None:
+    site = start(settings={"MIDDLEWARE": ["django.middleware.common.CommonMiddleware", *settings.MIDDLEWARE]})
+    port = doors.to(site.port, slash="/", where="/ws/")
+    problem = the_problem(go(f"ws://127.0.0.1:{port}/ws/whoami"), "E614")
+    assert "the answer is 301 Moved Permanently" in problem.text
 
 
 def test_a_proxy_with_no_site_behind_it(doors: Doors) -> None:

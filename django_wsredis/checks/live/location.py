@@ -21,9 +21,8 @@ def explain(way: Way, path: str, answer: Answer) -> Problem:
     if _is_worker(way, url + HEALTH):
         text = f"Location: {said}, while {url}{HEALTH} is answered by a worker: websockets are led elsewhere."
         return _wrong(text, f"Look for rules by the header Upgrade, or of single paths below {url}.")
-    if stripped := _stripped(way, url):
-        text = f"Prefix: {said}: a proxy strips {stripped!r}, and the site sees no path below WEBSOCKET_URL, {url!r}."
-        return Problem(id="wsredis.E614", text=text, hint=KEEP_PREFIX)
+    if problem := explain_prefix(way, answer):
+        return problem
     if answer.is_ours or answer.is_djangos:
         text = f"Location: {said}: Django answers there, and takes no websockets at {url!r}."
         hint = (
@@ -33,6 +32,17 @@ def explain(way: Way, path: str, answer: Answer) -> Problem:
         return _wrong(text, hint)
     hint = f"Let a location for {url} lead to the site. NGiNX: location {url} {{ … }} in the server of {way.host}."
     return _wrong(f"Location: {said}: it is somebody else who answers below {url}.", hint)
+
+
+def explain_prefix(way: Way, answer: Answer) -> Problem | None:
+    """Return the problem that a proxy strips the prefix, so that a page answers, or where Django knows one."""
+    url = way.settings.websocket_url
+    stripped = _stripped(way, url)
+    if not stripped:
+        return None
+    said = f"the answer is {answer.shown}"
+    text = f"Prefix: {said}: a proxy strips {stripped!r}, and the site sees no path below WEBSOCKET_URL, {url!r}."
+    return Problem(id="wsredis.E614", text=text, hint=KEEP_PREFIX)
 
 
 def _wrong(text: str, hint: str) -> Problem:

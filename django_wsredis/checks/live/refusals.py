@@ -159,6 +159,8 @@ def rehearse(way: Way, path: str) -> HandshakeError | None:
 
 
 def _redirected(way: Way, path: str, answer: Answer) -> Problem:
+    if problem := location.explain_prefix(way, answer):
+        return problem
     where = answer.headers.get("location", "nowhere")
     if where.startswith("https://") and not way.is_secure:
         hint = f"Write wss://{way.host}{way.url.path}"
