@@ -17,6 +17,7 @@ from django.test import override_settings
 
 from django_wsredis.checks import uwsgi
 from django_wsredis.checks.situation import Situation
+from django_wsredis.checks.uwsgi import ending
 from django_wsredis.checks.uwsgi.reading import read_command, read_file
 
 from . import layouts
@@ -140,6 +141,27 @@ def test_one_mistake_is_one_problem(folder: Path, id: str, options: list[str], c
     (problem,) = problems(look(uwsgi, path))
     assert problem.id == f"wsredis.{id}"
     assert_said_well(problem, path)
+
+
+@pytest.mark.parametrize("name", [*ending.LIMITS, *ending.EVIL_LIMITS])
+def test_a_limit_of_0_is_none(folder: Path, name: str) -> None:
+    rows = look(uwsgi, write(folder, [], add(f"{name} = 100", f"{name} = 0")))  # the last one counts
+    assert ids(rows) == []
+    assert found(rows, "limits of a worker").found == "none"
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "default"), [([], "worker-reload-mercy", 60), (["emperor"], "reload-mercy", 30)]
+)
+def test_the_mercy_that_is_not_written_is_judged(folder: Path, options: list[str], name: str, default: int) -> None:
+    path = write(folder, options, drop(name))
+    assert ids(look(uwsgi, path)) == []
+    (problem,) = [
+        problem for problem in problems(look(uwsgi, path, {"WSREDIS": {"DRAIN_SECONDS": default}})) if not problem.place
+    ]
+    assert problem.id == "wsredis.E323"
+    assert problem.text.startswith(f"{name} is not set, and {default} by default, which is not above DRAIN_SECONDS")
+    assert problem.hint == f"{name} = {default + 10}"
 
 
 def test_a_mistake_in_a_vassal_is_found_and_named(folder: Path) -> None:

@@ -169,7 +169,7 @@ def _configuration(instance: Instance, settings: Settings | None, uwsgi: Program
     yield from routing.rows(conf, settings, serves=serves)
     if conf.get("emperor") and not serves:
         yield serving.sockets(conf)
-        yield ending.mercy(conf, settings)
+        yield ending.mercy(conf, settings, "reload-mercy")
         return
     application = serving.application(conf, instance.folder)
     yield application
