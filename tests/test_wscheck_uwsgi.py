@@ -238,7 +238,7 @@ def find_wheel() -> Path:
 def test_a_program_that_is_not_used_has_no_problem(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = fake(folder, "s/^2\\.0\\.[0-9]+$/2.0.18/")
     monkeypatch.setattr(uwsgi, "find_program", lambda *names: program)
-    monkeypatch.setattr(uwsgi, "running", lambda name: iter(()))
+    monkeypatch.setattr(uwsgi, "open_to_us", lambda name, **options: ({}, []))
     rows = look(uwsgi, None)
     assert problems(rows) == []
     assert found(rows, "uWSGI's configuration").is_skipped
@@ -511,12 +511,21 @@ def test_what_runs_is_found(shared_redis: RedisServer, database: object, folder:
         assert [problem.id for problem in mine] == ["wsredis.W315"]
 
 
+@pytest.mark.parametrize("prefix", [[], ["procname-prefix = uwsgi: "]], ids=["", "prefix"])
+def test_one_that_shows_a_title_is_not_checked(
+    shared_redis: RedisServer, database: object, folder: Path, prefix: list[str]
+) -> None:
+    with layouts.running(start(add("auto-procname = true", *prefix)), folder, shared_redis) as layout:
+        rows = look(uwsgi, None, layout.settings)
+        assert "give --uwsgi-conf PATH" in found(rows, f"uWSGI {layout.sites[0].pid}").found
+
+
 def test_another_projects_uwsgi_is_let_be(shared_redis: RedisServer, database: object, folder: Path) -> None:
     with layouts.running(start(add("harakiri = 30")), folder, shared_redis) as layout:
         with override_settings(WSGI_APPLICATION="other.wsgi.application", **SETTINGS):
             rows = list(uwsgi.look(Situation()))
         name = f"uWSGI {layout.sites[0].pid}"
-        assert found(rows, name).found == "it runs, but not this project"
+        assert found(rows, name).found.startswith("it runs, but not this project")
         assert not [problem for problem in problems(rows) if problem.place.startswith(str(folder))]
 
 
