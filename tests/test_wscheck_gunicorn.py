@@ -27,6 +27,7 @@ from .looking import (
     Change,
     add,
     assert_said_well,
+    drop,
     emit,
     end_of,
     found,
@@ -77,6 +78,13 @@ def test_one_mistake_is_one_problem(folder: Path, id: str, change: Change) -> No
     (problem,) = problems(look(gunicorn, path))
     assert problem.id == f"wsredis.{id}"
     assert_said_well(problem, path)
+
+
+def test_the_mercy_that_is_not_written_is_judged(folder: Path) -> None:
+    path = write(folder, drop("graceful_timeout"))
+    assert ids(look(gunicorn, path)) == []
+    (problem,) = problems(look(gunicorn, path, {"WSREDIS": {"DRAIN_SECONDS": 30}}))
+    assert problem.text.startswith("graceful_timeout is 30, not above DRAIN_SECONDS, 30")
 
 
 def test_the_sync_worker_is_named(folder: Path) -> None:
@@ -133,7 +141,7 @@ def test_a_file_that_prints_and_one_that_exits(folder: Path) -> None:
 
 
 def test_gunicorns_usual_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gunicorn, "running", lambda name: iter(()))
+    monkeypatch.setattr(gunicorn, "open_to_us", lambda name, **options: ({}, []))
     monkeypatch.chdir(folder)
     assert found(look(gunicorn, None), "gunicorn's configuration").is_skipped
     write(folder, swap("preload_app = False", "preload_app = True"))

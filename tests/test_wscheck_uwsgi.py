@@ -17,6 +17,7 @@ from django.test import override_settings
 
 from django_wsredis.checks import uwsgi
 from django_wsredis.checks.situation import Situation
+from django_wsredis.checks.uwsgi import ending
 from django_wsredis.checks.uwsgi.reading import read_command, read_file
 
 from . import layouts
@@ -142,6 +143,27 @@ def test_one_mistake_is_one_problem(folder: Path, id: str, options: list[str], c
     assert_said_well(problem, path)
 
 
+@pytest.mark.parametrize("name", [*ending.LIMITS, *ending.EVIL_LIMITS])
+def test_a_limit_of_0_is_none(folder: Path, name: str) -> None:
+    rows = look(uwsgi, write(folder, [], add(f"{name} = 100", f"{name} = 0")))  # the last one counts
+    assert ids(rows) == []
+    assert found(rows, "limits of a worker").found == "none"
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "default"), [([], "worker-reload-mercy", 60), (["emperor"], "reload-mercy", 30)]
+)
+def test_the_mercy_that_is_not_written_is_judged(folder: Path, options: list[str], name: str, default: int) -> None:
+    path = write(folder, options, drop(name))
+    assert ids(look(uwsgi, path)) == []
+    (problem,) = [
+        problem for problem in problems(look(uwsgi, path, {"WSREDIS": {"DRAIN_SECONDS": default}})) if not problem.place
+    ]
+    assert problem.id == "wsredis.E323"
+    assert problem.text.startswith(f"{name} is not set, and {default} by default, which is not above DRAIN_SECONDS")
+    assert problem.hint == f"{name} = {default + 10}"
+
+
 def test_a_mistake_in_a_vassal_is_found_and_named(folder: Path) -> None:
     path = write(folder, ["emperor"])
     vassal = folder / "vassals/websockets.ini"
@@ -216,7 +238,7 @@ def find_wheel() -> Path:
 def test_a_program_that_is_not_used_has_no_problem(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = fake(folder, "s/^2\\.0\\.[0-9]+$/2.0.18/")
     monkeypatch.setattr(uwsgi, "find_program", lambda *names: program)
-    monkeypatch.setattr(uwsgi, "running", lambda name: iter(()))
+    monkeypatch.setattr(uwsgi, "open_to_us", lambda name, **options: ({}, []))
     rows = look(uwsgi, None)
     assert problems(rows) == []
     assert found(rows, "uWSGI's configuration").is_skipped
@@ -489,12 +511,21 @@ def test_what_runs_is_found(shared_redis: RedisServer, database: object, folder:
         assert [problem.id for problem in mine] == ["wsredis.W315"]
 
 
+@pytest.mark.parametrize("prefix", [[], ["procname-prefix = uwsgi: "]], ids=["", "prefix"])
+def test_one_that_shows_a_title_is_not_checked(
+    shared_redis: RedisServer, database: object, folder: Path, prefix: list[str]
+) -> None:
+    with layouts.running(start(add("auto-procname = true", *prefix)), folder, shared_redis) as layout:
+        rows = look(uwsgi, None, layout.settings)
+        assert "give --uwsgi-conf PATH" in found(rows, f"uWSGI {layout.sites[0].pid}").found
+
+
 def test_another_projects_uwsgi_is_let_be(shared_redis: RedisServer, database: object, folder: Path) -> None:
     with layouts.running(start(add("harakiri = 30")), folder, shared_redis) as layout:
         with override_settings(WSGI_APPLICATION="other.wsgi.application", **SETTINGS):
             rows = list(uwsgi.look(Situation()))
         name = f"uWSGI {layout.sites[0].pid}"
-        assert found(rows, name).found == "it runs, but not this project"
+        assert found(rows, name).found.startswith("it runs, but not this project")
         assert not [problem for problem in problems(rows) if problem.place.startswith(str(folder))]
 
 

@@ -1,4 +1,4 @@
-"""Programs of the machine: asked for what they are, within a time; and which of them run."""
+"""Programs of the machine: asked for what they are, within a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,45 +80,3 @@ def find_program(*names: str) -> Path | None:
         if found := shutil.which(name, path=os.pathsep.join(folders)):
             return Path(found)
     return None
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A process. folder: its current one, None if that may not be seen."""
-
-    pid: int
-    parent: int
-    arguments: Sequence[str]
-    folder: Path | None
-
-
-def running(name: str) -> Iterator[Running]:
-    """Yield the processes of a program, without those that another of them has started; none where there is no /proc.
-
-    It is known by its own name, by a title that begins with it, or by the script that its Python runs.
-    """
-    found = [process for process in map(_read, Path("/proc").glob("[0-9]*")) if process and _is(process, name)]
-    pids = {process.pid for process in found}
-    yield from (process for process in found if process.parent not in pids)
-
-
-def _is(process: Running, name: str) -> bool:
-    first, *rest = process.arguments
-    if Path(first).name == name or first.startswith(f"{name}: "):
-        return True
-    scripts = [argument for argument in rest if not argument.startswith("-")][:1]
-    is_script = bool(scripts) and Path(scripts[0]).name == name
-    return Path(first).name.startswith("python") and (is_script or list(rest[:2]) == ["-m", name])
-
-
-def _read(folder: Path) -> Running | None:
-    try:
-        arguments = (folder / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
-        parent = int((folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
-    except (OSError, ValueError, IndexError):  # it has ended meanwhile
-        return None
-    try:
-        current = (folder / "cwd").readlink()
-    except OSError:  # another user's
-        current = None
-    return Running(int(folder.name), parent, arguments, current) if arguments[0] else None

@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
-
-from django.conf import settings as django_settings
 
 from ..findings import Problem, Row, skipped
-from ..programs import Patience, running
+from ..processes import closed, is_ours, of_another_project, open_to_us
+from ..programs import Patience
 from ..situation import Situation
 from . import settings
 from .reading import DEFAULT_FILE, Instance, ask, file_of
@@ -29,6 +27,7 @@ TITLES = {
     "wsredis.E409": "gunicorn speaks TLS itself: websockets get 503.",
 }
 MIN_VERSION = 23
+OPTION = "--gunicorn-conf"
 
 
 def look(situation: Situation) -> Iterator[Row]:
@@ -42,17 +41,13 @@ def look(situation: Situation) -> Iterator[Row]:
     instances, others = _instances(situation)
     yield _version(number, is_used=bool(instances))
     yield from others
-    is_known = bool(others)
     for instance in instances:
         told = ask(instance, patience)
-        if isinstance(told, dict) and situation.gunicorn_conf is None and not _is_ours(told):
-            yield skipped(instance.name, "it runs, but not this project")
-            continue
-        is_known = True
         for row in settings.rows(instance, told, situation):
             yield replace(row, checked=f"{instance.name}: {row.checked}") if len(instances) > 1 else row
-    if not is_known:
-        yield skipped("gunicorn's configuration", f"no --gunicorn-conf, no {DEFAULT_FILE} here, and none runs")
+    if not instances:
+        why = f"no {OPTION}, no {DEFAULT_FILE} here, and none runs that is known to be this project's"
+        yield skipped("gunicorn's configuration", why)
 
 
 def _instances(situation: Situation) -> tuple[list[Instance], list[Row]]:
@@ -61,25 +56,23 @@ def _instances(situation: Situation) -> tuple[list[Instance], list[Row]]:
     if file is not None:
         return [Instance(file.name, ["-c", str(file)], folder, file)], []
     instances: list[Instance] = []
-    rows: list[Row] = []
-    for process in running("gunicorn"):
-        name = f"gunicorn {process.pid}"
-        if process.folder is None:
-            rows.append(skipped(name, "it runs, as another user"))
-        elif process.arguments[0].startswith("gunicorn: "):  # by setproctitle
-            rows.append(skipped(name, "it runs, and shows no command line; name its file by --gunicorn-conf"))
+    processes, rows = open_to_us("gunicorn", called="gunicorn", option=OPTION)
+    for process in processes:
+        file = file_of(process.arguments, process.folder)
+        instance = Instance(process.name, process.arguments, process.folder, file)
+        if not any(map(is_ours, instance.words())):
+            rows.append(of_another_project(instance.name, option=OPTION))
+        elif row := closed(instance.name, [file], option=OPTION, is_run=True):
+            rows.append(row)
         else:
-            start = next(index for index, word in enumerate(process.arguments) if Path(word).name == "gunicorn")
-            arguments = process.arguments[start + 1 :]
-            instances.append(Instance(name, arguments, process.folder, file_of(arguments, process.folder)))
-    if not instances and not rows and (folder / DEFAULT_FILE).is_file():
-        instances.append(Instance(DEFAULT_FILE, [], folder, folder / DEFAULT_FILE))
+            instances.append(instance)
+    usual = folder / DEFAULT_FILE
+    if not instances and usual.is_file():
+        if row := closed(DEFAULT_FILE, [usual], option=OPTION, is_run=False):
+            rows.append(row)
+        else:
+            instances.append(Instance(DEFAULT_FILE, [], folder, usual))
     return instances, rows
-
-
-def _is_ours(told: dict[str, Any]) -> bool:
-    ours = (django_settings.WSGI_APPLICATION or "").partition(".")[0]
-    return str(told["application"]).partition(":")[0].partition(".")[0] == ours
 
 
 def _version(number: str, *, is_used: bool) -> Row:

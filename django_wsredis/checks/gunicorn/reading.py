@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,18 @@ class Instance:
     folder: Path
     file: Path | None = None
 
+    def words(self) -> Iterator[str]:
+        """Yield what may name its application, without a run of its file: its arguments, and `wsgi_app = "…"`."""
+        yield from self.arguments
+        try:
+            lines = ast.parse(self.file.read_text()).body if self.file else []
+        except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
+            return
+        for line in lines:
+            match line:
+                case ast.Assign(targets=[ast.Name(id="wsgi_app")], value=ast.Constant(value=str(application))):
+                    yield application
+
     def place(self, setting: str) -> str:
         """Return the file and line where something is set."""
         if self.file is None:
@@ -65,7 +78,8 @@ def file_of(arguments: Sequence[str], folder: Path) -> Path | None:
 
 def ask(instance: Instance, patience: Patience) -> dict[str, Any] | str:
     """Return what gunicorn makes of a configuration, or what it says against it; "" if it does not answer."""
-    said = patience.ask(sys.executable, "-c", PROBE, *instance.arguments, folder=instance.folder)
+    # -P: the folder is not on sys.path while the probe imports; gunicorn itself puts it there later
+    said = patience.ask(sys.executable, "-P", "-c", PROBE, *instance.arguments, folder=instance.folder)
     if said.status is None:
         return ""
     lines = [line for line in said.text.splitlines() if line.strip()] or ["it says nothing"]

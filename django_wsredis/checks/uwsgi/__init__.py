@@ -8,11 +8,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from django.conf import settings as django_settings
-
 from ...conf import Settings
 from ..findings import Problem, Row, skipped
-from ..programs import Patience, find_program, running
+from ..processes import closed, is_ours, of_another_project, open_to_us
+from ..programs import Patience, find_program
 from ..situation import Situation
 from . import ending, program, routing, serving
 from .program import Program
@@ -56,6 +55,7 @@ CHECKED = (
     "worker-reload-mercy", "wsgi-file",
 )  # fmt: skip
 VASSALS = ("*.ini", "*.yaml", "*.yml")
+OPTION = "--uwsgi-conf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def look(situation: Situation) -> Iterator[Row]:
     path = next((instance.path for instance in instances if instance.path), None) or find_program("uwsgi", "pyuwsgi")
     configurations = [instance.configuration for instance in instances]
     if path is None:
-        yield skipped("uWSGI", "neither beside Python nor on PATH, and none runs")
+        yield skipped("uWSGI", "neither beside Python nor on PATH")
     found = program.inspect(path, _merge(configurations), patience) if path else None
     if isinstance(found, Program):
         yield from program.rows(found, configurations)
@@ -83,7 +83,7 @@ def look(situation: Situation) -> Iterator[Row]:
         yield skipped("uWSGI", f"{path}: {found}")
     yield from others
     if not instances:
-        yield skipped("uWSGI's configuration", "no --uwsgi-conf, and no uWSGI of this project runs")
+        yield skipped("uWSGI's configuration", f"no {OPTION}, and none runs that is known to be this project's")
     uwsgi = found if isinstance(found, Program) else None
     for instance in instances:
         for row in _configuration(instance, situation.settings, uwsgi):
@@ -102,37 +102,29 @@ def _instances(situation: Situation) -> tuple[list[Instance], list[Row]]:
         vassals, others = _vassals(instance, path.absolute().parent)
         return [instance, *vassals], others
     instances: list[Instance] = []
-    rows: list[Row] = []
-    for process in running("uwsgi"):
-        name = f"uWSGI {process.pid}"
-        if process.folder is None:
-            rows.append(skipped(name, "it runs, as another user"))
-            continue
-        is_script = Path(process.arguments[0]).name != "uwsgi"
-        conf = read_command(process.arguments[2 if is_script else 1 :], process.folder)
-        program = process.folder / process.arguments[1] if is_script else _executable(process.pid)
-        instance = Instance(name, conf, process.folder, program)
+    processes, rows = open_to_us("uwsgi", called="uWSGI", option=OPTION)
+    for process in processes:
+        conf = read_command(process.arguments, process.folder)
+        instance = Instance(process.name, conf, process.folder, process.program)
         vassals, others = _vassals(instance, process.folder)
-        if vassals or _is_ours(instance):
+        if not vassals and not _is_ours(instance):
+            rows.append(of_another_project(instance.name, option=OPTION))
+        elif row := _closed(instance):
+            rows.append(row)
+        else:
             instances += [instance, *vassals]
             rows += others
-        else:
-            rows.append(skipped(name, "it runs, but not this project"))
     return instances, rows
 
 
 def _is_ours(instance: Instance) -> bool:
-    """Tell whether it runs this project, and not another one on the same machine."""
-    package = (django_settings.WSGI_APPLICATION or "").partition(".")[0]
-    named = serving.named_application(instance.configuration, instance.folder)
-    return bool(package) and named.partition(":")[0].partition(".")[0] == package
+    return is_ours(serving.named_application(instance.configuration, instance.folder))
 
 
-def _executable(pid: int) -> Path | None:
-    try:
-        return Path(f"/proc/{pid}/exe").readlink()
-    except OSError:
-        return None
+def _closed(instance: Instance) -> Row | None:
+    """Return a row if its program, or what names its plugins, is another user's: both would be run."""
+    files = {Path(option.place.rpartition(":")[0]) for option in instance.configuration.options if option.place}
+    return closed(instance.name, [instance.path, *sorted(files)], option=OPTION, is_run=True)
 
 
 def _vassals(instance: Instance, folder: Path) -> tuple[list[Instance], list[Row]]:
@@ -143,13 +135,17 @@ def _vassals(instance: Instance, folder: Path) -> tuple[list[Instance], list[Row
     path = folder / emperor.value
     if not path.is_dir():
         return [], [skipped("vassals", f"{path} is no folder")]
-    vassals = [
-        Instance(f"{file.parent.name}/{file.name}", read_file(file), path)
-        for pattern in VASSALS
-        for file in sorted(path.glob(pattern))
-    ]
-    others = [skipped(vassal.name, "it is not of this project") for vassal in vassals if not _is_ours(vassal)]
-    return [vassal for vassal in vassals if _is_ours(vassal)], others
+    vassals: list[Instance] = []
+    rows: list[Row] = []
+    for file in (file for pattern in VASSALS for file in sorted(path.glob(pattern))):
+        vassal = Instance(f"{file.parent.name}/{file.name}", read_file(file), path)
+        if not _is_ours(vassal):
+            rows.append(skipped(vassal.name, "it is not of this project"))
+        elif row := _closed(vassal):
+            rows.append(row)
+        else:
+            vassals.append(vassal)
+    return vassals, rows
 
 
 def _configuration(instance: Instance, settings: Settings | None, uwsgi: Program | None) -> Iterator[Row]:
@@ -169,7 +165,7 @@ def _configuration(instance: Instance, settings: Settings | None, uwsgi: Program
     yield from routing.rows(conf, settings, serves=serves)
     if conf.get("emperor") and not serves:
         yield serving.sockets(conf)
-        yield ending.mercy(conf, settings)
+        yield ending.mercy(conf, settings, "reload-mercy")
         return
     application = serving.application(conf, instance.folder)
     yield application

@@ -8,7 +8,7 @@ from ...conf import Settings
 from ..findings import Problem, Row
 from .reading import Configuration, Option
 
-DEFAULT_MERCY_SECONDS = 60
+DEFAULT_MERCY_SECONDS = {"worker-reload-mercy": 60, "reload-mercy": 30}  # the second is an Emperor's (core/emperor.c)
 LIMITS = ("max-requests", "reload-on-rss", "reload-on-as", "max-worker-lifetime")
 EVIL_LIMITS = ("evil-reload-on-rss", "evil-reload-on-as")
 IDLENESS = ("idle", "cheaper")
@@ -51,7 +51,7 @@ def _harakiri(conf: Configuration) -> Row:
 
 
 def _limits(conf: Configuration) -> Row:
-    limits, evil = conf.all(*LIMITS), conf.all(*EVIL_LIMITS)
+    limits, evil = _set(conf, LIMITS), _set(conf, EVIL_LIMITS)
     problems = [
         Problem(
             id="wsredis.W316",
@@ -71,6 +71,11 @@ def _limits(conf: Configuration) -> Row:
         for option in evil
     ]
     return Row(checked="limits of a worker", found=_told(limits + evil), problems=tuple(problems))
+
+
+def _set(conf: Configuration, names: tuple[str, ...]) -> list[Option]:
+    """Return the limits that are set: 0 is none."""
+    return [option for option in map(conf.get, names) if option and conf.number(option.name, 0)]
 
 
 def _idleness(conf: Configuration) -> Row:
@@ -139,22 +144,29 @@ def _reload(conf: Configuration) -> Row:
     return Row(checked="reload", found=_told(chains + at_once), problems=tuple(problems))
 
 
-def mercy(conf: Configuration, settings: Settings) -> Row:
-    """Look at how long a worker, or a vassal, may take to end."""
-    options = conf.all("worker-reload-mercy", "reload-mercy")
-    found = _told(options) if options else f"{DEFAULT_MERCY_SECONDS} s"
+def mercy(conf: Configuration, settings: Settings, name: str = "worker-reload-mercy") -> Row:
+    """Look at how long a worker, or a vassal, may take to end. name: of the option whose default counts."""
+    default = DEFAULT_MERCY_SECONDS[name]
+    options = [option for option in map(conf.get, DEFAULT_MERCY_SECONDS) if option]
+    # what is wrong → the option's name, and where it is written
+    wrong = {
+        f"{_told([option])} is": (option.name, option.place)
+        for option in options
+        if conf.number(option.name, default) <= settings.drain_seconds
+    }
+    if conf.get(name) is None and default <= settings.drain_seconds:
+        wrong[f"{name} is not set, and {default} by default, which is"] = (name, "")
     problems = tuple(
         Problem(
             id="wsredis.E323",
-            text=f"{_told([option])} is not above DRAIN_SECONDS, {settings.drain_seconds:g}: "
+            text=f"{what} not above DRAIN_SECONDS, {settings.drain_seconds:g}: "
             "a worker is killed while it closes its websockets (1006).",
-            hint=f"{option.name} = {int(settings.drain_seconds) + 10}",
-            place=option.place,
+            hint=f"{name} = {int(settings.drain_seconds) + 10}",
+            place=place,
         )
-        for option in options
-        if conf.number(option.name, DEFAULT_MERCY_SECONDS) <= settings.drain_seconds
+        for what, (name, place) in wrong.items()
     )
-    return Row(checked="mercy", found=found, problems=problems)
+    return Row(checked="mercy", found=_told(options) if options else f"{default} s", problems=problems)
 
 
 def master(conf: Configuration) -> Row:
