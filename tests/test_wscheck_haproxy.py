@@ -12,8 +12,9 @@ import pytest
 from django.test import override_settings
 
 from django_wsredis.checks import haproxy
-from django_wsredis.checks.haproxy.reading import read, split
+from django_wsredis.checks.haproxy.reading import Line, read, split
 from django_wsredis.checks.haproxy.routing import Handshake, holds, rewrite
+from django_wsredis.checks.haproxy.wording import text_of
 
 from . import layouts
 from .layouts import Layout, certificate, find_program, run_runwsserver
@@ -153,6 +154,73 @@ def test_what_is_not_understood_is_said(folder: Path) -> None:
     rows = look(haproxy, path)
     assert ids(rows) == []
     assert found(rows, "prefix").is_skipped
+
+
+@pytest.mark.parametrize(
+    ("condition", "is_known", "is_ours"),
+    [
+        ("hdr(host) -i example.com", True, True),
+        ("hdr_end(host) -i .example.com", True, True),
+        ("hdr_end(host) .example.com", True, True),
+        ("hdr_end(host) example.com", True, True),
+        ("hdr_dom(host) -i example.com", True, True),
+        ("hdr(host) -m sub example", True, True),
+        ("hdr(host) -i example.org", True, False),
+        ("hdr_end(host) -i .example.org", True, False),
+        ("hdr(host) -i www.example.com", False, None),
+        ("hdr(host) -i WWW.Example.com", False, None),
+        ("hdr_end(host) -i .www.example.com", False, None),
+        ("hdr_beg(host) -i www.", False, None),
+        ("hdr_reg(host) -i ^[a-z]+\\.example\\.com$", False, None),
+    ],
+)
+def test_a_domain_stands_for_the_hosts_below_it(
+    folder: Path, condition: str, is_known: bool, is_ours: bool | None
+) -> None:
+    settings = {"ALLOWED_HOSTS": [".example.com"]}
+    written = condition.replace("\\", "\\\\\\\\")
+    path = write(folder, [], swap("default_backend tests", f"use_backend tests if {{ {written} }}"))
+    rows = look(haproxy, path, settings)
+    assert ids(rows) == (["E502"] if is_ours is False else [])
+    assert any(row.is_skipped for row in rows) != is_known
+
+
+def test_no_value_of_a_header_is_shown(folder: Path) -> None:
+    lines = [
+        "    http-request deny if { hdr(x-secret) -m str hunter2 }",
+        "    http-request deny if !{ req.hdr(Authorization) -i Bearer hunter2 } { path_beg /ws/ }",
+        "    use_backend tests if { req.cook(session) hunter2 hunter3 } or { urlp(token),lower -m beg hunter2 }",
+        "    use_backend tests if { str(hunter2) -m str hunter2 }",
+        "    http-request redirect location https://bob:hunter2@elsewhere.example/ if { path_beg /ws/ }",
+    ]
+    for number, line in enumerate(lines):
+        (folder / str(number)).mkdir()
+        rows = look(haproxy, write(folder / str(number), [], after("option forwardfor", line)))
+        assert "hunter" not in repr(rows)
+        assert any("…" in row.found for row in rows) == ("deny" not in line)
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("use_backend a if { path_beg -i /ws/ } { hdr(host) -i a.example }", ""),
+        ("use_backend a if is_ws !{ src 10.0.0.0/8 } or b", ""),
+        ("http-request replace-path /ws(/.*) /x if { method GET }", ""),
+        ("http-request set-header Host internal", ""),
+        ("http-request deny", ""),
+        (
+            "use_backend a if { hdr(x-secret),lower -i -m str s3 s4 } b",
+            "use_backend a if { hdr(x-secret)… -i -m str … } b",
+        ),
+        ("use_backend a if !{ req.hdr(authorization) s3 }", "use_backend a if !{ req.hdr(authorization) … }"),
+        ("use_backend a if { http_auth(s3) }", "use_backend a if { http_auth… }"),
+        ("http-request set-header X-Token s3 if w", "http-request set-header X-Token … if w"),
+        ("http-request set-query token=s3", "http-request set-query …"),
+        ("redirect location https://u:s3@h/", "redirect location …"),
+    ],
+)
+def test_a_line_is_shown_without_what_may_be_a_secret(line: str, text: str) -> None:
+    assert text_of(Line(split(line), "x:1")) == (text or line)
 
 
 def test_a_listen_section_and_tcp(folder: Path) -> None:
