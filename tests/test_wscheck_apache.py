@@ -17,24 +17,9 @@ from django_wsredis.checks import apache
 from django_wsredis.checks.apache.reading import Configuration, split
 from django_wsredis.checks.apache.routing import rules
 
-from . import layouts
+from . import layouts, looking
 from .layouts import Layout, run_runwsserver
-from .looking import (
-    FACILITY,
-    SETTINGS,
-    Change,
-    add,
-    assert_said_well,
-    drop,
-    emit,
-    end_of,
-    found,
-    ids,
-    look,
-    problems,
-    status_of,
-    swap,
-)
+from .looking import Change, add, drop, emit, found, ids, look, problems, swap
 from .servers import RedisServer, free_port
 
 TWO = ["--ws-upstream", "127.0.0.1:8001"]
@@ -66,8 +51,7 @@ def write(folder: Path, options: list[str], change: Change = str) -> Path:
 def test_what_is_printed_has_no_problem(folder: Path, options: list[str], settings: dict[str, Any]) -> None:
     with override_settings(**settings):
         rows = look(apache, write(folder, options), settings)
-    assert problems(rows) == []
-    assert [row.found for row in rows if row.is_skipped] == []
+    looking.assert_all_is_well(rows)
 
 
 CHANGES: list[tuple[str, list[str], Change]] = [
@@ -97,9 +81,7 @@ def test_one_mistake_is_one_problem(folder: Path, id: str, options: list[str], c
     (folder / "right").mkdir()
     assert ids(look(apache, write(folder / "right", options))) == []
     path = write(folder, options, change)
-    (problem,) = problems(look(apache, path))
-    assert problem.id == f"wsredis.{id}"
-    assert_said_well(problem, folder / "tests.apache.conf")
+    looking.assert_only(problems(look(apache, path)), id, folder / "tests.apache.conf")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +137,7 @@ def test_e451_an_old_version(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_w460_fewer_threads_than_max_sockets(folder: Path) -> None:
     path = write(folder, [])
-    settings = {"WSREDIS": {**SETTINGS["WSREDIS"], "MAX_SOCKETS": 2000}}
+    settings = {"WSREDIS": {**looking.SETTINGS["WSREDIS"], "MAX_SOCKETS": 2000}}
     assert ids(look(apache, path, settings)) == []
     settings["WSREDIS"]["MAX_SOCKETS"] = 5000
     assert ids(look(apache, path, settings)) == ["W460"]
@@ -538,14 +520,14 @@ def test_a_real_apache_answers_so(
 ) -> None:
     with layouts.running(begin, folder, shared_redis) as layout:
         assert layout.found == ([id] if id else [])
-        assert status_of(layout) == status
+        assert looking.status_of(layout) == status
 
 
 def test_a_real_apache_cuts_what_is_silent(shared_redis: RedisServer, database: object, folder: Path) -> None:
     with layouts.running(start(swap("^ *Timeout .*", "Timeout 2")), folder, shared_redis) as layout:
         assert layout.found == ["E459"]
-        with layout.connect(FACILITY) as socket:
-            assert end_of(socket) == 1006
+        with layout.connect(looking.FACILITY) as socket:
+            assert looking.end_of(socket) == 1006
 
 
 def test_a_real_apache_waits_for_the_longer_of_its_timeouts(
@@ -553,8 +535,8 @@ def test_a_real_apache_waits_for_the_longer_of_its_timeouts(
 ) -> None:
     with layouts.running(start(swap("^ *Timeout .*", "Timeout 2\nProxyTimeout 60")), folder, shared_redis) as layout:
         assert layout.found == []
-        with layout.connect(FACILITY) as socket:
-            assert end_of(socket, 4) is None
+        with layout.connect(looking.FACILITY) as socket:
+            assert looking.end_of(socket, 4) is None
 
 
 def test_a_real_apache_without_a_module_does_not_start(folder: Path) -> None:

@@ -16,24 +16,9 @@ from django_wsredis.checks.haproxy.reading import Line, read, split
 from django_wsredis.checks.haproxy.routing import Handshake, holds, rewrite
 from django_wsredis.checks.haproxy.wording import text_of
 
-from . import layouts
+from . import layouts, looking
 from .layouts import Layout, certificate, find_program, run_runwsserver
-from .looking import (
-    FACILITY,
-    SETTINGS,
-    Change,
-    after,
-    assert_said_well,
-    drop,
-    emit,
-    end_of,
-    found,
-    ids,
-    look,
-    problems,
-    status_of,
-    swap,
-)
+from .looking import Change, after, drop, emit, found, ids, look, problems, swap
 from .servers import RedisServer, free_port
 
 TWO = ["--ws-upstream", "127.0.0.1:8001"]
@@ -66,8 +51,7 @@ def write(folder: Path, options: list[str], change: Change = str, main: str = MA
 def test_what_is_printed_has_no_problem(folder: Path, options: list[str], settings: dict[str, Any], main: str) -> None:
     with override_settings(**settings):
         rows = look(haproxy, write(folder, options, main=main), settings)
-    assert problems(rows) == []
-    assert [row.found for row in rows if row.is_skipped] == []
+    looking.assert_all_is_well(rows)
 
 
 def test_what_is_printed_for_tls_has_no_problem(folder: Path) -> None:
@@ -104,14 +88,12 @@ def test_one_mistake_is_one_problem(folder: Path, id: str, options: list[str], c
     seen = problems(look(haproxy, path))
     if "nowhere" in path.read_text():  # then it leads nowhere, too
         assert seen.pop().id == "wsredis.E502"
-    (problem,) = seen
-    assert problem.id == f"wsredis.{id}"
-    assert_said_well(problem, path)
+    looking.assert_only(seen, id, path)
 
 
 def test_w507_fewer_connections_than_max_sockets(folder: Path) -> None:
     path = write(folder, [])
-    settings = {"WSREDIS": {**SETTINGS["WSREDIS"], "MAX_SOCKETS": 4000}}
+    settings = {"WSREDIS": {**looking.SETTINGS["WSREDIS"], "MAX_SOCKETS": 4000}}
     assert ids(look(haproxy, path, settings)) == []
     settings["WSREDIS"]["MAX_SOCKETS"] = 5000
     (problem,) = problems(look(haproxy, path, settings))
@@ -325,7 +307,7 @@ def test_a_real_haproxy_answers_so(
 ) -> None:
     with layouts.running(start(change), folder, shared_redis) as layout:
         assert layout.found == ([id] if id else [])
-        assert status_of(layout) == status
+        assert looking.status_of(layout) == status
 
 
 @pytest.mark.parametrize(
@@ -341,8 +323,8 @@ def test_a_real_haproxy_waits_so_long(
 ) -> None:
     with layouts.running(start(change), folder, shared_redis) as layout:
         assert layout.found == ([id] if id else [])
-        with layout.connect(FACILITY) as socket:
-            assert end_of(socket, 4) == code
+        with layout.connect(looking.FACILITY) as socket:
+            assert looking.end_of(socket, 4) == code
 
 
 def test_a_real_haproxy_counts_websockets(shared_redis: RedisServer, database: object, folder: Path) -> None:
@@ -350,8 +332,8 @@ def test_a_real_haproxy_counts_websockets(shared_redis: RedisServer, database: o
         assert layout.found == ["I508"]
         with ExitStack() as stack:
             for _ in range(3):
-                stack.enter_context(layout.connect(FACILITY))
-            with pytest.raises(TimeoutError), layout.connect(FACILITY, open_timeout=2):
+                stack.enter_context(layout.connect(looking.FACILITY))
+            with pytest.raises(TimeoutError), layout.connect(looking.FACILITY, open_timeout=2):
                 pass
 
 
