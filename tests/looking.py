@@ -91,6 +91,19 @@ def assert_said_well(problem: Problem, path: Path) -> None:
         assert name == str(path) or Path(name).name in ("pages.ini", "websockets.ini")
 
 
+def assert_all_is_well(rows: list[Row]) -> None:
+    """See that nothing is wrong, and that everything could be looked at."""
+    assert problems(rows) == []
+    assert [row.found for row in rows if row.is_skipped] == []
+
+
+def assert_only(seen: list[Problem], id: str, path: Path) -> None:
+    """See that one problem was found, E301 or so, and that it is said well."""
+    (problem,) = seen
+    assert problem.id == f"wsredis.{id}"
+    assert_said_well(problem, path)
+
+
 def end_of(socket: ClientConnection, seconds: float = 15) -> int | None:
     """Return the code with which a websocket is closed, 1006 where it is cut; None if it still lives in the end."""
     try:

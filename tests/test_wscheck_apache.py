@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +17,9 @@ from django_wsredis.checks import apache
 from django_wsredis.checks.apache.reading import Configuration, split
 from django_wsredis.checks.apache.routing import rules
 
-from . import layouts
+from . import layouts, looking
 from .layouts import Layout, run_runwsserver
-from .looking import (
-    FACILITY,
-    SETTINGS,
-    Change,
-    add,
-    assert_said_well,
-    drop,
-    emit,
-    end_of,
-    found,
-    ids,
-    look,
-    problems,
-    status_of,
-    swap,
-)
+from .looking import Change, add, drop, emit, found, ids, look, problems, swap
 from .servers import RedisServer, free_port
 
 TWO = ["--ws-upstream", "127.0.0.1:8001"]
@@ -63,8 +51,7 @@ def write(folder: Path, options: list[str], change: Change = str) -> Path:
 def test_what_is_printed_has_no_problem(folder: Path, options: list[str], settings: dict[str, Any]) -> None:
     with override_settings(**settings):
         rows = look(apache, write(folder, options), settings)
-    assert problems(rows) == []
-    assert [row.found for row in rows if row.is_skipped] == []
+    looking.assert_all_is_well(rows)
 
 
 CHANGES: list[tuple[str, list[str], Change]] = [
@@ -94,9 +81,7 @@ def test_one_mistake_is_one_problem(folder: Path, id: str, options: list[str], c
     (folder / "right").mkdir()
     assert ids(look(apache, write(folder / "right", options))) == []
     path = write(folder, options, change)
-    (problem,) = problems(look(apache, path))
-    assert problem.id == f"wsredis.{id}"
-    assert_said_well(problem, folder / "tests.apache.conf")
+    looking.assert_only(problems(look(apache, path)), id, folder / "tests.apache.conf")
 
 
 @pytest.mark.parametrize(
@@ -152,7 +137,7 @@ def test_e451_an_old_version(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_w460_fewer_threads_than_max_sockets(folder: Path) -> None:
     path = write(folder, [])
-    settings = {"WSREDIS": {**SETTINGS["WSREDIS"], "MAX_SOCKETS": 2000}}
+    settings = {"WSREDIS": {**looking.SETTINGS["WSREDIS"], "MAX_SOCKETS": 2000}}
     assert ids(look(apache, path, settings)) == []
     settings["WSREDIS"]["MAX_SOCKETS"] = 5000
     assert ids(look(apache, path, settings)) == ["W460"]
@@ -208,6 +193,125 @@ def test_other_ways_are_understood(folder: Path, expected: list[str], change: Ch
     assert ids(look(apache, path)) == expected
 
 
+CONDITION = "RewriteCond %{HTTP:Upgrade} "
+SENT = 'RewriteRule ^/?(.*) "ws://h:80/$1" [P,L]'
+
+
+@pytest.mark.parametrize(
+    ("expected", "lines"),
+    [
+        ([], [CONDITION + "=websocket [NC]", SENT]),
+        ([], [CONDITION + "=WebSocket [nocase]", SENT]),
+        ([], [CONDITION + "!=websocket", "RewriteRule ^ http://h/ [P]", CONDITION + "=websocket", SENT]),
+        (["E455"], [CONDITION + "=WebSocket", SENT]),
+        (["E455"], [CONDITION + "!=websocket", SENT]),
+        ([], [CONDITION + "nothing [NC,OR]", CONDITION + "websocket", SENT]),
+        ([], [CONDITION + "websocket [ornext]", "RewriteCond %{HTTP_USER_AGENT} curl", SENT]),
+        (["E455"], [CONDITION + "nothing [OR]", CONDITION + "!websocket", SENT]),
+        (["E455"], [CONDITION + "websocket [OR]", CONDITION + "nothing", CONDITION + "nothing", SENT]),
+        (["E454"], ["RewriteRule ^/ws/ - [F]", SENT]),
+        (["E454"], ["RewriteRule !^/static/ - [G]", SENT]),
+        (["E454"], ["RewriteRule ^/WS/ - [NC,forbidden]", SENT]),
+        ([], ["RewriteRule ^/WS/ - [F]", SENT]),
+        ([], [CONDITION + "!=websocket [NC]", "RewriteRule ^ - [F]", SENT]),
+        (["E455"], ["RewriteRule ^/ws/ - [L]", "RewriteRule ^ - [F]"]),  # by ProxyPass
+    ],
+)
+def test_rules_of_mod_rewrite_are_understood(folder: Path, expected: list[str], lines: list[str]) -> None:
+    """Each before a ProxyPass that takes websockets for ordinary requests."""
+    there = 'ProxyPass "/" "http://h:80/" retry=0'
+    path = write(folder, [], swap("ProxyPass .*", "\n".join(["RewriteEngine On", *lines, there])))
+    path.write_text(WS + path.read_text())
+    rows = look(apache, path)
+    assert ids(rows) == expected
+    assert [row.found for row in rows if row.is_skipped] == []
+
+
+def test_a_way_that_may_be_taken_spares_the_next_one_its_judgement(folder: Path) -> None:
+    lines = ["RewriteEngine On", "RewriteCond %{HTTP_USER_AGENT} Firefox", SENT, 'ProxyPass "/" "http://h:80/" retry=0']
+    path = write(folder, [], swap("ProxyPass .*", "\n".join(lines)))
+    path.write_text(WS + path.read_text())
+    assert ids(look(apache, path)) == []
+
+
+def section(kind: str, *lines: str) -> Change:
+    """Return what writes a section before the rule."""
+    name = kind.partition(" ")[0]
+    return swap("(ProxyPass .*)", "\n".join([f"<{kind}>", *lines, f"</{name}>", r"\1"]))
+
+
+@pytest.mark.parametrize(
+    ("found_", "expected", "change"),
+    [
+        ("for everybody", [], str),
+        ("for everybody", [], section("Location /private/", "Require all denied")),
+        ("for everybody", [], section("Directory /", "Require all denied")),
+        ("Require all denied", ["E454"], section("Location /ws/", "Require all denied")),
+        ("Require all denied", ["E454"], section('LocationMatch "^/w"', "Require all denied")),
+        ("Require all denied", ["E454"], section("Location ~ ^/w", "Require all denied")),
+        ("Require all denied", ["E454"], section("Proxy *", "Require all denied")),
+        ("Require all denied", ["E454"], section('ProxyMatch "^http://.*/ws/"', "Require all denied")),
+        ("for everybody", [], section("Proxy http://elsewhere/*", "Require all denied")),
+        (
+            "Require all granted, ",
+            [],
+            lambda text: section("Location /ws/", "Require all granted")(
+                section("Location /", "Require all denied")(text)
+            ),
+        ),
+        (
+            "Require all denied",
+            ["E454"],
+            lambda text: section("Location /", "Require all denied")(
+                section("Location /ws/", "Require all granted")(text)
+            ),
+        ),
+        (
+            "Require all granted, ",
+            [],
+            lambda text: section("Proxy *", "Require all denied")(section("Location /", "Require all granted")(text)),
+        ),
+        ("Require ip", [], section("Location /ws/", "Require ip 10.0.0.0/8")),
+        ("Require valid-user", [], section("Location /", "AuthType Basic", "Require valid-user")),
+        ("Deny from", [], section("Location /", "Deny from all")),
+        ("AuthMerging", [], section("Location /", "AuthMerging Or", "Require all denied")),
+    ],
+)
+def test_who_is_let_through(folder: Path, found_: str, expected: list[str], change: Change) -> None:
+    rows = look(apache, write(folder, [], change))
+    assert ids(rows) == expected
+    row = found(rows, "access")
+    assert found_ in row.found
+    assert row.is_skipped == (found_ in ("Require ip", "Require valid-user", "Deny from", "AuthMerging"))
+
+
+def test_a_rule_for_rewriting_is_mended_with_lines_that_stand_above_it(folder: Path) -> None:
+    lines = [
+        "RewriteEngine On",
+        'RewriteRule ^/(.*) "http://u:hunter2@h:80/$1" [P,L,E=HTTP_AUTHORIZATION:Basic hunter2]',
+    ]
+    path = write(folder, [], swap("ProxyPass .*", "\n".join(lines)))
+    (problem,) = (each for each in problems(look(apache, path)) if each.id == "wsredis.E455")
+    assert problem.hint.splitlines()[1:] == [
+        "RewriteCond %{HTTP:Upgrade} =websocket [NC]",
+        "RewriteRule ^/ws/ ws://…@h:80%{REQUEST_URI} [P,L]",
+    ]
+    assert "hunter2" not in repr(look(apache, path))
+
+
+def test_a_balancer_is_mended_at_its_members(folder: Path) -> None:
+    lines = ['ProxyPass "/" "balancer://b/"', '<Proxy "balancer://b">', "BalancerMember http://h:80", "</Proxy>"]
+    (problem,) = problems(look(apache, write(folder, [], swap("ProxyPass .*", "\n".join(lines)))))
+    assert (problem.id, problem.hint) == ("wsredis.E455", "BalancerMember http://h:80 upgrade=websocket")
+
+
+def test_no_password_is_shown(folder: Path) -> None:
+    path = write(folder, [], swap("ProxyPass .*", "ProxyPass /ws/ http://u:hunter2@h:80 secret=hunter2"))
+    rows = look(apache, path)
+    assert "E457" in ids(rows)
+    assert "hunter2" not in repr(rows)
+
+
 def test_a_condition_that_is_not_known_is_not_judged(folder: Path) -> None:
     lines = "RewriteEngine On\nRewriteCond %{HTTP_USER_AGENT} curl\nRewriteRule ^ http://h/ [P]\n"
     path = write(folder, [], swap("(ProxyPass .*)", lines + r"\1"))
@@ -226,6 +330,83 @@ def test_only_the_virtual_hosts_of_this_site_are_looked_at(folder: Path) -> None
     text = (folder / "tests.apache.conf").read_text()
     (folder / "tests.apache.conf").write_text(text.replace(" upgrade=websocket", ""))
     assert ids(look(apache, path, settings)) == ["E455"]
+
+
+@pytest.mark.parametrize(
+    ("own", "name", "is_judged"),
+    [
+        ("www.example.com", "ServerAlias *.example.com", True),
+        ("www.example.com", "ServerAlias www.example.???", True),
+        ("www.example.com", "ServerName WWW.example.com:80", True),
+        ("www.example.com", "ServerAlias *.example.org", False),
+        (".example.com", "ServerAlias *.example.com", True),
+        (".example.com", "ServerAlias *.com", True),
+        (".example.com", "ServerName example.com", True),
+        (".example.com", "ServerName a.example.com", True),
+        (".example.com", "ServerName anexample.com", False),
+    ],
+)
+def test_a_name_with_a_star_is_a_host_of_this_site(folder: Path, own: str, name: str, is_judged: bool) -> None:
+    """That virtual host proxies without upgrade=websocket; the printed one, which is right, has another name."""
+    other = f"<VirtualHost *:8443>\n{name}\nProxyPass / http://h/ retry=0\nProxyPreserveHost On\n</VirtualHost>"
+    with override_settings(ALLOWED_HOSTS=["other.net"]):
+        path = write(folder, [], add(other))
+    assert ids(look(apache, path, {"ALLOWED_HOSTS": [own, "other.net"]})) == (["E455"] if is_judged else [])
+
+
+def test_of_two_virtual_hosts_at_an_address_the_first_one_takes_a_name(folder: Path) -> None:
+    with override_settings(ALLOWED_HOSTS=["www.example.com"]):
+        path = write(folder, [])
+    site = folder / "tests.apache.conf"
+    (address,) = (line for line in site.read_text().splitlines() if line.startswith("<VirtualHost"))
+    site.write_text(
+        f"{site.read_text()}\n{address}\nServerAlias *.example.com\nProxyPass / http://other/\n</VirtualHost>\n"
+    )
+    assert ids(look(apache, path, {"ALLOWED_HOSTS": ["www.example.com"]})) == []
+
+
+def test_a_file_that_includes_itself_ends(folder: Path) -> None:
+    path = folder / "x.conf"
+    path.write_text(f"Include {path}\nTimeout 60\nInclude {path}\n")
+    configuration = Configuration(folder)
+    configuration.read(path)
+    assert len(configuration.top.inside) < 2000
+    assert configuration.unread == [
+        ("included files", f"{path}: files include each other 20 times"),
+        ("included files", "more than 1000 files: the others are not read"),
+    ]
+    assert "included files" in [row.checked for row in look(apache, path) if row.is_skipped]
+
+
+@contextmanager
+def as_another(folder: Path) -> Iterator[None]:
+    """An ordinary user, where we are none, to whom the folder belongs."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.chown(folder, 65534, 65534)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_folder_that_may_not_be_read_is_said(folder: Path) -> None:
+    path, closed = folder / "x.conf", folder / "closed"
+    path.write_text(f"Include {closed}\nInclude {closed}/*.conf\nTimeout 60\n")
+    closed.mkdir(0o300)
+    try:
+        with as_another(folder):
+            configuration = Configuration(folder)
+            configuration.read(path)
+    finally:
+        closed.chmod(0o700)
+    assert configuration.unread == [
+        (str(closed), "Permission denied"),
+        (f"{path}:2", f"there is no {closed}/*.conf, or it may not be looked at"),
+    ]
+    assert configuration.top.get("timeout")
 
 
 def test_an_apache_that_serves_something_else_is_let_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,6 +460,26 @@ def start(change: Change, *options: str) -> Callable[[Layout], None]:
     return begin
 
 
+def rewriting(*lines: str) -> Change:
+    """Return what writes rules before that of ProxyPass, from which it takes upgrade=; \\1: the site's address."""
+    modules = "".join(
+        f"LoadModule {name}_module {layouts.APACHE_MODULES}/mod_{name}.so\n" for name in ("rewrite", "proxy_wstunnel")
+    )
+    pattern = '^( *ProxyPass "/" "http://(.*)/".*) upgrade=websocket'
+    rules = "\n".join(["RewriteEngine On", *lines, ""]).replace(r"\1", r"\2")
+    return lambda text: modules + swap(pattern, rules + r"\1")(text)
+
+
+def mended(text: str) -> str:
+    """Return a site's configuration with the lines of E455's hint above the first RewriteCond."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "x.conf"
+        path.write_text(text)
+        (problem,) = (each for each in problems(look(apache, path)) if each.id == "wsredis.E455")
+    lines = "\n".join(problem.hint.splitlines()[1:])
+    return text.replace("RewriteCond", f"{lines}\nRewriteCond", 1)
+
+
 @pytest.mark.parametrize(
     ("id", "begin", "status"),
     [
@@ -288,6 +489,29 @@ def start(change: Change, *options: str) -> Callable[[Layout], None]:
         ("E456", start(swap(r'( *ProxyPass "/ws/".*\n)( *ProxyPass "/" .*\n)', r"\2\1"), "two"), 426),
         ("E457", start(swap(r'("/ws/" "http://[\d.:]+/)ws/"', r'\1"'), "two"), 404),
         ("E458", start(drop("ProxyPreserveHost")), 403),
+        ("", start(rewriting(CONDITION + "=websocket [NC]", r'RewriteRule ^/?(.*) "ws://\1/$1" [P,L]')), 101),
+        (
+            "",
+            start(
+                rewriting(
+                    CONDITION + "nothing [OR]", CONDITION + "websocket", r'RewriteRule ^/?(.*) "ws://\1/$1" [P,L]'
+                )
+            ),
+            101,
+        ),
+        ("E455", start(rewriting(r"RewriteRule ^/(.*) http://\1/$1 [P,L]")), 426),
+        (
+            "",
+            start(
+                lambda text: mended(
+                    rewriting("RewriteCond %{REQUEST_URI} ^/", r"RewriteRule ^/(.*) http://\1/$1 [P,L]")(text)
+                )
+            ),
+            101,
+        ),
+        ("E454", start(rewriting("RewriteRule ^/ws/ - [F]")), 403),
+        ("E454", start(section("Location /ws/", "Require all denied")), 403),
+        ("E454", start(section("Proxy http://*/ws/*", "Require all denied")), 403),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -296,14 +520,14 @@ def test_a_real_apache_answers_so(
 ) -> None:
     with layouts.running(begin, folder, shared_redis) as layout:
         assert layout.found == ([id] if id else [])
-        assert status_of(layout) == status
+        assert looking.status_of(layout) == status
 
 
 def test_a_real_apache_cuts_what_is_silent(shared_redis: RedisServer, database: object, folder: Path) -> None:
     with layouts.running(start(swap("^ *Timeout .*", "Timeout 2")), folder, shared_redis) as layout:
         assert layout.found == ["E459"]
-        with layout.connect(FACILITY) as socket:
-            assert end_of(socket) == 1006
+        with layout.connect(looking.FACILITY) as socket:
+            assert looking.end_of(socket) == 1006
 
 
 def test_a_real_apache_waits_for_the_longer_of_its_timeouts(
@@ -311,8 +535,8 @@ def test_a_real_apache_waits_for_the_longer_of_its_timeouts(
 ) -> None:
     with layouts.running(start(swap("^ *Timeout .*", "Timeout 2\nProxyTimeout 60")), folder, shared_redis) as layout:
         assert layout.found == []
-        with layout.connect(FACILITY) as socket:
-            assert end_of(socket, 4) is None
+        with layout.connect(looking.FACILITY) as socket:
+            assert looking.end_of(socket, 4) is None
 
 
 def test_a_real_apache_without_a_module_does_not_start(folder: Path) -> None:

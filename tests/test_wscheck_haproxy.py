@@ -12,27 +12,13 @@ import pytest
 from django.test import override_settings
 
 from django_wsredis.checks import haproxy
-from django_wsredis.checks.haproxy.reading import read, split
+from django_wsredis.checks.haproxy.reading import Line, read, split
 from django_wsredis.checks.haproxy.routing import Handshake, holds, rewrite
+from django_wsredis.checks.haproxy.wording import text_of
 
-from . import layouts
+from . import layouts, looking
 from .layouts import Layout, certificate, find_program, run_runwsserver
-from .looking import (
-    FACILITY,
-    SETTINGS,
-    Change,
-    after,
-    assert_said_well,
-    drop,
-    emit,
-    end_of,
-    found,
-    ids,
-    look,
-    problems,
-    status_of,
-    swap,
-)
+from .looking import Change, after, drop, emit, found, ids, look, problems, swap
 from .servers import RedisServer, free_port
 
 TWO = ["--ws-upstream", "127.0.0.1:8001"]
@@ -65,8 +51,7 @@ def write(folder: Path, options: list[str], change: Change = str, main: str = MA
 def test_what_is_printed_has_no_problem(folder: Path, options: list[str], settings: dict[str, Any], main: str) -> None:
     with override_settings(**settings):
         rows = look(haproxy, write(folder, options, main=main), settings)
-    assert problems(rows) == []
-    assert [row.found for row in rows if row.is_skipped] == []
+    looking.assert_all_is_well(rows)
 
 
 def test_what_is_printed_for_tls_has_no_problem(folder: Path) -> None:
@@ -103,14 +88,12 @@ def test_one_mistake_is_one_problem(folder: Path, id: str, options: list[str], c
     seen = problems(look(haproxy, path))
     if "nowhere" in path.read_text():  # then it leads nowhere, too
         assert seen.pop().id == "wsredis.E502"
-    (problem,) = seen
-    assert problem.id == f"wsredis.{id}"
-    assert_said_well(problem, path)
+    looking.assert_only(seen, id, path)
 
 
 def test_w507_fewer_connections_than_max_sockets(folder: Path) -> None:
     path = write(folder, [])
-    settings = {"WSREDIS": {**SETTINGS["WSREDIS"], "MAX_SOCKETS": 4000}}
+    settings = {"WSREDIS": {**looking.SETTINGS["WSREDIS"], "MAX_SOCKETS": 4000}}
     assert ids(look(haproxy, path, settings)) == []
     settings["WSREDIS"]["MAX_SOCKETS"] = 5000
     (problem,) = problems(look(haproxy, path, settings))
@@ -153,6 +136,73 @@ def test_what_is_not_understood_is_said(folder: Path) -> None:
     rows = look(haproxy, path)
     assert ids(rows) == []
     assert found(rows, "prefix").is_skipped
+
+
+@pytest.mark.parametrize(
+    ("condition", "is_known", "is_ours"),
+    [
+        ("hdr(host) -i example.com", True, True),
+        ("hdr_end(host) -i .example.com", True, True),
+        ("hdr_end(host) .example.com", True, True),
+        ("hdr_end(host) example.com", True, True),
+        ("hdr_dom(host) -i example.com", True, True),
+        ("hdr(host) -m sub example", True, True),
+        ("hdr(host) -i example.org", True, False),
+        ("hdr_end(host) -i .example.org", True, False),
+        ("hdr(host) -i www.example.com", False, None),
+        ("hdr(host) -i WWW.Example.com", False, None),
+        ("hdr_end(host) -i .www.example.com", False, None),
+        ("hdr_beg(host) -i www.", False, None),
+        ("hdr_reg(host) -i ^[a-z]+\\.example\\.com$", False, None),
+    ],
+)
+def test_a_domain_stands_for_the_hosts_below_it(
+    folder: Path, condition: str, is_known: bool, is_ours: bool | None
+) -> None:
+    settings = {"ALLOWED_HOSTS": [".example.com"]}
+    written = condition.replace("\\", "\\\\\\\\")
+    path = write(folder, [], swap("default_backend tests", f"use_backend tests if {{ {written} }}"))
+    rows = look(haproxy, path, settings)
+    assert ids(rows) == (["E502"] if is_ours is False else [])
+    assert any(row.is_skipped for row in rows) != is_known
+
+
+def test_no_value_of_a_header_is_shown(folder: Path) -> None:
+    lines = [
+        "    http-request deny if { hdr(x-secret) -m str hunter2 }",
+        "    http-request deny if !{ req.hdr(Authorization) -i Bearer hunter2 } { path_beg /ws/ }",
+        "    use_backend tests if { req.cook(session) hunter2 hunter3 } or { urlp(token),lower -m beg hunter2 }",
+        "    use_backend tests if { str(hunter2) -m str hunter2 }",
+        "    http-request redirect location https://bob:hunter2@elsewhere.example/ if { path_beg /ws/ }",
+    ]
+    for number, line in enumerate(lines):
+        (folder / str(number)).mkdir()
+        rows = look(haproxy, write(folder / str(number), [], after("option forwardfor", line)))
+        assert "hunter" not in repr(rows)
+        assert any("…" in row.found for row in rows) == ("deny" not in line)
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("use_backend a if { path_beg -i /ws/ } { hdr(host) -i a.example }", ""),
+        ("use_backend a if is_ws !{ src 10.0.0.0/8 } or b", ""),
+        ("http-request replace-path /ws(/.*) /x if { method GET }", ""),
+        ("http-request set-header Host internal", ""),
+        ("http-request deny", ""),
+        (
+            "use_backend a if { hdr(x-secret),lower -i -m str s3 s4 } b",
+            "use_backend a if { hdr(x-secret)… -i -m str … } b",
+        ),
+        ("use_backend a if !{ req.hdr(authorization) s3 }", "use_backend a if !{ req.hdr(authorization) … }"),
+        ("use_backend a if { http_auth(s3) }", "use_backend a if { http_auth… }"),
+        ("http-request set-header X-Token s3 if w", "http-request set-header X-Token … if w"),
+        ("http-request set-query token=s3", "http-request set-query …"),
+        ("redirect location https://u:s3@h/", "redirect location …"),
+    ],
+)
+def test_a_line_is_shown_without_what_may_be_a_secret(line: str, text: str) -> None:
+    assert text_of(Line(split(line), "x:1")) == (text or line)
 
 
 def test_a_listen_section_and_tcp(folder: Path) -> None:
@@ -257,7 +307,7 @@ def test_a_real_haproxy_answers_so(
 ) -> None:
     with layouts.running(start(change), folder, shared_redis) as layout:
         assert layout.found == ([id] if id else [])
-        assert status_of(layout) == status
+        assert looking.status_of(layout) == status
 
 
 @pytest.mark.parametrize(
@@ -273,8 +323,8 @@ def test_a_real_haproxy_waits_so_long(
 ) -> None:
     with layouts.running(start(change), folder, shared_redis) as layout:
         assert layout.found == ([id] if id else [])
-        with layout.connect(FACILITY) as socket:
-            assert end_of(socket, 4) == code
+        with layout.connect(looking.FACILITY) as socket:
+            assert looking.end_of(socket, 4) == code
 
 
 def test_a_real_haproxy_counts_websockets(shared_redis: RedisServer, database: object, folder: Path) -> None:
@@ -282,8 +332,8 @@ def test_a_real_haproxy_counts_websockets(shared_redis: RedisServer, database: o
         assert layout.found == ["I508"]
         with ExitStack() as stack:
             for _ in range(3):
-                stack.enter_context(layout.connect(FACILITY))
-            with pytest.raises(TimeoutError), layout.connect(FACILITY, open_timeout=2):
+                stack.enter_context(layout.connect(looking.FACILITY))
+            with pytest.raises(TimeoutError), layout.connect(looking.FACILITY, open_timeout=2):
                 pass
 
 

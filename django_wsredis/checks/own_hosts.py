@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
 from urllib.parse import urlsplit
 
 from django.conf import settings
+
+
+def own_names() -> list[str]:
+    """Return the names in ALLOWED_HOSTS but "*", in lower case.
+
+    `.example.com` stands for any host below that domain, which is one itself, and comes before it.
+    """
+    names = [host.lower() for host in settings.ALLOWED_HOSTS if host != "*"]
+    return [each for name in names for each in ([name[1:], name] if name.startswith(".") else [name])]
+
+
+def is_called(own: str, name: str) -> bool:
+    """Tell whether a name that a proxy has for a site, maybe one with * and ?, fits one of own_names()."""
+    name = name.lower()
+    if own.startswith("."):
+        return fnmatch(name, f"*{own}") or fnmatch(f"x{own}", name)
+    return name == own or fnmatch(own, name)
 
 
 def need_the_host() -> bool:

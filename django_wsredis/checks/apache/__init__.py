@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from fnmatch import fnmatch
 from pathlib import Path
 
-from django.conf import settings as django_settings
-
 from ..findings import Problem, Row, skipped
+from ..own_hosts import is_called, own_names
 from ..programs import Patience, find_program
 from ..situation import Situation
 from . import passing, server
@@ -107,14 +105,27 @@ def _hosts(site: Site, *, is_given: bool) -> list[Directive]:
     """Return the virtual hosts that browsers of this site meet: those of its names, or that proxy at all."""
     top = site.configuration.top
     hosts = top.all("virtualhost")
-    proxies = [host for host in (*hosts, top) if any(rules(top, host, site.path))]
-    named = [host for host in hosts if _is_named(host)]
+    proxies = [
+        host for host in (*hosts, top)
+        if any(rule.target or rule.is_redirect for rule in rules(top, host, site.path))
+    ]  # fmt: skip
+    named = _named(hosts)
     if chosen := [host for host in named if host in proxies] or (named if is_given else []):
         return chosen
     return [host for host in proxies if not host.get("servername")] or (proxies or hosts[:1] if is_given else [])
 
 
-def _is_named(host: Directive) -> bool:
-    names = [name for directive in host.all("servername", "serveralias") for name in directive.words]
-    wanted = [f"*{name}" if name.startswith(".") else name for name in django_settings.ALLOWED_HOSTS]
-    return any(fnmatch(name.partition(":")[0], pattern) for name in names for pattern in wanted if pattern != "*")
+def _named(hosts: list[Directive]) -> list[Directive]:
+    """Return the virtual hosts that take one of the site's names: of several at one address the first one does."""
+    chosen = []
+    for own in own_names():
+        addresses: set[tuple[str, ...]] = set()  # where it is taken
+        for host in hosts:
+            names = [name for directive in host.all("servername", "serveralias") for name in directive.words]
+            address = tuple(host.words)
+            if address in addresses or not any(is_called(own, name.partition(":")[0]) for name in names):
+                continue
+            chosen.append(host)
+            if not own.startswith("."):
+                addresses.add(address)
+    return [host for host in hosts if host in chosen]

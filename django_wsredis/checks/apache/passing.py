@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from ..findings import Problem, Row, skipped
 from ..own_hosts import need_the_host
+from .access import access
 from .reading import Directive
-from .routing import Rule, rules
+from .routing import Rule, rules, shown
 from .site import Site
 
 MIN_VERSION = (2, 4, 47)  # upgrade= of mod_proxy_http
@@ -19,24 +20,27 @@ UNITS = {"": 1.0, "s": 1.0, "ms": 0.001, "min": 60.0, "h": 3600.0}
 
 def rows(site: Site, host: Directive) -> Iterator[Row]:
     """Look at the rule that takes websockets."""
-    path = site.path
-    taking: list[Rule] = []
-    for each in rules(site.configuration.top, host, path):
-        taking.append(each)
-        if each.is_certain:
-            break
-        yield skipped("rule", f"{each.directive.place}: {each.text}: on what it depends is not known here")
-    if taking and not taking[-1].is_certain:
+    before: list[Rule] = []  # which may take them
+    rule: Rule | None = None
+    after: list[Rule] = []
+    for each in rules(site.configuration.top, host, site.path):
+        if rule is not None:
+            after.append(each)
+        elif each.is_certain:
+            rule = each
+        else:
+            before.append(each)
+            yield skipped("rule", f"{each.directive.place}: {each.text}: on what it depends is not known here")
+    if before and (rule is None or (not _upgrades(site, rule) and any(_upgrades(site, each) for each in before))):
         return
-    rule = taking[-1] if taking else None
     if rule is not None and rule.is_redirect:
         yield Row(checked="rule", found=f"{rule.text}: browsers are sent elsewhere")
         return
     if rule is None or not rule.target:
         yield _nowhere(site, host, rule)
         return
-    better = _better(site, host, rule, path)
-    yield _rule(site, rule, better)
+    yield _rule(site, rule, next((each for each in after if _upgrades(site, each)), None))
+    yield access(site, host, rule)
     yield _prefix(site, rule)
     yield _preserve_host(site, host)
     yield _timeout(site, host, rule)
@@ -47,10 +51,13 @@ def rows(site: Site, host: Directive) -> Iterator[Row]:
 def _nowhere(site: Site, host: Directive, rule: Rule | None) -> Row:
     url = site.settings.websocket_url
     text = f"{rule.text} keeps {url} from being proxied." if rule else f"No ProxyPass takes {url}: websockets get 404."
+    hint = f'ProxyPass "{url}" "http://127.0.0.1:8000{url}" upgrade=websocket'
+    if rule and rule.directive.name == "rewriterule":
+        hint = f"Write before it: RewriteCond %{{REQUEST_URI}} !^{url}"
     problem = Problem(
         id="wsredis.E454",
         text=text,
-        hint=f'ProxyPass "{url}" "http://127.0.0.1:8000{url}" upgrade=websocket',
+        hint=hint,
         place=rule.directive.place if rule else host.place,
     )
     return Row(checked="rule", found=rule.text if rule else "none", problems=(problem,))
@@ -60,23 +67,19 @@ def _upgrades(site: Site, rule: Rule) -> bool:
     """Tell whether what a rule passes on may become a websocket."""
     if rule.scheme in ("ws", "wss") or rule.parameters.get("upgrade", "").lower() in ("websocket", "any", "*"):
         return True
-    if rule.scheme != "balancer":
-        return False
+    return any(word.startswith(("ws://", "wss://", "upgrade=")) for member in _members(site, rule) for word in member)
+
+
+def _members(site: Site, rule: Rule) -> list[list[str]]:
+    """Return the words of each BalancerMember to which a rule passes requests on."""
     name = re.match(r"balancer://[^/]+", rule.url)
     sections = (*site.configuration.top.all("proxy"), *(
         section for host in site.configuration.top.all("virtualhost") for section in host.all("proxy")
     ))  # fmt: skip
-    members = [
+    return [
         member.words for section in sections if name and section.value.startswith(name[0])
         for member in section.all("balancermember")
     ]  # fmt: skip
-    return any(word.startswith(("ws://", "wss://", "upgrade=")) for words in members for word in words)
-
-
-def _better(site: Site, host: Directive, first: Rule, path: str) -> Rule | None:
-    """Return a rule that would take websockets, and as such, if another one did not come first."""
-    others = (rule for rule in rules(site.configuration.top, host, path) if rule.directive is not first.directive)
-    return next((rule for rule in others if _upgrades(site, rule)), None)
 
 
 def _rule(site: Site, rule: Rule, better: Rule | None) -> Row:
@@ -101,11 +104,26 @@ def _rule(site: Site, rule: Rule, better: Rule | None) -> Row:
             Problem(
                 id="wsredis.E455",
                 text=f"{rule.text} has no upgrade=websocket: every websocket gets 426.",
-                hint=f"{rule.text} upgrade=websocket",
+                hint=_upgrading(site, rule),
                 place=rule.directive.place,
             )
         )
     return Row(checked="rule", found=found, problems=tuple(problems))
+
+
+def _upgrading(site: Site, rule: Rule) -> str:
+    """Return the lines with which a rule, or one before it, passes websockets on."""
+    if members := _members(site, rule):
+        return "\n".join(shown(" ".join(["BalancerMember", *words, "upgrade=websocket"])) for words in members)
+    if rule.directive.name != "rewriterule":
+        return f"{rule.text} upgrade=websocket"
+    target = re.sub(r"http(s?://[^/|]*)[^|]*$", r"ws\1", shown(rule.target))
+    module = "" if "proxy_wstunnel_module" in site.configuration.modules else "sudo a2enmod proxy_wstunnel, and "
+    return (
+        f"{module}write above it, and above its RewriteCond:\n"
+        "RewriteCond %{HTTP:Upgrade} =websocket [NC]\n"
+        f"RewriteRule ^{site.settings.websocket_url} {target}%{{REQUEST_URI}} [P,L]"
+    )
 
 
 def _prefix(site: Site, rule: Rule) -> Row:
@@ -113,9 +131,10 @@ def _prefix(site: Site, rule: Rule) -> Row:
     if rule.path == f"{url}x":
         return Row(checked="prefix", found=f"{url} arrives as {url}")
     arrives = rule.path.removesuffix("x") or "nothing"
+    path = rule.path or shown(rule.url)
     problem = Problem(
         id="wsredis.E457",
-        text=f"{rule.text} lets {url}x arrive as {rule.path or rule.url}: it is not below WEBSOCKET_URL, and gets 404.",
+        text=f"{rule.text} lets {url}x arrive as {path}: it is not below WEBSOCKET_URL, and gets 404.",
         hint="Let both sides end alike: with /ws/ on both, or with / on both.".replace("/ws/", url),
         place=rule.directive.place,
     )

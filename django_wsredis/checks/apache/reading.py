@@ -6,12 +6,14 @@ Own, as no parser for Python is kept up: apacheconfig's last release is of Janua
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 MAX_DEPTH = 20  # of files that include each other
+MAX_FILES = 1000  # a file may include itself, twice
 WORD = re.compile(r'"((?:\\.|[^"\\])*)"|\'((?:\\.|[^\'\\])*)\'|(\S+)')
 CONDITIONAL = ("ifmodule", "ifdefine", "ifversion", "ifdirective", "iffile", "ifsection")
 VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -48,6 +50,7 @@ class Configuration:
         self.unread: list[tuple[str, str]] = []
         self.modules: set[str] = set(modules or ())
         self._root = root  # relative to which files are included
+        self._count = 0  # of files read
         self._variables: dict[str, str] = {}
 
     def read(self, path: Path) -> None:
@@ -55,6 +58,7 @@ class Configuration:
         self._read(path, [self.top], 0)
 
     def _read(self, path: Path, open_sections: list[Directive], depth: int) -> None:
+        self._count += 1
         try:
             text = path.read_text(errors="replace")
         except OSError as error:
@@ -96,13 +100,7 @@ class Configuration:
         if any(section.name in CONDITIONAL for section in open_sections):  # it does not apply
             return
         if directive.name in ("include", "includeoptional"):
-            pattern = str(self._root / directive.value)
-            files = [Path(name) for name in sorted(glob.glob(pattern))]
-            if not files and directive.name == "include":
-                self.unread.append((directive.place, f"there is no {pattern}"))
-            for file in files if depth < MAX_DEPTH else ():
-                for each in sorted(file.iterdir()) if file.is_dir() else [file]:
-                    self._read(each, open_sections, depth + 1)
+            self._include(directive, open_sections, depth)
             return
         if directive.name == "serverroot":
             self._root = Path(directive.value)
@@ -111,6 +109,31 @@ class Configuration:
         elif directive.name == "loadmodule":
             self.modules.add(directive.value)
         open_sections[-1].inside.append(directive)
+
+    def _include(self, directive: Directive, open_sections: list[Directive], depth: int) -> None:
+        if depth == MAX_DEPTH:
+            self._leave(f"{directive.place.rpartition(':')[0]}: files include each other {MAX_DEPTH} times")
+            return
+        pattern = str(self._root / directive.value)
+        files = [Path(name) for name in sorted(glob.glob(pattern))]
+        if not files and directive.name == "include":
+            self.unread.append((directive.place, f"there is no {pattern}, or it may not be looked at"))
+        for file in files:
+            try:
+                found = sorted(file.iterdir()) if os.path.isdir(file) else [file]
+            except OSError as error:
+                self.unread.append((str(file), error.strerror or str(error)))
+                continue
+            for each in found:
+                if self._count >= MAX_FILES:
+                    self._leave(f"more than {MAX_FILES} files: the others are not read")
+                    return
+                self._read(each, open_sections, depth + 1)
+
+    def _leave(self, why: str) -> None:
+        """Say, once, what is not read."""
+        if ("included files", why) not in self.unread:
+            self.unread.append(("included files", why))
 
 
 def module_name(text: str) -> str:

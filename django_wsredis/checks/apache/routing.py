@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 
 from .reading import Directive
 
 # what RewriteCond may ask of a handshake → what it is told
-HANDSHAKE = {"HTTP:Upgrade": "websocket", "HTTP:Connection": "Upgrade", "REQUEST_METHOD": "GET"}
+HANDSHAKE = {"http:upgrade": "websocket", "http:connection": "Upgrade", "request_method": "GET"}
 TRUTHS = ("On", "on", "ON")
 
 
@@ -44,8 +45,14 @@ class Rule:
     @property
     def text(self) -> str:
         """The directive, for people: without passwords."""
-        words = " ".join([NAMES.get(self.directive.name, self.directive.name), *self.directive.words])
-        return re.sub(r"secret=\S+", "secret=…", re.sub(r"//[^/@\s]*@", "//…@", words))
+        return shown(" ".join([NAMES.get(self.directive.name, self.directive.name), *self.directive.words]))
+
+
+def shown(text: str) -> str:
+    """Return a text of a configuration for people: without passwords, and what is set as a variable or a cookie."""
+    text = re.sub(r"//[^/@\s]*@", "//…@", text)
+    text = re.sub(r"\bsecret=\S+", "secret=…", text)
+    return re.sub(r"(?<=[\[,])(E|env|CO|cookie)=[^,\]]*", r"\1=…", text, flags=re.I)
 
 
 NAMES = {
@@ -96,26 +103,62 @@ def _is_below(path: str, prefix: str) -> bool:
     return path == prefix or (path.startswith(prefix) and (prefix.endswith("/") or path[len(prefix)] == "/"))
 
 
+def concerns(section: Directive, path: str) -> bool:
+    """Tell whether a <Location> or a <LocationMatch> is for a path."""
+    wanted = section.words[-1] if section.words else ""
+    if section.name == "locationmatch" or section.value == "~":
+        return _search(wanted, path) is not None
+    return _is_below(path, wanted) or fnmatch(path, wanted)
+
+
 def _rewrites(host: Directive, path: str) -> Iterator[Rule]:
     engine = host.get("rewriteengine")
     if engine is None or engine.value not in TRUTHS:
         return
     conditions: list[Directive] = []
+    is_reached = True  # False: whether a rule is reached depends on one before it
     for directive in host.all("rewritecond", "rewriterule"):
         if directive.name == "rewritecond":
             conditions.append(directive)
             continue
-        truths, conditions = [_holds(condition, path) for condition in conditions], []
-        if len(directive.words) < 2 or False in truths:
+        truth, conditions = _all_hold(conditions, path), []
+        if len(directive.words) < 2 or truth is False:
             continue
-        pattern, target, *flags = directive.words
-        match = _search(pattern, path)
-        given = {flag.partition("=")[0] for flag in "".join(flags).strip("[]").split(",")}
-        is_redirect = bool(given & {"R", "redirect"})
-        if match is None or not (given & {"P", "proxy"} or is_redirect):
+        pattern, target, *_ = directive.words
+        flags = _flags(directive)
+        match = _search(pattern.removeprefix("!"), path, bool(flags & {"NC", "NOCASE"}))
+        if (match is None) != pattern.startswith("!"):
             continue
-        target = _fill(target.replace("%{REQUEST_URI}", path), match)
-        yield Rule(directive, target, is_redirect=is_redirect, is_certain=None not in truths)
+        is_certain = truth is True and is_reached
+        is_redirect = bool(flags & {"R", "REDIRECT"})
+        if flags & {"F", "FORBIDDEN", "G", "GONE"}:
+            yield Rule(directive, "", is_certain=is_certain)
+        elif flags & {"P", "PROXY"} or is_redirect:
+            filled = _fill(target.replace("%{REQUEST_URI}", path), match)
+            yield Rule(directive, filled, is_redirect=is_redirect, is_certain=is_certain)
+        elif flags & {"L", "LAST", "END"} and is_certain:
+            return
+        elif flags & {"L", "LAST", "END", "C", "CHAIN", "S", "SKIP", "N", "NEXT"}:
+            is_reached = False
+
+
+def _flags(directive: Directive) -> set[str]:
+    """Return the flags of a RewriteRule or a RewriteCond, without their values."""
+    return {flag.partition("=")[0].upper() for flag in "".join(directive.words[2:]).strip("[]").split(",")}
+
+
+def _all_hold(conditions: list[Directive], path: str) -> bool | None:
+    """Tell whether a rule's conditions are true: each, or one of those that [OR] joins; None if that is not known."""
+    truths: list[bool | None] = []
+    is_joined = False
+    for condition in conditions:
+        truth = _holds(condition, path)
+        if is_joined:
+            before = truths.pop()
+            truth = True if True in (before, truth) else None if None in (before, truth) else False
+        truths.append(truth)
+        is_joined = bool(_flags(condition) & {"OR", "ORNEXT"})
+    return False if False in truths else None if None in truths else True
 
 
 def _holds(condition: Directive, path: str) -> bool | None:
@@ -123,12 +166,17 @@ def _holds(condition: Directive, path: str) -> bool | None:
     match = re.fullmatch(r"%\{([\w:-]+)\}", condition.value)
     if match is None or len(condition.words) < 2:
         return None
-    value = {**HANDSHAKE, "REQUEST_URI": path}.get(match[1])
-    pattern = condition.words[1]
-    if value is None or pattern.lstrip("!")[:1] in ("=", "<", ">", "-"):
+    value = {**HANDSHAKE, "request_uri": path}.get(match[1].lower())
+    pattern = condition.words[1].removeprefix("!")
+    if value is None or pattern[:1] in ("<", ">", "-"):
         return None
-    is_there = _search(pattern.removeprefix("!"), value, "NC" in "".join(condition.words[2:])) is not None
-    return is_there != pattern.startswith("!")
+    is_caseless = bool(_flags(condition) & {"NC", "NOCASE"})
+    if pattern.startswith("="):  # is the same, not a regular expression
+        wanted = pattern[1:] if pattern != '=""' else ""
+        is_there = value.lower() == wanted.lower() if is_caseless else value == wanted
+    else:
+        is_there = _search(pattern, value, is_caseless) is not None
+    return is_there != condition.words[1].startswith("!")
 
 
 def _search(pattern: str, text: str, is_caseless: bool = False) -> re.Match[str] | None:

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from django.conf import settings as django_settings
-
 from ...conf import Settings
 from ..findings import Problem, Row, skipped
+from ..own_hosts import own_names
 from ..programs import Patience, find_program
 from ..situation import Situation
 from . import passing
 from .reading import Section, read
 from .routing import Handshake
+from .wording import text_of
 
 TITLES = {
     "wsredis.E501": "HAProxy does not accept its configuration.",
@@ -87,20 +87,19 @@ def _accepted(program: Path | None, path: Path, patience: Patience) -> Row:
 
 def _frontends(sections: list[Section], frontends: list[Section], settings: Settings, path: Path) -> Iterator[Row]:
     backends = {section.name: section for section in sections if section.kind in ("backend", "listen")}
-    hosts = [host.lstrip(".") for host in django_settings.ALLOWED_HOSTS if host != "*"]
-    request = Handshake(f"{settings.websocket_url}x", hosts)
+    request = Handshake(f"{settings.websocket_url}x", own_names())
     ways, is_sent_on = 0, False
     for frontend in frontends:
         label = f"{frontend.kind} {frontend.name}"
         backend, line, unknown = passing.find(frontend, backends, request)
         for each in unknown:
-            yield skipped(label, f"{each.place}: {each.text}: on what it depends is not known here")
+            yield skipped(label, f"{each.place}: {text_of(each)}: on what it depends is not known here")
         if backend is None:
             is_sent_on = is_sent_on or bool(unknown)
-            yield Row(checked=label, found=f"{line.text}, {line.place}" if line else "no backend for websockets")
+            yield Row(checked=label, found=f"{text_of(line)}, {line.place}" if line else "no backend for websockets")
             continue
         ways += 1
-        chosen = f"by {line.text}" if line else "by itself"
+        chosen = f"by {text_of(line)}" if line else "by itself"
         yield Row(checked=label, found=f"mode {frontend.mode}, to {backend.kind} {backend.name} {chosen}")
         for row in passing.rows(passing.Way(frontend, backend), sections, settings, request):
             yield replace(row, checked=f"{frontend.name}: {row.checked}") if len(frontends) > 1 else row

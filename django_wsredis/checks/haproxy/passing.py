@@ -10,6 +10,7 @@ from ..findings import Problem, Row, skipped
 from ..own_hosts import need_the_host
 from .reading import Line, Section
 from .routing import Handshake, condition_of, holds, rewrite
+from .wording import text_of
 
 FEW = 1000
 DEFAULT_TIMEOUT_SECONDS = 60
@@ -99,7 +100,7 @@ def _prefix(way: Way, settings: Settings, request: Handshake) -> Row:
         line = change.line or line
         if change.path is None:
             return skipped(
-                "prefix", f"{line.place if line else ''}: {line.text if line else ''} is not understood here"
+                "prefix", f"{line.place if line else ''}: {text_of(line) if line else ''} is not understood here"
             )
         path = change.path
     url = settings.websocket_url
@@ -109,7 +110,7 @@ def _prefix(way: Way, settings: Settings, request: Handshake) -> Row:
         return Row(checked="prefix", found=f"{request.path} arrives as {path}")
     problem = Problem(
         id="wsredis.E504",
-        text=f"{line.text} lets {request.path} arrive as {path}: it is not below WEBSOCKET_URL, and gets 404.",
+        text=f"{text_of(line)} lets {request.path} arrive as {path}: it is not below WEBSOCKET_URL, and gets 404.",
         hint=f"Remove it, or let it not concern websockets: unless {{ path_beg {url} }}",
         place=line.place,
     )
@@ -117,10 +118,7 @@ def _prefix(way: Way, settings: Settings, request: Handshake) -> Row:
 
 
 def _headers(way: Way, request: Handshake) -> Row:
-    lines = [
-        (section, line) for section in way.sections for line in section.all("http-request")
-        if len(line.words) > 2
-    ]  # fmt: skip
+    lines = [(section, line) for section in way.sections for line in section.all("http-request")]
     problems = tuple(
         problem
         for section, line in lines
@@ -133,15 +131,17 @@ def _headers(way: Way, request: Handshake) -> Row:
 def _header(line: Line, request: Handshake) -> Problem | None:
     """Return what is wrong with a line that changes a header."""
     words, _ = condition_of(line)
+    if len(words) < 3:
+        return None
     action, header, value = words[1], words[2].lower(), words[-1]
     if action not in ("set-header", "replace-header", "del-header"):
         return None
     is_kept = value.startswith("%[req.hdr(host") or value in request.hosts
     if header == "host" and not is_kept and need_the_host():
-        text = f"{line.text}: browsers' Origins differ from the Host that arrives, and get 400 or 403."
+        text = f"{text_of(line)}: browsers' Origins differ from the Host that arrives, and get 400 or 403."
         return Problem(id="wsredis.E505", text=text, hint="Remove it.", place=line.place)
     if header in request.headers and (action == "del-header" or value.lower() != request.headers[header].lower()):
-        text = f"{line.text}: what arrives is no websocket, and gets 426."
+        text = f"{text_of(line)}: what arrives is no websocket, and gets 426."
         return Problem(id="wsredis.E506", text=text, hint="Remove it.", place=line.place)
     return None
 

@@ -21,15 +21,10 @@ PART = re.compile(r"""\\(.)|'([^']*)'|"((?:\\.|[^"\\])*)"|([^\\'"]+)""")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of a section. place: "file:line"."""
+    """A line of a section. place: "file:line". For people: wording.text_of()."""
 
     words: list[str]
     place: str
-
-    @property
-    def text(self) -> str:
-        """The line, for people."""
-        return " ".join(self.words)
 
 
 @dataclass(slots=True)

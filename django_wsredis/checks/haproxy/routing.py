@@ -18,7 +18,10 @@ SUFFIXES = {"beg", "end", "sub", "reg", "dir", "dom"}
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """A websocket's request, as it comes to a section. hosts: those that it may be for; none: any."""
+    """A websocket's request, as it comes to a section.
+
+    hosts: those that it may be for, `.example.com` for any below that domain; none: any.
+    """
 
     path: str
     hosts: Sequence[str] = ()
@@ -116,7 +119,7 @@ def _test(section: Section, words: list[str], request: Handshake) -> bool | None
             values.append(word)
     if suffix == "found":
         return bool(texts)
-    return any(_matches(text, value, suffix, is_caseless) for text in texts for value in values)
+    return _any([_matches(text, value, suffix, is_caseless) for text in texts for value in values])
 
 
 def _sample(fetch: str, request: Handshake) -> tuple[list[str] | None, str]:
@@ -136,7 +139,9 @@ def _sample(fetch: str, request: Handshake) -> tuple[list[str] | None, str]:
     return None, ""
 
 
-def _matches(text: str, value: str, suffix: str, is_caseless: bool) -> bool:
+def _matches(text: str, value: str, suffix: str, is_caseless: bool) -> bool | None:
+    if text.startswith("."):
+        return _matches_below(text, value.lower() if is_caseless else value, suffix)
     if suffix == "reg":
         try:
             return re.search(value, text, re.I if is_caseless else 0) is not None
@@ -156,6 +161,20 @@ def _matches(text: str, value: str, suffix: str, is_caseless: bool) -> bool:
         case "dom":
             return f".{value.strip('.')}." in f".{text}."
     return text == value
+
+
+def _matches_below(domain: str, value: str, suffix: str) -> bool | None:
+    """Tell whether all hosts below a domain match; None if some may."""
+    match suffix:
+        case "":
+            return None if value.endswith(domain) else False
+        case "end":
+            return True if domain.endswith(value) else None if value.endswith(domain) else False
+        case "sub":
+            return value in domain or None
+        case "dom":
+            return f".{value.strip('.')}." in f"{domain}." or None
+    return None
 
 
 def rewrite(section: Section, request: Handshake) -> Change:
