@@ -582,6 +582,7 @@ def test_a_worker_that_hangs_is_named_within_the_time(sites: tuple[Site, Site]) 
         assert count().sockets == 2
         pid = next(worker.pid for worker in workers.report(Filter(), limit=1).workers if worker.server == "runserver")
         os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: "\nState:\tT" in Path(f"/proc/{pid}/status").read_text(), 10, "its stop")
         try:
             found = count()
             assert (found.sockets, len(found.silent)) == (1, 1)

@@ -90,4 +90,4 @@ def _configuration(configuration: Configuration, said: Said) -> Iterator[Row]:
         if fault.is_denied:
             yield skipped("file", f"{fault.text[:-1]}: run it as root")
     if said.is_denied:
-        yield skipped("nginx -T", f"{said.refusal}: run it as root")
+        yield skipped("nginx -T", f"{said.refusal}; its files are read instead")
