@@ -26,7 +26,6 @@ from typing import Any
 
 from django.core.management import call_command
 from django.test import override_settings
-from websockets.exceptions import InvalidMessage
 from websockets.sync.client import ClientConnection, connect
 
 from .conftest import DATABASE
@@ -204,13 +203,7 @@ class Layout:
         headers = {"Cookie": f"sessionid={cookie}"} if cookie else {}
         given = {"compression": None, "ping_interval": None, "proxy": None, "max_size": None, "ssl": self.tls}
         uri = f"{'wss' if self.tls else 'ws'}://127.0.0.1:{self.port}/ws/{path}"
-        try:
-            return connect(uri, additional_headers=headers, **given, **options)
-        except InvalidMessage:
-            if not self.tls:
-                raise
-            # on a busy machine uWSGI's https router closes one of some thousand connections without any answer
-            return connect(uri, additional_headers=headers, **given, **options)
+        return connect(uri, additional_headers=headers, **given, **options)
 
     def raw(self, path: str, headers: dict[str, str | None] | None = None, **options: Any) -> RawSocket:
         return RawSocket(self.port, path, headers, tls=self.tls, **options)

@@ -279,7 +279,7 @@ def test_an_address_of_ipv6(start: Callable[..., Site]) -> None:
 # --user
 
 
-ENGINES = ["db", "cached_db", "signed_cookies"]
+ENGINES = ["db", "cached_db", "file", "signed_cookies"]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
