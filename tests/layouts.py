@@ -31,6 +31,7 @@ from websockets.sync.client import ClientConnection, connect
 from .conftest import DATABASE
 from .rawsocket import RawSocket
 from .servers import ROOT, Process, RedisServer, free_port, missing, wait_until
+from .tls import trust
 
 TIMEOUT = 4  # seconds after which the proxies cut what is silent; sockets are pinged each second
 PASSWORD = "opensesame"
@@ -420,7 +421,7 @@ def uwsgi_https(layout: Layout) -> None:
     layout.workers = 2
     layout.cuts_silence = True
     cert, key = certificate(layout.folder)
-    layout.tls = ssl.create_default_context(cafile=cert)
+    layout.tls = trust(cert)
     listen = ("--listen", f"127.0.0.1:{layout.port}", "--certfile", str(cert), "--keyfile", str(key))
     run_uwsgi(layout, find_uwsgi("--https"), *listen, *TIMED)
 

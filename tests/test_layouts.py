@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import random
 import re
-import ssl
 import struct
 import sys
 import tempfile
@@ -39,6 +38,7 @@ from .layouts import (
 )
 from .rawsocket import close, masked, more, ping, text
 from .servers import ROOT, RedisServer, free_port, may_open, missing, wait_until
+from .tls import trust
 
 MIB = 1024 * 1024
 MANY = 1000
@@ -314,7 +314,7 @@ def uwsgi_https_socket(layout: Layout) -> None:
     """uWSGI with TLS in its workers, instead of in its router."""
     program = find_uwsgi("--https-socket")
     cert, key = certificate(layout.folder)
-    layout.tls = ssl.create_default_context(cafile=cert)
+    layout.tls = trust(cert)
     (ini,) = layout.emit("uwsgi", "--listen", f"127.0.0.1:{layout.port}")
     ini.write_text(re.sub(r"(?m)^http-socket = (.*)$", rf"https-socket = \1,{cert},{key}", ini.read_text()))
     layout.run_site(program, "--ini", ini)
@@ -328,7 +328,7 @@ def uwsgi_without_threads(layout: Layout) -> None:
 
 def gunicorn_with_a_certificate(layout: Layout) -> None:
     cert, key = certificate(layout.folder)
-    layout.tls = ssl.create_default_context(cafile=cert)
+    layout.tls = trust(cert)
     (config,) = layout.emit("gunicorn", "--listen", f"127.0.0.1:{layout.port}")
     config.write_text(f"{config.read_text()}certfile, keyfile = '{cert}', '{key}'\n")
     layout.run_site(sys.executable, "-m", "gunicorn", "-c", config)

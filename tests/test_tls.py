@@ -26,6 +26,7 @@ from django_wsredis import publish
 from .rawsocket import RawSocket, close, masked, more, reset, text
 from .servers import Site, missing, run_manage, wait_until
 from .test_resilience import settled
+from .tls import trust
 
 SERVER = "runwsserver"
 NEWS = "news?subscribe-broadcast"
@@ -58,7 +59,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def trusting(certificate: tuple[Path, Path]) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(certificate[0]))
+    return trust(certificate[0])
 
 
 @pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["TLS 1.2", "TLS 1.3"])

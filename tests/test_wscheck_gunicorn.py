@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import ssl
 import subprocess
 import sys
 import time
@@ -38,6 +37,7 @@ from .looking import (
     swap,
 )
 from .servers import RedisServer
+from .tls import trust
 
 
 def write(folder: Path, change: Change = str, *options: str) -> Path:
@@ -216,7 +216,7 @@ def test_a_real_gunicorn_with_a_certificate_refuses_websockets(
 ) -> None:
     def begin(layout: Layout) -> None:
         cert, key = certificate(layout.folder)
-        layout.tls = ssl.create_default_context(cafile=cert)
+        layout.tls = trust(cert)
         start(add(f"certfile, keyfile = '{cert}', '{key}'"))(layout)
 
     with layouts.running(begin, folder, shared_redis) as layout:

@@ -33,6 +33,7 @@ from .doors import Doors, Relay, certify, dumb_server, make_authority
 from .layouts import Layout, find_uwsgi, run_proxy, run_runwsserver, run_uwsgi
 from .rawsocket import HEADERS
 from .servers import ROOT, Process, RedisServer, Site, free_port, wait_until
+from .tls import trust
 
 SERVER = "runwsserver"
 CLOSED = "127.0.0.1:1"
@@ -120,7 +121,7 @@ def runwsserver_alone(layout: Layout) -> None:
 def with_tls(layout: Layout) -> tuple[str, ...]:
     """Have a proxy speak TLS; return the options for what is printed for it."""
     make_authority(layout.folder)
-    layout.tls = ssl.create_default_context(cafile=layout.folder / "ca.pem")
+    layout.tls = trust(layout.folder / "ca.pem")
     layout.tls.verify_flags &= ~ssl.VERIFY_X509_STRICT  # our authority is no model
     options = certify(layout.folder)
     for path in layout.folder.glob("server.*"):

@@ -7,7 +7,6 @@ import os
 import re
 import resource
 import socket
-import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +34,7 @@ from .nginx_site import (
 )
 from .rawsocket import RawSocket
 from .servers import RedisServer, wait_until
+from .tls import trust
 
 VERSION = "        proxy_http_version 1.1;  # 1.0 has no upgrade\n"
 UPGRADE = "        proxy_set_header Upgrade $http_upgrade;\n"
@@ -454,7 +454,7 @@ def test_tls_with_the_scheme_passed_on_has_no_problem(site: Site) -> None:
     assert problems(rows) == []
     assert row(rows, "scheme").found == "https arrives as https, X-Forwarded-Proto: https"
     with running(main, site.port):
-        context = ssl.create_default_context(cafile=cert)
+        context = trust(cert)
         headers = {"Origin": f"https://127.0.0.1:{site.port}"}
         with RawSocket(site.port, "layout?subscribe-broadcast", headers, tls=context) as browser:
             assert browser.answer.status == 101
@@ -593,7 +593,7 @@ def test_w215_the_site_takes_https_for_http(base: str, scheme: str, site: Site) 
     found = problems(look(main, site))
     assert [problem.id for problem in found] == ["wsredis.W215"] * (base == "proxy")
     with running(main, site.port):
-        site.tls = ssl.create_default_context(cafile=cert)
+        site.tls = trust(cert)
         try:
             assert f"`{scheme}://127.0.0.1:{site.port}/ws/" in site.get("cursor/news")[1]
         finally:

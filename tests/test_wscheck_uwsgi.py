@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import ssl
 import stat
 import subprocess
 from collections.abc import Callable
@@ -39,6 +38,7 @@ from .looking import (
     swap,
 )
 from .servers import RedisServer, free_port, missing
+from .tls import trust
 
 HTTP = ["--listen", "127.0.0.1:8000"]
 ROUTER = [*HTTP, "--router"]
@@ -467,7 +467,7 @@ def test_a_real_uwsgi_with_tls_in_its_worker_refuses_websockets(
 
     def begin(layout: Layout) -> None:
         cert, key = certificate(layout.folder)
-        layout.tls = ssl.create_default_context(cafile=cert)
+        layout.tls = trust(cert)
         start(swap("^http-socket = (.*)$", rf"https-socket = \1,{cert},{key}"))(layout)
 
     with layouts.running(begin, folder, shared_redis) as layout:

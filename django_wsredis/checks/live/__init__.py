@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -103,7 +104,8 @@ def look(situation: Situation) -> Iterator[Row]:
         yield skipped("the whole way", "the settings are wrong")
     else:
         with ExitStack() as stack:  # closes what was opened, and ends the session: also on Ctrl-C
-            yield from _go(Way(situation=situation, settings=situation.settings, stack=stack))
+            runner = stack.enter_context(asyncio.Runner())
+            yield from _go(Way(situation=situation, settings=situation.settings, stack=stack, runner=runner))
 
 
 def _go(way: Way) -> Iterator[Row]:

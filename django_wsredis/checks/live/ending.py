@@ -12,15 +12,15 @@ CODE = 4000  # of ours; those from 4000 on are for applications (RFC 6455, 7.4.2
 
 def close(way: Way) -> Row:
     """Close the socket with a code, which the worker sends back."""
-    way.line.close(CODE, "wscheck")
-    if way.line.close_code == CODE:
+    code = way.line.close(CODE, "wscheck")
+    if code == CODE:
         return seen(f"{CODE} came back")
     problem = Problem(
         id="wsredis.E635",
-        text=f"Proxy: the close code {CODE} does not come back in {STEP_SECONDS:g} s, but {way.line.close_code}.",
+        text=f"Proxy: the close code {CODE} does not come back in {STEP_SECONDS:g} s, but {code}.",
         hint="Browsers then see 1006, and wsredis.js comes back where it should not. What is between cuts too early.",
     )
-    return seen(str(way.line.close_code), problem)
+    return seen(str(code), problem)
 
 
 def cut(way: Way, seconds: float) -> Row:

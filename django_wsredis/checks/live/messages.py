@@ -7,13 +7,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from websockets.sync.client import ClientConnection
-
 from ... import live, publisher, redis
 from ...channels import Channel, channel_name
 from ..findings import Problem, Row
 from .refusals import SESSION_HINT
 from .way import STEP_SECONDS, Broken, Way, milliseconds, seen
+from .websocket import Websocket
 
 LARGE_BYTES = 100 * 1024  # above what proxies buffer, and what one TLS record holds
 TEXT_CHARACTERS = 10_000
@@ -83,7 +82,7 @@ def send_large(way: Way) -> Row:
 def send_compressible(way: Way) -> Row:
     """Publish what is compressed, if that was agreed on."""
     row = _exchange(way, nonce() + "x" * max(TEXT_CHARACTERS, way.settings.compression))
-    if agreed := [extension.name for extension in way.talk.protocol.extensions]:
+    if agreed := way.talk.extensions:
         return seen(f"{', '.join(agreed)}: {row.found}", *row.problems)
     if not way.settings.compression:
         return seen(f"off, by WSREDIS['COMPRESSION']: {row.found}", *row.problems)
@@ -113,7 +112,7 @@ def publish(way: Way, message: str | bytes, *, user: str = "", receipt: bool = F
     return publisher.publish(message, receipt=True, **options) if receipt else publisher.publish(message, **options)
 
 
-def receive(websocket: ClientConnection, wanted: str | bytes) -> float | None:
+def receive(websocket: Websocket, wanted: str | bytes) -> float | None:
     """Return when a message came, by the monotonic clock, and None if it did not; others are passed over.
 
     Raises ConnectionClosed.
@@ -121,7 +120,7 @@ def receive(websocket: ClientConnection, wanted: str | bytes) -> float | None:
     deadline = time.monotonic() + STEP_SECONDS
     while (left := deadline - time.monotonic()) > 0:
         try:
-            if websocket.recv(left) == wanted:
+            if websocket.receive(left) == wanted:
                 return time.monotonic()
         except TimeoutError:
             break

@@ -6,12 +6,12 @@ from http import HTTPStatus
 from typing import cast
 
 from websockets.exceptions import InvalidStatus, WebSocketException
-from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
 from ..findings import Problem, Row
 from . import refusals, target
 from .way import STEP_SECONDS, Broken, Way, seen
+from .websocket import Websocket
 
 FAILURES = (WebSocketException, OSError, EOFError, ValueError)  # the last one is of a redirection
 
@@ -44,11 +44,12 @@ def open_scratch(way: Way) -> Row:
     return seen(f"{way.scratch}: {_told(way.talk)}")
 
 
-def _open(way: Way, path: str) -> ClientConnection:
+def _open(way: Way, path: str) -> Websocket:
     """Raises FAILURES."""
     # ping_interval: none, so that only the site keeps the socket alive. max_queue: none, so that real messages of the
     # facility, which nobody reads here, do not keep a pong waiting.
-    opened = connect(
+    opened = Websocket(
+        way.runner,
         f"{way.url.scheme}://{way.netloc}{path}",
         sock=way.connect(),
         ssl=way.context,
@@ -61,13 +62,12 @@ def _open(way: Way, path: str) -> ClientConnection:
         max_queue=None,
         max_size=None,
     )
-    return way.stack.enter_context(opened)
+    way.stack.callback(opened.close)
+    return opened
 
 
-def _told(websocket: ClientConnection) -> str:
-    response = websocket.response
-    server = response.headers.get("Server") if response else None
-    return f"101 Switching Protocols, by {server}" if server else "101 Switching Protocols"
+def _told(websocket: Websocket) -> str:
+    return "101 Switching Protocols" + (f", by {websocket.server}" if websocket.server else "")
 
 
 def _without_messages(way: Way, found: str) -> Problem:

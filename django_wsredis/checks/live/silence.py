@@ -14,7 +14,7 @@ from .way import STEP_SECONDS, Broken, Way, milliseconds, seen
 def ping(way: Way) -> Row:
     """Ping the worker."""
     began_at = time.monotonic()
-    if way.line.ping().wait(STEP_SECONDS):
+    if way.line.ping(STEP_SECONDS):
         return seen(f"a pong after {milliseconds(time.monotonic() - began_at)}")
     problem = Problem(
         id="wsredis.E631",
@@ -32,7 +32,7 @@ def wait(way: Way) -> Row:
     try:
         while (left := deadline - time.monotonic()) > 0:
             try:
-                way.line.recv(left)
+                way.line.receive(left)
                 came += 1
             except TimeoutError:
                 break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from contextlib import ExitStack
@@ -11,11 +12,11 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from django.utils.encoding import iri_to_uri
 from websockets.headers import build_authorization_basic
-from websockets.sync.client import ClientConnection
 
 from ...conf import Settings
 from ..findings import Problem, Row
 from ..situation import Situation
+from .websocket import Websocket
 
 STEP_SECONDS = 5.0  # for one step, and so for whatever it waits for
 DEFAULT_PORTS = {"ws": 80, "wss": 443}
@@ -33,16 +34,17 @@ class Broken(Exception):
 class Way:
     """Where the URL leads, and what the steps have learned.
 
-    stack: closes what was opened. base: the path, up to the end of WEBSOCKET_URL. facility: that the URL names, ""
-    for none. scratch: that to which messages go, which nobody else hears. addresses: those that accept connections.
-    context: of TLS, None without. user: the name of who connects, "" for nobody; cookie: the header of the session.
-    line: a socket of the URL. talk: one of the scratch facility. hearer: the user to whom messages go there, "" for
-    everybody.
+    stack: closes what was opened. runner: of the websockets' loop. base: the path, up to the end of WEBSOCKET_URL.
+    facility: that the URL names, "" for none. scratch: that to which messages go, which nobody else hears. addresses:
+    those that accept connections. context: of TLS, None without. user: the name of who connects, "" for nobody; cookie:
+    the header of the session. line: a socket of the URL. talk: one of the scratch facility. hearer: the user to whom
+    messages go there, "" for everybody.
     """
 
     situation: Situation
     settings: Settings
     stack: ExitStack
+    runner: asyncio.Runner
     base: str = ""
     facility: str = ""
     scratch: str = ""
@@ -51,8 +53,8 @@ class Way:
     user: str = ""
     cookie: str = field(default="", repr=False)
     hearer: str = ""
-    _line: ClientConnection | None = None
-    _talk: ClientConnection | None = None
+    _line: Websocket | None = None
+    _talk: Websocket | None = None
 
     @cached_property
     def url(self) -> SplitResult:
@@ -105,23 +107,23 @@ class Way:
         return headers
 
     @property
-    def line(self) -> ClientConnection:
+    def line(self) -> Websocket:
         """The open socket of the URL itself."""
         assert self._line is not None, "the step that needs it follows the handshake"
         return self._line
 
     @line.setter
-    def line(self, websocket: ClientConnection) -> None:
+    def line(self, websocket: Websocket) -> None:
         self._line = websocket
 
     @property
-    def talk(self) -> ClientConnection:
+    def talk(self) -> Websocket:
         """The open socket on which messages are heard."""
         assert self._talk is not None, "the step that needs it follows that of the scratch facility"
         return self._talk
 
     @talk.setter
-    def talk(self, websocket: ClientConnection) -> None:
+    def talk(self, websocket: Websocket) -> None:
         self._talk = websocket
 
     def path_of(self, facility: str) -> str:
