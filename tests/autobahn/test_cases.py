@@ -35,4 +35,4 @@ def test_no_case_fails_and_none_ends_uncleanly(echo_url: str, tmp_path: Path) ->
         report = run(echo_url, cases=cases, outdir=tmp_path, timeout=900)
     except Python27Missing as reason:
         missing(str(reason))
-    assert report.ok, report.summary()
+    assert report.ok, f"{report.summary()}\n{report.shortfalls()}"
