@@ -81,7 +81,7 @@ ALLOWED = {
     "rich": ("management",),
     "prometheus_client": ("metrics",),
     "crossplane": ("checks/nginx",),
-    "asyncio": (),
+    "asyncio": ("checks/live",),  # a process without gevent
     "select": (),
     "selectors": ("supervisor",),  # a process without gevent
 }
