@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
-from .rules import FOLLOWED, RULES, problems, shown_url
+from .rules import FOLLOWED, RULES, problems, quoted_url
 
 # ws4redis 0.6's names → ours. Its WS4REDIS_SUBSCRIBER has no equal: the classes differ.
 LEGACY_NAMES = {
@@ -118,7 +118,7 @@ def given_settings() -> dict[str, Any]:
     """Return what the project set, by our keys: `WSREDIS`, and ws4redis's names where that is silent."""
     given = getattr(django_settings, "WSREDIS", {})
     if not isinstance(given, dict):
-        raise ImproperlyConfigured(f"WSREDIS is {shown_url(given)}, not a dict.")
+        raise ImproperlyConfigured(f"WSREDIS is {quoted_url(given)}, not a dict.")
     return {**legacy_settings(), **given}
 
 

@@ -140,7 +140,7 @@ def problems(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield _unknown("WSREDIS", key, RULES)
         elif not RULES[key][0](value):
             must_be = _url_problem(value) if key == "URL" else RULES[key][1]
-            yield f"WSREDIS[{key!r}] is {shown_url(value) if key == 'URL' else repr(value)}.", f"It must be {must_be}."
+            yield f"WSREDIS[{key!r}] is {quoted_url(value) if key == 'URL' else repr(value)}.", f"It must be {must_be}."
         elif key == "FOLLOW":
             yield from (_unknown("WSREDIS['FOLLOW']", name, FOLLOWED) for name in value if name not in FOLLOWED)
         elif key in BY_FACILITY:
@@ -162,6 +162,6 @@ def _pattern_problems(key: str, pattern: Any) -> Iterator[tuple[str, str]]:
         yield f"WSREDIS[{key!r}] has the pattern {pattern!r}, which fits no facility.", hint
 
 
-def shown_url(url: Any) -> str:
+def quoted_url(url: Any) -> str:
     """Return a URL for people, unless it may hold a login."""
     return "(hidden)" if any(word in str(url) for word in ("@", "password")) else repr(url)

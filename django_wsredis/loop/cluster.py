@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from .. import redis
+from .. import redis, redis_errors
 from ..cluster import SlotMap
 from ..exceptions import BrokerUnavailable
 from ..redis_url import Address, shown_address
@@ -160,7 +160,7 @@ class ClusterLinks:
     def _make_redial(self, address: Address) -> Redial:
         return Redial(
             self._reactor,
-            place=f"{redis.shown_url(self._url)}, {shown_address(address)}",
+            place=f"{redis_errors.shown_url(self._url)}, {shown_address(address)}",
             connect=partial(redis.connect_node, self._url, address, client_name=CLIENT_NAME),
             on_message=self._on_message,
             on_read=self._on_read,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from .. import redis
+from .. import redis, redis_errors
 from .cluster import ClusterLinks
 from .link import Link
 from .reactor import Reactor
@@ -64,7 +64,7 @@ class SingleLink:
         self.has_tried = threading.Event()
         self._redial = Redial(
             reactor,
-            place=redis.shown_url(url),
+            place=redis_errors.shown_url(url),
             connect=partial(redis.connect_link, url, client_name=CLIENT_NAME),
             on_message=on_message,
             on_read=on_read,

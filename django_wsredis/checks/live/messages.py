@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ... import live, publisher, redis
+from ... import live, publisher, redis_errors
 from ...channels import Channel, channel_name
 from ..findings import Problem, Row
 from .refusals import SESSION_HINT
@@ -142,7 +142,7 @@ def _lost(way: Way, user: str) -> Problem:
     """Return why a message does not come, by what the workers here know of the socket. user: whom it was for."""
     known = live.connections(facility=way.scratch).sockets
     if not known:
-        where = f"{redis.shown_url(way.settings.url)}, PREFIX {way.settings.prefix!r}"
+        where = f"{redis_errors.shown_url(way.settings.url)}, PREFIX {way.settings.prefix!r}"
         return Problem(
             id="wsredis.E627",
             text=f"Redis: what is published here ({where}) does not arrive, and no worker there has the socket.",
@@ -174,6 +174,7 @@ def _unanswered(way: Way) -> Problem:
         text="Redis: the message arrives, and the worker's receipt for it does not: wsinspect sees nothing, either.",
         hint=(
             f"The site's WSREDIS['URL'] names another database of the same Redis than "
-            f"{redis.shown_url(way.settings.url)}; or the worker may not RPUSH there: ./manage.py wscheck --only redis"
+            f"{redis_errors.shown_url(way.settings.url)}; or the worker may not RPUSH there: "
+            "./manage.py wscheck --only redis"
         ),
     )

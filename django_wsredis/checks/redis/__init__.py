@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
-from ... import redis
+from ... import redis, redis_errors
 from ...cluster import SlotMap
 from ...conf import Settings
 from ...exceptions import BrokerUnavailable
@@ -80,14 +80,14 @@ def _look_at(settings: Settings, slots: SlotMap | None, address: Address | None,
 
 def _shown(settings: Settings, address: Address | None) -> str:
     """Return the name for people of a master that does not answer."""
-    return redis.shown_url(settings.url) if address is None else shown_address(address)
+    return redis_errors.shown_url(settings.url) if address is None else shown_address(address)
 
 
 def _not_connected(settings: Settings, address: Address | None, error: BrokerUnavailable) -> Row:
     where = _shown(settings, address)
     if row := tls.expired(where, error):
         return row
-    if SELECT in redis.refusal(error):
+    if SELECT in redis_errors.refusal(error):
         problem = rights.lacking(where, redis.username(settings.url), ["+select"])
         return Row(checked="rights", found=f"{where}: none to select a database", problems=(problem,))
     if address is not None:
@@ -110,7 +110,7 @@ def _rows(master: Master, until: float) -> Iterator[Row]:
         except (LookupError, TypeError, ValueError) as error:  # of a server that only speaks as Redis does
             yield skipped(checked, f"its answer is not understood: {error!r}")
         except BrokerUnavailable as error:
-            if words := redis.refusal(error):
+            if words := redis_errors.refusal(error):
                 yield skipped(checked, f"refused: {words}")
             else:
                 yield _not_connected(master.settings, master.place, error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from ... import redis
+from ... import redis_errors
 from ...channels import escape, everywhere_name, read_redis_name
 from ...commands import Command
 from ...control import workers_name
@@ -67,7 +67,7 @@ def _scanned(master: Master) -> Iterator[list[bytes] | None]:
                 "SCAN", cursor, "MATCH", f"{escape(master.settings.prefix)}:*", "COUNT", STEP_KEYS
             )
         except BrokerUnavailable as error:
-            if refused := redis.refusal(error):
+            if refused := redis_errors.refusal(error):
                 raise NotSeen(f"SCAN is refused: {refused}") from error
             raise
         yield names
@@ -89,7 +89,7 @@ def _reading(prefix: str, name: bytes) -> Command | None:
 
 def _of_wrong_type(master: Master, reading: dict[bytes, Command]) -> Iterator[bytes]:
     for name, reply in zip(reading, master.replies(list(reading.values())), strict=True):
-        if isinstance(reply, BrokerUnavailable) and "wrong kind of value" in redis.refusal(reply):
+        if isinstance(reply, BrokerUnavailable) and "wrong kind of value" in redis_errors.refusal(reply):
             yield name
 
 
@@ -101,7 +101,7 @@ def listeners(master: Master) -> Found:
     try:
         reply = master.call("PUBSUB", "NUMSUB", name)
     except BrokerUnavailable as error:
-        if refused := redis.refusal(error):
+        if refused := redis_errors.refusal(error):
             raise NotSeen(f"PUBSUB NUMSUB is refused: {refused}") from error
         raise
     number, workers = int(reply[name] if isinstance(reply, dict) else reply[1]), living_workers(master)

@@ -8,7 +8,7 @@ from itertools import count
 from secrets import token_hex
 from typing import Any, TypeAlias
 
-from ... import redis
+from ... import redis, redis_errors
 from ...channels import Channel, redis_name
 from ...cluster import SlotMap
 from ...commands import Command
@@ -60,16 +60,16 @@ class Master(Node):
 
         What is refused is a BrokerUnavailable among them. Raises BrokerUnavailable if there is no answer.
         """
-        with redis.translated(self.settings.url):
+        with redis_errors.translated(self.settings.url):
             self._connection.send_packed_command(self._connection.pack_commands(commands))
         return [self._reply() for _ in commands]
 
     def _reply(self) -> Any:
         try:
-            with redis.translated(self.settings.url):
+            with redis_errors.translated(self.settings.url):
                 return self._connection.read_response(push_request=True)
         except BrokerUnavailable as error:
-            if redis.refusal(error):
+            if redis_errors.refusal(error):
                 return error
             raise
 
@@ -83,7 +83,7 @@ class Master(Node):
         try:
             return read_info(self)
         except BrokerUnavailable as error:
-            if refused := redis.refusal(error):
+            if refused := redis_errors.refusal(error):
                 return refused
             raise
 
@@ -99,7 +99,7 @@ class Master(Node):
         try:
             found = self.call("CONFIG", "GET", name)
         except BrokerUnavailable as error:
-            if refused := redis.refusal(error):
+            if refused := redis_errors.refusal(error):
                 raise NotSeen(f"CONFIG GET is refused: {refused}") from error
             raise
         if name.encode() not in found:

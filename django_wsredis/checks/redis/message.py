@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import closing
 
-from ... import redis
+from ... import redis, redis_errors
 from ...commands import publish_command, read_command, stored
 from ...conf import Keep
 from ...exceptions import BrokerUnavailable
@@ -34,7 +34,7 @@ def message(master: Master) -> Found:
     except Moved:
         raise NotSeen("slots of the cluster move just now") from None
     except BrokerUnavailable as error:
-        if not (words := redis.refusal(error)):
+        if not (words := redis_errors.refusal(error)):
             raise
         return "refused", (_failed(f"{master.address} refuses a message: {words}", _cure(words)),)
     finally:

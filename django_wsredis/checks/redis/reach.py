@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 
-from ... import embedded, redis
+from ... import embedded, redis, redis_errors
 from ...exceptions import BrokerUnavailable
 from ...inspection.servers import round_trip
 from ...redis_url import Address, shown_address
@@ -34,17 +34,17 @@ TITLES = {
 
 def unreachable(url: str, error: BrokerUnavailable) -> Row:
     """Return the row for a Redis that does not answer."""
-    where = redis.shown_url(url)
+    where = redis_errors.shown_url(url)
     if embedded.is_embedded(url):
         return skipped("connection", str(error))
-    if "unknown command" in redis.refusal(error):  # HELLO, the first that it is asked
+    if "unknown command" in redis_errors.refusal(error):  # HELLO, the first that it is asked
         return Row(checked="connection", found=f"{where}: too old", problems=(_too_old(where, "does not know HELLO"),))
     problem = Problem(id="wsredis.E101", text=str(error), hint=f"Until it answers, websockets get 503. {_command(url)}")
     return Row(checked="connection", found=where, problems=(problem,))
 
 
 def _command(url: str) -> str:
-    where = redis.shown_url(url)
+    where = redis_errors.shown_url(url)
     if redis.has_sentinels(url):
         return "Ask a sentinel: redis-cli -h HOST -p 26379 SENTINEL MASTERS"
     if redis.is_cluster(url):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from ... import redis
+from ... import redis_errors
 from ...channels import escape
 from ...commands import Command, key_name
 from ...exceptions import BrokerUnavailable
@@ -119,7 +119,7 @@ def _missing(master: Master, tried: Trials) -> list[str]:
     """Return the rights that are missing, each once. Raises BrokerUnavailable if Redis does not answer."""
     replies = master.replies([command for _, command in tried])
     missing = [
-        _named(master, right, command, redis.refusal(reply))
+        _named(master, right, command, redis_errors.refusal(reply))
         for (right, command), reply in zip(tried, replies, strict=True)
         if isinstance(reply, BrokerUnavailable)
     ]

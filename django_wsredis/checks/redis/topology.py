@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
-from ... import redis, redis_url
+from ... import redis, redis_errors, redis_url
 from ...cluster import SlotMap
 from ...exceptions import BrokerUnavailable
 from ...inspection.servers import Node, read_replicas
@@ -106,7 +106,7 @@ def _disagrees(service: str, address: Address, found: Address | None, first: Add
 def _quorum(service: str, reply: Any) -> Row:
     if not isinstance(reply, BrokerUnavailable):
         return Row(checked="quorum", found=reply.decode() if isinstance(reply, bytes) else str(reply))
-    words = redis.refusal(reply)
+    words = redis_errors.refusal(reply)
     if "NOQUORUM" not in words:
         return skipped("quorum", f"SENTINEL CKQUORUM is refused: {words}")
     problem = Problem(
@@ -125,7 +125,7 @@ def _quoted(name: str) -> str:
 def _known_replicas(service: str, reply: Any) -> Row:
     checked = "replicas that sentinels know"
     if isinstance(reply, BrokerUnavailable):
-        return skipped(checked, f"SENTINEL REPLICAS is refused: {redis.refusal(reply)}")
+        return skipped(checked, f"SENTINEL REPLICAS is refused: {redis_errors.refusal(reply)}")
     states = [one if isinstance(one, dict) else dict(zip(one[::2], one[1::2], strict=True)) for one in reply]
     down = [state[b"name"].decode() for state in states if b"down" in state[b"flags"]]
     problems = tuple(

@@ -14,7 +14,7 @@ from django.core.management import load_command_class
 from django.core.management.base import CommandError
 from django.utils import autoreload
 
-from django_wsredis import embedded, loop, redis
+from django_wsredis import embedded, loop, redis, redis_errors
 from django_wsredis.conf import get_settings
 from django_wsredis.exceptions import BrokerUnavailable
 from django_wsredis.hosts.runserver import DetachingServer
@@ -79,7 +79,7 @@ class Command(NextCommand):
     def on_bind(self, server_port: int) -> None:
         super().on_bind(server_port)
         settings = get_settings()
-        self.stdout.write(f"Websockets below {settings.websocket_url}; Redis: {redis.shown_url(settings.url)}")
+        self.stdout.write(f"Websockets below {settings.websocket_url}; Redis: {redis_errors.shown_url(settings.url)}")
         self.stdout.flush()
         try:  # the loop, which would notice it, starts with the first websocket
             redis.require_answer()

@@ -19,7 +19,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 from django.utils import autoreload
 
-from django_wsredis import __version__, embedded, redis, systemd
+from django_wsredis import __version__, embedded, redis_errors, systemd
 from django_wsredis.conf import get_settings
 from django_wsredis.exceptions import BrokerUnavailable
 from django_wsredis.listening import BACKLOG, address_of
@@ -149,7 +149,7 @@ class Command(DocumentedCommand):
         url = address_of(listener, is_tls=bool(options["certfile"]))
         self.stdout.write(
             f"django_wsredis {__version__}, Django {django_version()}, settings {django_settings.SETTINGS_MODULE}\n"
-            f"Redis: {redis.shown_url(get_settings().url)}\n"
+            f"Redis: {redis_errors.shown_url(get_settings().url)}\n"
             f"Serving {'websockets' if options['ws_only'] else 'pages and websockets'} at {self.style.SUCCESS(url)}"
             f"{on_socket}{f' with {workers} workers' if workers > 1 else ''} (Ctrl-C stops it)"
         )
