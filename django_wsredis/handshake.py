@@ -8,26 +8,24 @@ from __future__ import annotations
 import io
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from django.apps import apps
-from django.contrib.sessions.middleware import SessionMiddleware
-from django.core.exceptions import BadRequest, PermissionDenied
-from django.core.handlers.wsgi import WSGIRequest
 from django.db import Error as DatabaseError
 from django.db import close_old_connections
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 
-from . import sessions, subprotocol
+from . import subprotocol
+from .authentication import authenticate, request_of
 from .channels import Channel, Wish, facility_problem, parse_wish
-from .conf import Settings, resolve
+from .conf import Settings
 from .exceptions import HandshakeError, NotAuthorized, NotFound, Unavailable
 from .origin import check_origin
 from .packing import pack, unpack
 from .peer import Peer, peer_of
+from .project_code import call, import_setting
 from .upgrade import Upgrade, negotiate
 from .visitor import groups_text, own_names
 
@@ -138,7 +136,7 @@ def standing_of(visitor: bytes, *, with_groups: bool) -> Standing:
 
     Blocks on the database, and on what keeps the sessions; raises their errors. Connections are the caller's business.
     """
-    request = _request(_environ(visitor))
+    request = request_of(_environ(visitor))
     authenticate(request, None)
     peer = peer_of(request, "")
     return Standing(peer.user, peer.session, groups_text(request) if with_groups else None)
@@ -150,7 +148,7 @@ def _environ(visitor: bytes) -> dict[str, Any]:
 
 def _grant(environ: dict[str, Any], facility: str, settings: Settings) -> tuple[Granted, Peer]:
     wish = parse_wish(environ.get("QUERY_STRING", ""))
-    request = _request(environ)
+    request = request_of(environ)
     check_origin(request, required=settings.require_origin)
     with _database():
         authenticate(request, settings.process_request)
@@ -174,9 +172,9 @@ def _database() -> Iterator[None]:
 def _grant_channels(request: HttpRequest, facility: str, wish: Wish, settings: Settings) -> Granted:
     # before the channels: a change in between is looked for once too often, and not missed
     groups = groups_text(request) if "group" in (*wish.subscribe, *wish.publish) else None
-    subscriber = _call("SUBSCRIBER", _import("SUBSCRIBER", settings.subscriber))
-    subscribe = _call("SUBSCRIBER", lambda: _channels(subscriber.subscribe_channels(request, facility, wish.subscribe)))
-    publish = _call("SUBSCRIBER", lambda: _channels(subscriber.publish_channels(request, facility, wish.publish)))
+    subscriber = call("SUBSCRIBER", import_setting("SUBSCRIBER", settings.subscriber))
+    subscribe = call("SUBSCRIBER", lambda: _channels(subscriber.subscribe_channels(request, facility, wish.subscribe)))
+    publish = call("SUBSCRIBER", lambda: _channels(subscriber.publish_channels(request, facility, wish.publish)))
     if not (subscribe or publish):
         raise NotAuthorized(f"the visitor has no channel of {', '.join(wish.names)}; is it logged in?")
     return Granted(facility, subscribe, publish, wish, groups)
@@ -196,37 +194,6 @@ def facility_of(environ: dict[str, Any], websocket_url: str) -> str:
     return facility
 
 
-def _request(environ: dict[str, Any]) -> WSGIRequest:
-    try:
-        return WSGIRequest(environ)
-    except (BadRequest, LookupError, ValueError) as error:  # for its Content-Type
-        raise HandshakeError(f"Django cannot read the request: {error}") from error
-
-
-def authenticate(request: HttpRequest, process_request: Any) -> None:
-    """Give the request its session and user, as the project's settings say; or let PROCESS_REQUEST do it."""
-    if process_request is not None:
-        _call("PROCESS_REQUEST", _import("PROCESS_REQUEST", process_request), request)
-        return
-    # Django's own middleware, without the rest of the chain: a handshake has no response that it could change
-    if sessions.are_there():
-        SessionMiddleware(_no_response).process_request(request)
-        request.session.keys()  # reads the session: a key that names none is dropped here
-        if request.session.modified:  # but by signed_cookies, which begins a new session and keeps the wrong key
-            request.session = type(request.session)()
-        # After a rotation of SECRET_KEY Django would rename the session: no response can bring the browser the new key.
-        request.session.cycle_key = lambda: None  # type: ignore[method-assign]
-    if apps.is_installed("django.contrib.auth"):
-        from django.contrib.auth.middleware import AuthenticationMiddleware  # has models: only if they are installed
-
-        AuthenticationMiddleware(_no_response).process_request(request)
-        request.user.is_authenticated  # noqa: B018  the user is lazy; read it here, where errors are caught
-
-
-def _no_response(request: HttpRequest) -> HttpResponse:
-    raise AssertionError("only process_request() of the middleware is called")
-
-
 def grant(request: HttpRequest, wish: Wish, allowed_channels: Any) -> Wish:
     """Return what of a wish is granted: `ALLOWED_CHANNELS` decides; without it, to subscribe and not to publish.
 
@@ -235,8 +202,8 @@ def grant(request: HttpRequest, wish: Wish, allowed_channels: Any) -> Wish:
     if allowed_channels is None:
         names: Any = [name for name in wish.names if name.startswith("subscribe-")]
     else:
-        callback = _import("ALLOWED_CHANNELS", allowed_channels)
-        names = _call("ALLOWED_CHANNELS", lambda: _names(callback(request, wish.names)))
+        callback = import_setting("ALLOWED_CHANNELS", allowed_channels)
+        names = call("ALLOWED_CHANNELS", lambda: _names(callback(request, wish.names)))
     if not all(isinstance(name, str) for name in names):
         raise NotAuthorized(f"ALLOWED_CHANNELS returned {names!r}, not a list of names")
     granted = wish.granted(names)
@@ -251,27 +218,6 @@ def _names(given: Any) -> list[Any]:
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise NotAuthorized(f"ALLOWED_CHANNELS returned {given!r}, not a list of names")
     return list(given)
-
-
-def _import(setting: str, reference: Any) -> Any:
-    try:
-        return resolve(reference)
-    except Exception as error:
-        logger.exception("WSREDIS[%r] cannot be imported, so everything is refused.", setting)
-        raise NotAuthorized(f"WSREDIS[{setting!r}] cannot be imported") from error
-
-
-def _call(setting: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call the project's code. A permission that it cannot decide is refused."""
-    try:
-        return function(*arguments)
-    except PermissionDenied as error:
-        raise NotAuthorized(f"WSREDIS[{setting!r}] denied it: {str(error) or 'it gave no reason'}") from error
-    except HandshakeError:
-        raise
-    except Exception as error:
-        logger.exception("WSREDIS[%r] failed, so the handshake is refused.", setting)
-        raise NotAuthorized(f"WSREDIS[{setting!r}] failed") from error
 
 
 def _channels(given: Any) -> tuple[Channel, ...]:

@@ -103,7 +103,7 @@ def sockets(which: Filter, *, sort: str, limit: int) -> Connections:
     )
 
 
-# The order of `loop.control.SORTS`, by which each worker chose its first ones.
+# The order of `loop.survey.SORTS`, by which each worker chose its first ones.
 SORTS: dict[str, Any] = {
     "sent": lambda socket: socket.sent,
     "received": lambda socket: socket.received,

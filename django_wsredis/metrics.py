@@ -19,7 +19,7 @@ from .exceptions import BrokerUnavailable
 
 
 class Series(NamedTuple):
-    """A series with a value for each worker. key: of `Control.statistics()`; label: of a value that is a dict."""
+    """A series with a value for each worker. key: of `Survey.statistics()`; label: of a value that is a dict."""
 
     name: str
     kind: str

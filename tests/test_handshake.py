@@ -19,6 +19,7 @@ from django.test import override_settings
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from django_wsredis.authentication import authenticate
 from django_wsredis.channels import Channel, Wish, parse_wish, session_digest
 from django_wsredis.conf import get_settings
 from django_wsredis.exceptions import HandshakeError, NotAuthorized, NotFound, OriginNotAllowed, Unavailable
@@ -26,7 +27,6 @@ from django_wsredis.handshake import (
     Accepted,
     Granted,
     Subscriber,
-    authenticate,
     decide,
     decide_more,
     facility_of,

@@ -43,6 +43,8 @@ FLOORS = {
     "reader": 4,
     "inspection": 4,
     "handshake": 3,
+    "authentication": 3,
+    "project_code": 3,
     "origin": 3,
     "peer": 3,
     "redis": 3,

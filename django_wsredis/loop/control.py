@@ -1,4 +1,4 @@
-"""What a worker tells operators, and does for them; `..control` has the requests as they travel."""
+"""What a worker does for operators; `..control` has the requests as they travel."""
 
 from __future__ import annotations
 
@@ -8,74 +8,52 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..control import ANSWER_SECONDS, COME_BACK, MAX_ROWS, NOT_LOGGED_IN, Announcement, Request, decode_request
+from ..control import ANSWER_SECONDS, COME_BACK, NOT_LOGGED_IN, Request, decode_request
 from ..messages import Message
-from ..tally import handshakes
-from .canary import Canary
+from . import survey
 from .changes import Changes
 from .connection import Connection
-from .gauges import Gauges, LastError, memory_bytes, uptime_seconds
-from .hub import Hub
-from .links import Links
-from .reactor import Reactor
 from .recheck import Recheck
-from .registry import Registry
 from .replies import ignore
-from .selection import First, Selection, facilities, walk
-from .topic import Topic
+from .selection import Selection, walk
+from .survey import Survey
 
 COOKIE_SECONDS = 0.5  # in which a browser gets the response that ends its session, or logs it in
 RECEIPT_SECONDS = 5.0  # in which all messages of one publication come: each socket is counted once
-MORE_CHANNELS = 10  # times as many as are asked for: of the others' few, too, the sum is to be right
 
 logger = logging.getLogger("django_wsredis.loop")
 
-# By what the sockets come first that are told of; see `_row()`.
-SORTS: dict[str, Callable[[Connection], float]] = {
-    "age": lambda connection: -connection.peer.since,
-    "outbox": lambda connection: 0 if connection.outbox is None else connection.outbox.bytes,
-    "rtt": lambda connection: connection.round_trip or 0.0,
-    "received": lambda connection: connection.received,
-}
+Verb = Callable[[Request], None]
 
 
-class Worker(Protocol):
+class Worker(survey.Worker, Protocol):
     """What there is of a worker: its loop."""
 
-    reactor: Reactor
-    connections: Registry
-    hub: Hub
-    links: Links
-    gauges: Gauges
-    last_error: LastError
-    announcement: Announcement
-    canary: Canary
     changes: Changes
     recheck: Recheck
-    is_draining: bool
 
     def regroup(self, connection: Connection) -> None:
         """Decide again what a connection may."""
 
-    def outbox_bytes(self) -> int:
-        """Return how much waits for all sockets together."""
-
 
 class Control:
-    """Answers requests."""
+    """Receives requests, and does what they order; `survey` answers those that ask."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._reactor = worker.reactor
         self._selection = Selection(worker.reactor, worker.hub, worker.connections)
         self._receipts: dict[bytes, set[Connection]] = {}
-        self._verbs: dict[str, Callable[[Request], None]] = {
-            "report": self._report,
-            "names": self._names,
-            "sockets": self._sockets,
-            "count": self._count,
-            "close": self._close,
+        self.survey = Survey(worker, self._selection, self._answer)
+        self._questions: dict[str, Verb] = {
+            "report": self.survey.report,
+            "names": self.survey.names,
+            "sockets": self.survey.sockets,
+            "count": self.survey.count,
             "canary": lambda request: self._worker.canary.on_returned(request.reply),
+        }
+        self._orders: dict[str, Verb] = {
+            "close": self._close,
             "end": self._end,
             "regroup": self._regroup,
             "recheck": self._recheck,
@@ -88,14 +66,15 @@ class Control:
         except ValueError as error:
             logger.error("A request cannot be read and is ignored: %s", error)
             return
-        if (verb := self._verbs.get(request.verb)) is None:
+        if request.verb not in self._questions and request.verb not in self._orders:
             logger.warning("A request for %r is ignored: a newer version must have sent it.", request.verb)
-        elif self._worker.announcement.id.startswith(request.which.worker):
-            if request.verb in ("close", "end", "regroup", "recheck"):
-                self._worker.changes.note(request.which)
-            verb(request)
-        else:
+        elif not self._worker.announcement.id.startswith(request.which.worker):
             self._answer(request.reply, {"is_other": True})  # whoever asked counts answers
+        elif request.verb in self._orders:
+            self._worker.changes.note(request.which)
+            self._orders[request.verb](request)
+        else:
+            self._questions[request.verb](request)
 
     def on_receipt(self, name: bytes, message: Message) -> None:
         """Tell to how many sockets a message goes that came on a channel, and whose they are."""
@@ -108,108 +87,7 @@ class Control:
         users = {connection.peer.user for connection in fresh} - {""}
         self._answer(message.reply.decode(), {"sockets": len(fresh), "users": sorted(users)})
 
-    # Verbs
-
-    def _report(self, request: Request) -> None:
-        """Tell how this worker does, how many sockets are meant, and the busiest of the channels that they hear."""
-        which, topics, channels, sockets = request.which, self._worker.hub.topics, Counter[str](), 0
-
-        def count(topic: Topic, number: int) -> None:
-            # the sessions' channels have one name for clients, and so are told of together
-            if which.fits(topic.facility, topic.channel.decode()):
-                channels[topic.channel.decode()] += number
-
-        def see(connection: Connection) -> None:
-            nonlocal sockets
-            sockets += 1
-            for name in connection.channels:
-                if topic := topics.get(name):
-                    count(topic, 1)
-
-        def tell() -> None:
-            busiest = dict(channels.most_common(min(request.limit, MAX_ROWS) * MORE_CHANNELS))
-            busiest |= {name: channels[name] for name in request.also if channels[name]}
-            answer = {
-                "sockets_meant": sockets if which.is_narrow else len(self._worker.connections),
-                "busiest": list(busiest.items()),
-                "channels_meant": len(channels),
-            }
-            self._answer(request.reply, {**self.statistics(), **answer})
-
-        if which.is_narrow:
-            self._selection.visit(which, see, tell)
-        else:  # there are fewer channels than sockets
-            everything = topics.values() if request.limit else ()
-            walk(
-                self._reactor,
-                list(everything),
-                lambda topic: count(topic, len(topic.connections) + len(topic.joins)),
-                tell,
-            )
-
-    def _names(self, request: Request) -> None:
-        """Tell the names in Redis of the channels that are meant: first those that most sockets hear."""
-        first = First[Topic](request.limit, lambda topic: len(topic.connections))
-
-        def see(topic: Topic) -> None:
-            if request.which.fits(topic.facility, topic.channel.decode()):
-                first.add(topic)
-
-        def tell() -> None:
-            names = [topic.name.decode() for topic in first.items()]
-            self._answer(request.reply, {"names": names, "channels_meant": first.total})
-
-        walk(self._reactor, list(self._worker.hub.topics.values()), see, tell)
-
-    def statistics(self) -> dict[str, Any]:
-        """Return how this worker does; the keys are those of `workers.WorkerState`, and what metrics tell besides."""
-        worker, rates, error = self._worker, self._worker.gauges.rates(), self._worker.last_error
-        return {
-            "sockets": len(worker.connections),
-            "channels": len(worker.hub.topics),
-            "received": worker.gauges.received,
-            "delivered": worker.hub.delivered,
-            "dropped": self._reactor.dropped,
-            "received_per_second": round(rates.received, 1),
-            "delivered_per_second": round(rates.delivered, 1),
-            "outbox_bytes": worker.outbox_bytes(),
-            "lag_p99_ms": round(worker.gauges.lag() * 1000, 2),
-            "memory_bytes": memory_bytes(),
-            "uptime_seconds": round(uptime_seconds(worker.announcement.started_at), 1),
-            "is_draining": worker.is_draining,
-            "closes": dict(self._reactor.closes),
-            "last_error": None if error.at is None else error.text,
-            "last_error_age_seconds": None if error.at is None else round(uptime_seconds(error.at), 1),
-            "is_connected": worker.links.all_up,
-            "handshakes": handshakes(),
-            "canary_seconds": worker.canary.seconds,
-            "canaries": dict(worker.canary.outcomes),
-        }
-
-    def _sockets(self, request: Request) -> None:
-        """Tell of the first sockets that are meant, in an order, and how many there are."""
-        first = First[Connection](request.limit, SORTS.get(request.sort) or self._worker.hub.sent_to)
-        rows: list[dict[str, Any]] = []
-
-        def tell() -> None:
-            self._answer(request.reply, {"sockets": first.total, "rows": rows})
-
-        def write_rows() -> None:
-            walk(self._reactor, first.items(), lambda connection: rows.append(self._row(connection)), tell)
-
-        self._selection.visit(request.which, first.add, write_rows)
-
-    def _count(self, request: Request) -> None:
-        """Tell how many sockets are meant, and whose they are."""
-        found = Counter[str]()
-
-        def see(connection: Connection) -> None:
-            found[connection.peer.user] += 1
-
-        def tell() -> None:
-            self._answer(request.reply, {"sockets": found.total(), "users": sorted(filter(None, found))})
-
-        self._selection.visit(request.which, see, tell)
+    # Orders
 
     def _close(self, request: Request) -> None:
         """Close the sockets that are meant; tell how many."""
@@ -261,20 +139,6 @@ class Control:
                 sessions[connection.peer.session] = None
 
         self._selection.visit(request.which, see, lambda: self._worker.recheck.hurry(sessions))
-
-    def _row(self, connection: Connection) -> dict[str, Any]:
-        round_trip = connection.round_trip
-        return {
-            "user": connection.peer.user,
-            "address": connection.peer.address,
-            "facilities": facilities(connection),
-            "channels": self._selection.channels(connection),
-            "age_seconds": round(uptime_seconds(connection.peer.since)),
-            "round_trip_ms": None if round_trip is None else round(round_trip * 1000, 2),
-            "outbox_bytes": 0 if connection.outbox is None else connection.outbox.bytes,
-            "received": connection.received,
-            "sent": self._worker.hub.sent_to(connection),
-        }
 
     def _answer(self, reply: str, answer: dict[str, Any]) -> None:
         link = self._worker.links.link(reply.encode()) if reply else None

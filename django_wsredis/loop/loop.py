@@ -131,7 +131,7 @@ class Loop:
 
     def statistics(self) -> dict[str, Any]:
         """Return how this worker does, as `Control` tells it. Raises Unavailable."""
-        return dict(self._call(lambda tell: tell(self._control.statistics())))
+        return dict(self._call(lambda tell: tell(self._control.survey.statistics())))
 
     def _call(self, ask: Callable[[Callable[[Any], None]], object]) -> Any:
         """Return what a function tells that is called in the loop's thread. Raises Unavailable."""
