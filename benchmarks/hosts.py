@@ -17,7 +17,6 @@ import argparse
 import socket
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import partial
@@ -28,12 +27,11 @@ from tests.servers import free_port, wait_until
 
 from . import starts
 from .deployed import BROADCAST, FACILITY, FAILURES, Deployed, Deployment, Start, chosen
-from .rig import Program, build, cpu_seconds, memory_bytes, print_table, rig
+from .rig import Program, build, cpu_seconds, memory_bytes, print_table, rig, wait_for_rest
 
 PAYLOAD_BYTES = 64
 DELIVERIES = 100_000  # in a round
 PATH = f"/ws/{FACILITY}?subscribe-broadcast"
-SETTLE_SECONDS = 1.5  # until threads have finished what they do after a handshake
 
 
 def all_layouts(sockets: int) -> dict[str, Start]:
@@ -173,7 +171,7 @@ class Turns:
         program = build("clients_tls" if layout.tls else "clients")
         clients = Program(stack, program, "127.0.0.1", layout.port, count, PATH, self._deployment.cookie)
         handshakes = count / clients.answer()["seconds"]
-        time.sleep(SETTLE_SECONDS)
+        wait_for_rest([*layout.site, *layout.front])
         return clients, handshakes
 
     def _publish(self, messages: int) -> None:

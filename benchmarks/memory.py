@@ -9,10 +9,9 @@ them, divided by their number. The kernel's own memory for a TCP socket comes on
 from __future__ import annotations
 
 import argparse
-import time
 from contextlib import ExitStack
 
-from .rig import BUILD, Program, Server, memory_bytes, print_table, rig
+from .rig import BUILD, Program, Server, memory_bytes, print_table, rig, wait_for_rest
 
 WARM_UP = 1000
 BROADCAST = "/ws/bench?subscribe-broadcast"
@@ -26,7 +25,7 @@ KINDS = {
 
 def settled_memory(server: Server) -> int:
     """Return the process's memory once its threads have finished what they do after a handshake."""
-    time.sleep(2)
+    wait_for_rest(server.pids())
     return memory_bytes(server.pids())
 
 

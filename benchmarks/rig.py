@@ -9,7 +9,8 @@ import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import zip_longest
 from pathlib import Path
@@ -24,6 +25,7 @@ ROOT = HERE.parent
 BUILD = HERE / "build"
 SETTINGS_MODULE = "benchmarks.project"
 ANSWER_SECONDS = 180  # also for the handshakes of many sockets that are logged in
+REST_SECONDS, REST_SHARE, REST_TIMEOUT_SECONDS = 0.5, 0.05, 60  # who uses less of a core than that is at rest
 
 sys.path.insert(0, str(ROOT))
 console = Console(width=160)
@@ -159,6 +161,21 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     """Return the processor time that the threads of processes have used, by the scheduler's count in nanoseconds."""
     stats = [text for pid in pids for text in read_all(Path(f"/proc/{pid}/task").glob("*/schedstat"))]
     return sum(int(text.split()[0]) for text in stats) / 1e9
+
+
+def wait_for_rest(pids: Sequence[int]) -> None:
+    """Wait until processes have finished what they do after handshakes: until they use hardly any processor time.
+
+    Raises TimeoutError.
+    """
+    deadline = time.monotonic() + REST_TIMEOUT_SECONDS
+    used = cpu_seconds(pids)
+    while time.monotonic() < deadline:
+        time.sleep(REST_SECONDS)
+        before, used = used, cpu_seconds(pids)
+        if used - before < REST_SHARE * REST_SECONDS:
+            return
+    raise TimeoutError(f"the processes {', '.join(map(str, pids))} do not come to rest")
 
 
 def memory_bytes(pids: Iterable[int]) -> int:
