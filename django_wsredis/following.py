@@ -7,32 +7,23 @@ told is logged and not raised: nobody's logout fails because Redis is away, and 
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.core.signals import setting_changed
-from django.db import connections
 from django.db.models import Model
 from django.db.models.signals import m2m_changed, post_delete, post_init, post_save, pre_delete
 from django.dispatch import Signal
 
-from . import asking, sessions
-from .channels import session_digest
+from . import sessions
 from .conf import get_settings
-from .control import NOT_LOGGED_IN, Filter, Request
+from .news import chunks, tell
 
-if TYPE_CHECKING:
-    from django.db.backends.base.base import BaseDatabaseWrapper
-
-MAX_NAMES = 1000  # in one request
 _FORMER = "_wsredis_password"  # of a user: the password as it was read or saved last
-
-logger = logging.getLogger("django_wsredis.live")
 
 Listener: TypeAlias = "tuple[Signal, Callable[..., None], Any]"  # the last is the sender, None for any
 
@@ -88,9 +79,6 @@ def _groups_field(user_model: type[Model]) -> Any:
     except FieldDoesNotExist:
         return None
     return field if field.many_to_many else None
-
-
-# What Django tells
 
 
 def _on_logged_out(request: Any, user: Any, **_: Any) -> None:
@@ -157,7 +145,7 @@ def _on_membership_changed(
     elif is_cleared:
         tell("regroup", users=_members(instance, using))
     else:
-        tell("regroup", users=[name for keys in _chunks(pk_set or ()) for name in _usernames(using, pk__in=keys)])
+        tell("regroup", users=[name for keys in chunks(pk_set or ()) for name in _usernames(using, pk__in=keys)])
 
 
 def _on_group_deleted(instance: Any, using: str, **_: Any) -> None:
@@ -178,70 +166,6 @@ def _usernames(using: str, **conditions: Any) -> list[Any]:
 
     model: Any = get_user_model()
     return list(model._base_manager.using(using).filter(**conditions).values_list(model.USERNAME_FIELD, flat=True))
-
-
-# What the workers are told
-
-
-class News:
-    """What is told together: the names of users and sessions, by verb, their kind and reason."""
-
-    def __init__(self) -> None:
-        self._names: dict[tuple[str, str, str], dict[str, None]] = {}  # a dict's keys have an order
-
-    def add(self, verb: str, kind: str, names: Iterable[str], reason: str) -> None:
-        """Add names of a kind, "users" or "sessions"; each counts once."""
-        self._names.setdefault((verb, kind, reason), {}).update(dict.fromkeys(names))
-
-    def send(self) -> None:
-        """Tell the workers, when the transaction is over if there is one."""
-        if transaction := _transaction():
-            transaction.on_commit(self.send)
-            return
-        try:
-            for request in self._requests():
-                asking.tell(request)
-        except Exception as error:  # nobody is to see a logout or a commit fail for it
-            logger.error("Open sockets do not follow a change of users, sessions or groups at once: %s", error)
-
-    def _requests(self) -> Iterator[Request]:
-        for (verb, kind, reason), names in self._names.items():
-            for chunk in _chunks(names):
-                which = Filter(users=chunk) if kind == "users" else Filter(sessions=chunk)
-                yield Request(verb=verb, which=which, code=NOT_LOGGED_IN, reason=reason)
-
-
-def tell(verb: str, *, users: Iterable[Any] = (), sessions: Iterable[str] = (), reason: str = "") -> None:
-    """Tell the workers of users by name, or of sessions by key, together with what its transaction told last.
-
-    verb, reason: of the request.
-    """
-    waiting = _waiting_news()
-    news = waiting or News()
-    news.add(verb, "users", map(str, users), reason)
-    news.add(verb, "sessions", map(session_digest, sessions), reason)
-    if waiting is None:
-        news.send()
-
-
-def _transaction() -> BaseDatabaseWrapper | None:
-    return next((one for one in connections.all(initialized_only=True) if one.in_atomic_block), None)
-
-
-def _waiting_news() -> News | None:
-    """Return what the present transaction will tell, if nothing else came after it, and both go with one rollback."""
-    transaction = _transaction()
-    if transaction is None or not transaction.run_on_commit:
-        return None
-    savepoints, function, *_ = transaction.run_on_commit[-1]
-    news = getattr(function, "__self__", None)
-    return news if isinstance(news, News) and savepoints == set(transaction.savepoint_ids) else None
-
-
-def _chunks(names: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
-    names = tuple(names)
-    for start in range(0, len(names), MAX_NAMES):
-        yield names[start : start + MAX_NAMES]
 
 
 def _follow_again(*, setting: str, **_: Any) -> None:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict, Unpack, overload
 from uuid import uuid4
-
-from django.db import connections
 
 from . import channels as names
 from . import recipients, redis
@@ -23,6 +20,7 @@ from .exceptions import BrokerUnavailable
 from .messages import Message, to_payload
 from .recipients import EVERYWHERE, Names, Special
 from .rules import EXPIRE_TEXT, is_expire
+from .transactions import after_commit, open_transaction
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -150,12 +148,12 @@ class Publisher:
             raise TypeError(f"retry is {retry!r}; it is {RETRY_TEXT}")
         if retry is not None and key is None:
             key = str(uuid4())
-        is_delayed = on_commit and _in_transaction()
+        is_delayed = on_commit and open_transaction() is not None
         reply = reply_name(get_settings().prefix) if receipt and not is_delayed else None
         payload, is_text = to_payload(message)
         commands = self._commands(Message(payload, is_text, reply=reply), keep, None if key is None else key.encode())
         if is_delayed:
-            _after_commit(lambda: _send_logged(commands, retry or 0))
+            after_commit(lambda: _send_logged(commands, retry or 0))
             return None
         began_at = time.monotonic()
         replies = _send(commands, retry or 0)
@@ -288,16 +286,3 @@ def _send_logged(commands: list[Command], retry_seconds: float) -> None:
         _send(commands, retry_seconds)
     except Exception as error:  # the transaction is over: its owner must not see it fail now
         logger.error("A message was not sent after its transaction: %s", error)
-
-
-def _in_transaction() -> bool:
-    return any(connection.in_atomic_block for connection in connections.all(initialized_only=True))
-
-
-def _after_commit(function: Callable[[], None]) -> None:
-    """Call a function when no database of this thread is inside a transaction any more."""
-    for connection in connections.all(initialized_only=True):
-        if connection.in_atomic_block:
-            connection.on_commit(lambda: _after_commit(function))
-            return
-    function()

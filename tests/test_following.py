@@ -38,7 +38,7 @@ from django_wsredis import live, publish
 from django_wsredis.channels import session_digest
 from django_wsredis.control import Request
 from django_wsredis.exceptions import BrokerUnavailable
-from django_wsredis.following import MAX_NAMES
+from django_wsredis.news import MAX_NAMES
 from django_wsredis.rules import FOLLOWED
 
 from .conftest import login
