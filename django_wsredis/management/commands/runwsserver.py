@@ -37,6 +37,8 @@ from django_wsredis.management.serving import (
 from django_wsredis.supervisor import Supervisor
 from django_wsredis.worker import Parent, find_parent
 
+CHILD_EXIT_SECONDS = 3.0  # after its last closing handshakes: for Python's own end, on a busy machine
+
 EXAMPLES = """examples:
   ./manage.py runwsserver                 on http://127.0.0.1:8000/
   ./manage.py runwsserver 0.0.0.0:9000    on all addresses of this machine
@@ -167,7 +169,7 @@ def child_ends_first(drain_seconds: float) -> Iterator[None]:
     def wait(*_: object) -> None:
         for number in (signal.SIGINT, signal.SIGALRM):
             signal.signal(number, signal.default_int_handler)
-        signal.setitimer(signal.ITIMER_REAL, drain_seconds + loop.STOP_SECONDS + 0.5)
+        signal.setitimer(signal.ITIMER_REAL, drain_seconds + loop.STOP_SECONDS + CHILD_EXIT_SECONDS)
 
     if os.environ.get(autoreload.DJANGO_AUTORELOAD_ENV) != "true":
         signal.signal(signal.SIGINT, wait)
