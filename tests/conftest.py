@@ -21,7 +21,9 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.core.management import call_command
 from django.test import override_settings
 
-from .servers import Listener, RedisServer, Site, find_redis
+from django_wsredis.checks import processes
+
+from .servers import Listener, RedisServer, Site, children, find_redis
 
 DATABASE = Path(os.environ["TEST_DATABASE"])
 FAULTS = "faults"  # a property of a trial's report: what its verifier found
@@ -34,6 +36,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         shared = parameters.get("host") or parameters.get("layout")
         name = getattr(shared, "__name__", shared) or ""
         item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {name}"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_processes() -> Iterator[None]:
+    """wscheck sees the servers that this process has started, and not those of tests that run beside it."""
+    look = processes.running
+
+    def running(name: str) -> Iterator[processes.Running]:
+        own = set(children(os.getpid()))
+        return (process for process in look(name) if process.pid in own)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "running", running)
+        yield
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

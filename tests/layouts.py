@@ -30,7 +30,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from .conftest import DATABASE
 from .rawsocket import RawSocket
-from .servers import ROOT, Process, RedisServer, free_port, missing, wait_until
+from .servers import ROOT, Process, RedisServer, children, free_port, missing, wait_until
 from .tls import trust
 
 TIMEOUT = 4  # seconds after which the proxies cut what is silent; sockets are pinged each second
@@ -71,18 +71,6 @@ def as_nobody() -> dict[str, Any]:
 def in_group() -> dict[str, Any]:
     """Return what lets nobody reach the sockets of a site that runs as root, as the group www-data does elsewhere."""
     return {"group": "nogroup"} if os.geteuid() == 0 else {}
-
-
-def children(pid: int) -> Iterator[int]:
-    """Yield the children of a process, and theirs."""
-    try:
-        found = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
-    except OSError:  # it, or a thread of it, has ended meanwhile
-        return
-    for pids in found:
-        for child in map(int, pids):
-            yield child
-            yield from children(child)
 
 
 class Layout:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import re
 import resource
 import shutil
@@ -27,6 +28,7 @@ from django_wsredis.messages import Message, decode
 
 ROOT = Path(__file__).resolve().parents[1]
 READY_SECONDS = 30.0
+PORTS = random.SystemRandom()  # another one in each process
 
 
 def missing(reason: str) -> None:
@@ -58,8 +60,26 @@ def may_open(files: int) -> Iterator[None]:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    """Return a port on which nobody listens: one that the kernel gives to nobody meanwhile, as those above it."""
+    while True:
+        port = PORTS.randrange(10_000, 32_000)
+        try:
+            with socket.create_server(("127.0.0.1", port)):
+                return port
+        except OSError:
+            continue
+
+
+def children(pid: int) -> Iterator[int]:
+    """Yield the children of a process, and theirs."""
+    try:
+        found = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    except OSError:  # it, or a thread of it, has ended meanwhile
+        return
+    for pids in found:
+        for child in map(int, pids):
+            yield child
+            yield from children(child)
 
 
 class Process:

@@ -333,9 +333,8 @@ def test_a_request_that_has_begun_is_finished(start: Callable[..., Site]) -> Non
 def test_a_handshake_that_is_not_done_when_the_drain_begins_gets_503(start: Callable[..., Site]) -> None:
     site = start("--drain", "4", settings={"WSREDIS": {"ALLOWED_CHANNELS": "tests.project.callbacks.by_query"}})
     with sockets(site, 2) as opened, ThreadPoolExecutor(4) as pool:
-        at_rest = settled(site.threads)
         late = [pool.submit(RawSocket, site.port, f"{NEWS}&callback=sleep") for _ in range(4)]
-        wait_until(lambda: site.threads() > at_rest)
+        wait_until(lambda: site.output.count("A callback sleeps.") == len(late))
         send(site, signal.SIGTERM)
         for future in late:
             with future.result() as raw:

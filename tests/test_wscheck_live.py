@@ -27,6 +27,7 @@ from django_wsredis import disconnect, live, sessions
 from django_wsredis.checks.findings import Problem, Row
 from django_wsredis.checks.live import look, messages, opening, reaching, silence, way
 from django_wsredis.checks.situation import Situation
+from django_wsredis.conf import get_settings
 
 from . import layouts
 from .doors import Doors, Relay, certify, dumb_server, make_authority
@@ -681,7 +682,7 @@ def hosted(kind: str, *options: str, module: str = "tests.project.wsgi", **setti
     env = {
         **os.environ,
         "TEST_DATABASE": os.environ["TEST_DATABASE"],
-        "TEST_REDIS_URL": messages.redis.get_settings().url,
+        "TEST_REDIS_URL": get_settings().url,
         "TEST_SETTINGS": json.dumps(settings),
     }
     process = Process([str(program), *base, kind, f"127.0.0.1:{port}", *options, "--master"], env=env, cwd=ROOT)

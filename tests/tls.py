@@ -44,17 +44,20 @@ class SharedSocket(ssl.SSLSocket):
     def _take(self, step: Callable[..., Any], *arguments: Any) -> Any:
         deadline = None if self._seconds is None else time.monotonic() + self._seconds
         while True:
-            reading, writing = [], []
             with self._turn:
                 try:
                     return step(*arguments)
                 except ssl.SSLWantReadError:
-                    reading.append(self)
+                    events = select.POLLIN
                 except ssl.SSLWantWriteError:
-                    writing.append(self)
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not any(select.select(reading, writing, [], left)):
-                raise TimeoutError("The read or write operation timed out")
+                    events = select.POLLOUT
+            self._wait(events, deadline)
+
+    def _wait(self, events: int, deadline: float | None) -> None:
+        poll = select.poll()  # which knows any number of a descriptor
+        poll.register(self, events)
+        if not poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000):
+            raise TimeoutError("The read or write operation timed out")
 
 
 def trust(certificate: Path) -> ssl.SSLContext:
