@@ -65,8 +65,9 @@ WORDS = re.findall(
     r"\S+",
     r"""
 [uwsgi] [ ] = ini = yaml: : %( %d %(x) if-env = endif if-opt for-times for gevent http https route ^/ws (
-emperor = . listen = x module = . <VirtualHost *:80> </VirtualHost> <Location /ws/> </Location> <IfModule !x> </IfModule>
-< > <> </ ProxyPass ProxyPassMatch RewriteEngine On RewriteRule RewriteCond %{HTTP:Upgrade} [P] [ $1 ^(.*)$ ( Include ServerRoot
+emperor = . listen = x module = . <VirtualHost *:80> </VirtualHost> <Location /ws/> </Location> <IfModule !x>
+</IfModule> < > <> </ ProxyPass
+ProxyPassMatch RewriteEngine On RewriteRule RewriteCond %{HTTP:Upgrade} [P] [ $1 ^(.*)$ ( Include ServerRoot
 LoadModule Define ${ Timeout balancer://x http://[ unix:/x| timeout=x retry=x upgrade=websocket MaxRequestWorkers
 ServerName ! " global defaults frontend backend listen from use_backend default_backend acl path_beg path_reg hdr(
 hdr(host) { } ! || or if unless http-request set-path replace-path %[path,regsub(( set-header del-header Host timeout

@@ -408,9 +408,7 @@ BLOCKS = [
     "if-not-opt = threads\nthreads = 4\nvacuum = true\nendif =\nmaster = true",  # ends in the midst: it has them then
     "for = a b  c\nroute = ^/%(_)/ break:\nendfor =\nmaster = true",
     "for-times = 3\nroute = ^/%(_)/ break:\nendfor =",
-    "if-env = WSR_TEST\nif-env = WSR_NONE\nthreads = 2\nendif =\nmaster = true\nendif =",
     "if-env = WSR_NONE\nif-env = WSR_TEST\nthreads = 2\nendif =\nmaster = true\nendif =",
-    "if-env = WSR_TEST\nfor = a b\nroute = ^/%(_)/ break:\nendfor =\nmaster = true",
 ]
 
 
@@ -426,6 +424,15 @@ def test_conditions_and_loops_are_decided_as_uwsgi_does(
     assert values(path) == shown_by_uwsgi("--ini", path)
     assert conf.unread == []
     assert [what for what, _ in conf.decided][:1] == [f"{path}:{4 if text.startswith('threads') else 3}"]
+
+
+def test_a_block_in_a_block_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """uWSGI refuses it, if the outer one holds."""
+    monkeypatch.setenv("WSR_TEST", "there")
+    path = folder / "site.ini"
+    path.write_text("[uwsgi]\nif-env = WSR_TEST\nfor = a b\nthreads = 2\nendfor =\n")
+    assert shown_by_uwsgi("--ini", path) == []
+    assert read_file(path).unread == [(f"{path}:3", "for in another block: uWSGI does not start")]
 
 
 def test_a_condition_is_told_without_what_may_be_a_secret(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -605,7 +612,7 @@ def test_a_real_emperor_kills_a_vassal_that_takes_too_long(
     """When its file is removed."""
 
     def begin(layout: Layout) -> None:
-        layout.settings["WSREDIS"]["DRAIN_SECONDS"] = 20
+        layout.settings["WSREDIS"]["DRAIN_SECONDS"] = 10
         names = ("--upstream", f"uwsgi://{folder}/p.sock", "--ws-upstream", f"uwsgi://{folder}/w.sock")
         ini, *_ = layout.emit("uwsgi-emperor", "--listen", f"127.0.0.1:{layout.port}", *names)
         ini.write_text(swap("^emperor-curse-tolerance = .*", f"emperor-curse-tolerance = {tolerance}")(ini.read_text()))

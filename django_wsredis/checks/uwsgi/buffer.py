@@ -8,8 +8,8 @@ from .reading import Configuration
 
 DEFAULT_BYTES = 4096
 MOST_BYTES = 32768  # that is printed by `wscheck --emit uwsgi`
-# What a handshake of Chromium has without cookies, behind NGiNX' uwsgi_pass with the parameters that are printed: as
-# uwsgi's protocol has it, with 4 bytes more for each name and value. tests/test_wscheck_buffer.py measures it again.
+# Without cookies Chromium's handshake has 932 bytes behind NGiNX' uwsgi_pass, as uwsgi's protocol has it, with a short host
+# and a short path; the rest is for longer ones, and for what more proxies add. tests/test_wscheck_buffer.py measures it.
 HANDSHAKE_BYTES = 1400
 SEPARATOR_BYTES = len("; ")
 

@@ -1,6 +1,6 @@
 """uWSGI's conditions and loops: `if-env = X` … `endif`, `for = a b` … `endfor`. Asks for files, and the environment.
 
-As in uWSGI each option in a block is judged for itself, and a block inside takes the place of the one around it.
+As in uWSGI each option in a block is judged for itself, and a block has no other one inside.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Block:
     def text(self) -> str:
         """The line, for people: a value may be a secret."""
         name, has_value, _ = self.argument.partition("=")
-        return f"{self.name} = {name}{'=…' if has_value else ''}"
+        return f"{self.name} = {name}{'=…' if has_value else ''}".rstrip()
 
     def values(self, value: str, options: Mapping[str, str]) -> list[str] | None:
         """Return what the value of an option in it becomes: [] where it does not count, None if that is not known.

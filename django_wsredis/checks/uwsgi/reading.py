@@ -158,7 +158,9 @@ class _Reader:
                 self._take(name, each, place)
 
     def _take(self, name: str, value: str, place: str) -> None:
-        if logic.begins(name):
+        if logic.begins(name) and self._block is not None:
+            self.unread.append((place, f"{name} in another block: uWSGI does not start"))
+        elif logic.begins(name):
             self._begin(logic.Block(name, value, self._folder), place)
         elif name in PLACEHOLDERS:
             key, _, value = value.partition("=")
