@@ -455,8 +455,16 @@ def start(change: Change, ping: float = 8) -> Callable[[Layout], None]:
         ("E502", swap("default_backend tests", "use_backend tests unless { path_beg /ws/ }"), 503),
         ("E502", after("option forwardfor", "    http-request deny if { path_beg /ws/ }"), 403),
         ("E502", after("balance roundrobin", "    http-request deny if { path_beg /ws/ }"), 403),
-        ("E502", after("option forwardfor", "    http-request auth"), 401),
-        ("", after("option forwardfor", "    http-request allow if { path_beg /ws/ }\n    http-request deny"), 101),
+        ("E502", after("option forwardfor", "    http-request auth if { path_beg /ws/ }"), 401),
+        (
+            "",
+            after(
+                "option forwardfor",
+                "    http-request allow if { path_beg /ws/ }",
+                "    http-request deny if { path_beg /w }",
+            ),
+            101,
+        ),
         ("E504", after("balance roundrobin", r"    http-request replace-path /ws(/.*) \\1"), 404),
         ("E505", after("balance roundrobin", "    http-request set-header Host 127.0.0.1:1"), 403),
         ("E506", after("balance roundrobin", "    http-request del-header Upgrade"), 426),
