@@ -16,9 +16,9 @@ from xml.sax.saxutils import escape
 import pytest
 from django.test import override_settings
 
-from django_wsredis.checks import uwsgi
+from django_wsredis.checks import kernel, uwsgi
 from django_wsredis.checks.situation import Situation
-from django_wsredis.checks.uwsgi import ending, logic
+from django_wsredis.checks.uwsgi import ending, logic, serving
 from django_wsredis.checks.uwsgi.reading import read_command, read_file
 
 from . import layouts
@@ -39,7 +39,7 @@ from .looking import (
     status_of,
     swap,
 )
-from .servers import RedisServer, free_port, missing
+from .servers import Process, RedisServer, free_port, missing
 from .tls import trust
 
 HTTP = ["--listen", "127.0.0.1:8000"]
@@ -179,6 +179,42 @@ def test_a_mistake_in_a_vassal_is_found_and_named(folder: Path) -> None:
     rows = look(uwsgi, path)
     assert ids(rows) == ["E311"]
     assert [row.checked for row in rows if row.problems] == ["vassals/websockets.ini: loop"]
+
+
+@pytest.mark.parametrize(
+    ("options", "change", "whom"),
+    [
+        (HTTP, str, None),
+        (ROUTER, str, "127.0.0.1"),
+        (ROUTER, add("socket = 127.0.0.1:3031"), "127.0.0.1:3031"),
+        (ROUTER, add("socket = /run/x.sock"), ""),
+        (["emperor"], str, ""),
+        (["emperor"], swap(r"uwsgi:\S+websockets.sock", "uwsgi:127.0.0.1:3031"), "127.0.0.1:3031"),
+    ],
+)
+def test_w555_ports_are_needed_by_tcp_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], change: Change, whom: str | None
+) -> None:
+    path = write(folder, options, change)
+    settings = {"WSREDIS": {**SETTINGS["WSREDIS"], "MAX_SOCKETS": 1500}}
+    assert ids(look(uwsgi, path, settings)) == []
+    monkeypatch.setattr(kernel, "port_range", lambda: range(50000, 51000))
+    rows = look(uwsgi, path, settings)
+    assert ids(rows) == ["W555"] * bool(whom)
+    seen = [row.found for row in rows if row.checked.endswith("ports")]
+    if whom is None:
+        assert seen == []
+    else:
+        assert seen[0].startswith(f"1,000 to each of {whom};" if whom else "none is needed")
+
+
+def test_a_real_router_reaches_its_worker_by_tcp(folder: Path) -> None:
+    program, port = find_uwsgi(), free_port()
+    process = Process([str(program), "--http", f"127.0.0.1:{port}", "--need-app", "--die-on-term"], cwd=folder)
+    try:
+        process.wait_for(rf"socket 0 bound to TCP address {serving.OWN_ADDRESS}:\d+ \(port auto-assigned\)")
+    finally:
+        process.stop()
 
 
 def test_the_line_is_named(folder: Path) -> None:

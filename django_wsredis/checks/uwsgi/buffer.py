@@ -8,8 +8,9 @@ from .reading import Configuration
 
 DEFAULT_BYTES = 4096
 MOST_BYTES = 32768  # that is printed by `wscheck --emit uwsgi`
-# Without cookies a handshake of Chromium has 932 bytes behind NGiNX' uwsgi_pass, as uwsgi's protocol has it, with a short
-# host and a short path, as tests/test_wscheck_buffer.py measures; the rest is for longer ones, and what more proxies add.
+# Without cookies a handshake of Chromium has 932 bytes behind NGiNX' uwsgi_pass, as uwsgi's protocol has it, with a
+# short host and a short path (measured by tests/test_wscheck_buffer.py); the rest is for longer ones, and what more
+# proxies add.
 HANDSHAKE_BYTES = 1400
 SEPARATOR_BYTES = len("; ")
 

@@ -14,6 +14,7 @@ from .reading import Configuration, Option
 
 DEFAULT_HTTP_TIMEOUT_SECONDS = 60
 DEFAULT_LISTEN = 100
+OWN_ADDRESS = "127.0.0.1"  # at a port that uWSGI chooses: there its workers listen for the router, without `socket`
 SOCKETS = ("http", "https", "http-socket", "http11-socket", "socket", *UNUSABLE)
 APPLICATIONS = ("module", "wsgi-file")
 
@@ -114,6 +115,9 @@ def router(conf: Configuration, settings: Settings) -> Iterator[Row]:
         )
         problems = (problem,)
     yield Row(checked="http-timeout", found=f"{seconds} s", problems=problems)
+    between = [each.value.partition(",")[0] for each in conf.all("socket")] or [OWN_ADDRESS]
+    tcp = {address for address in between if not address.startswith(("/", "@"))}
+    yield kernel.ports_row(tcp, settings.max_sockets, option.place)
 
 
 def listen(conf: Configuration) -> Row:
