@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from django_wsredis.checks import apache
+from django_wsredis.checks import apache, kernel
+from django_wsredis.checks.apache.program import inspect
 from django_wsredis.checks.apache.reading import Configuration, split
 from django_wsredis.checks.apache.routing import rules
 
@@ -116,6 +118,87 @@ def test_e453_of_a_site_whose_main_file_is_elsewhere(folder: Path, monkeypatch: 
     assert found(look(apache, site), "modules").is_skipped
 
 
+def built_with(folder: Path, *files: str) -> Path:
+    """Return an Apache that says what a real one says, with other modules inside."""
+    there = folder / "apache2"
+    listed = "\n".join(["Compiled in modules:", *(f"  {name}" for name in files)])
+    there.write_text(f"#!/bin/sh\n[ $1 = -v ] && echo Server version: Apache/2.4.62 || echo '{listed}'\n")
+    there.chmod(0o755)
+    return there
+
+
+INSIDE = ("core.c", "event.c", "mod_proxy.c", "mod_proxy_http.c", "mod_headers.c", "http_core.c")
+
+
+@pytest.mark.parametrize("lacking", [None, "mod_proxy_http.c", "mod_headers.c"])
+def test_modules_that_are_built_in_need_not_be_loaded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, lacking: str | None
+) -> None:
+    path = write(folder, [])
+    text = swap("LoadModule (?!mime_module).*", "")(path.read_text())
+    path.write_text(text)
+    inside = [name for name in INSIDE if name != lacking]
+    monkeypatch.setattr(apache, "find_program", lambda *names: built_with(folder, *inside))
+    rows = look(apache, path)
+    assert ids(rows) == ([] if lacking is None else ["E453"])
+    assert found(rows, "Apache").found == f"2.4.62, {folder}/apache2; {len(inside)} modules built in"
+    assert found(rows, "MaxRequestWorkers").found.endswith("; mpm_event")
+    monkeypatch.setattr(apache, "find_program", lambda *names: built_with(folder, "core.c"))
+    assert ids(look(apache, path)) == ["E453"]
+    monkeypatch.setattr(apache, "MAIN_FILES", ())
+    path.write_text(drop("LoadModule")(text))  # then another file may load them
+    assert found(look(apache, path), "modules").is_skipped
+    monkeypatch.setattr(apache, "find_program", lambda *names: built_with(folder, *INSIDE))
+    assert found(look(apache, path), "modules").found == "headers_module, proxy_http_module, proxy_module"
+
+
+def test_a_real_apache_tells_what_is_built_in() -> None:
+    """And what is in an <IfModule> of one of them holds."""
+    found, row = inspect(Path(layouts.find_program("apache2")))
+    assert {"so_module", "unixd_module"} <= found.modules
+    assert found.version >= (2, 4)
+    assert row.found.endswith(f"; {len(found.modules)} modules built in")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
+def test_an_apache_of_somebody_else_is_not_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(folder, [])
+    marker = folder / "marker"
+    there = built_with(folder, "core.c")
+    there.write_text(f"#!/bin/sh\ntouch {marker}\necho Apache/2.4.62\n")
+    monkeypatch.setattr(apache, "find_program", lambda *names: there)
+    shutil.chown(there, "nobody")
+    row = found(look(apache, path), "Apache")
+    assert row.is_skipped
+    assert "belongs to the user nobody" in row.found
+    assert not marker.exists()
+    shutil.chown(there, "root")
+    look(apache, path)
+    assert marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "whom"),
+    [
+        ("http://127.0.0.1:8000/", "127.0.0.1:8000"),
+        ("http://u:hunter2@h:80/", "h:80"),
+        ("balancer://b/", "h:1, h:2"),
+        ("unix:/run/x.sock|http://localhost/", ""),
+    ],
+)
+def test_w555_ports_are_needed_by_tcp_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, target: str, whom: str
+) -> None:
+    members = "<Proxy balancer://b>\nBalancerMember http://h:1\nBalancerMember http://h:2\n</Proxy>"
+    path = write(folder, [], swap("ProxyPass .*", f'{members}\nProxyPass "/" "{target}" upgrade=websocket retry=0'))
+    settings = {"WSREDIS": {**looking.SETTINGS["WSREDIS"], "MAX_SOCKETS": 1500}}
+    assert ids(look(apache, path, settings)) == []
+    monkeypatch.setattr(kernel, "port_range", lambda: range(50000, 51000))
+    row = found(look(apache, path, settings), "ports")
+    assert [problem.id for problem in row.problems] == ["wsredis.W555"] * bool(whom)
+    assert row.found.startswith(f"1,000 to each of {whom};" if whom else "none is needed")
+
+
 def test_e452_what_cannot_be_read(folder: Path) -> None:
     path = folder / "empty.conf"
     path.write_text("# nothing\n")
@@ -179,6 +262,7 @@ WS = "LoadModule proxy_wstunnel_module x\nLoadModule rewrite_module x\n"
             ),
         ),
         (["E454"], swap("(ProxyPass .*)", r"<IfModule mod_nothing.c>\n\1\n</IfModule>")),
+        ([], swap("(ProxyPass .*)", r"<IfModule mod_unixd.c>\n\1\n</IfModule>")),  # which is built in
         ([], swap("(ProxyPass .*)", r"<IfModule !mod_nothing.c>\n\1\n</IfModule>")),
         ([], lambda text: "Define SITE http://h:80\n" + swap('"http://[^"]*"', '"${SITE}/"')(text)),
         ([], swap("(ProxyPass .*) retry=0", r"\1 \\\n  retry=0")),
@@ -510,6 +594,7 @@ def mended(text: str) -> str:
             101,
         ),
         ("E454", start(rewriting("RewriteRule ^/ws/ - [F]")), 403),
+        ("", start(swap("( *ProxyPass .*)", r"<IfModule mod_unixd.c>\n\1\n</IfModule>")), 101),
         ("E454", start(section("Location /ws/", "Require all denied")), 403),
         ("E454", start(section("Proxy http://*/ws/*", "Require all denied")), 403),
     ],

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import io
+import json
+import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -9,17 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.test import override_settings
 
-from django_wsredis.checks import haproxy
-from django_wsredis.checks.haproxy.reading import Line, read, split
+from django_wsredis.checks import haproxy, kernel, processes
+from django_wsredis.checks.haproxy.reading import Line, files_given, read, split
 from django_wsredis.checks.haproxy.routing import Handshake, holds, rewrite
 from django_wsredis.checks.haproxy.wording import text_of
 
 from . import layouts, looking
 from .layouts import Layout, certificate, find_program, run_runwsserver
 from .looking import Change, after, drop, emit, found, ids, look, problems, swap
-from .servers import RedisServer, free_port
+from .servers import Process, RedisServer, free_port, wait_until
 
 TWO = ["--ws-upstream", "127.0.0.1:8001"]
 MAIN = """global
@@ -65,6 +71,10 @@ CHANGES: list[tuple[str, list[str], Change]] = [
     ("E501", [], swap("default_backend tests", "default_backend nowhere")),
     ("E502", [], drop("default_backend")),
     ("E502", [], after("option forwardfor", "    http-request deny if { path_beg /ws/ }")),
+    ("E502", [], after("balance roundrobin", "    http-request deny if { path_beg /ws/ }")),
+    ("E502", [], after("option forwardfor", "    http-request return status 200 if { path /ws/x }")),
+    ("E502", [], after("option forwardfor", "    http-request auth")),
+    ("E502", [], after("option forwardfor", "    redirect location /x if { path_beg /ws/ }")),
     ("E503", [], swap("timeout tunnel [0-9]+s", "timeout tunnel 20s")),
     ("E503", TWO, swap("timeout tunnel [0-9]+s", "timeout tunnel 5000")),
     ("E503", [], lambda text: drop("timeout tunnel")(swap("timeout client [0-9]+s", "timeout client 10s")(text))),
@@ -112,6 +122,8 @@ def test_w507_fewer_connections_than_max_sockets(folder: Path) -> None:
         (["E502"], swap("default_backend tests", "use_backend tests if { hdr(host) nobody.example }")),
         (["E502"], swap("default_backend tests", "use_backend tests if { path_beg /WS/ }")),
         ([], after("option forwardfor", "    http-request redirect scheme https if { path_beg /api }")),
+        ([], after("option forwardfor", "    http-request allow if { path_beg /ws/ }\n    http-request deny")),
+        (["E502"], after("option forwardfor", "    http-request allow if { path_beg /x/ }\n    http-request deny")),
         ([], after("balance roundrobin", r"    http-request replace-path /ws(/.*) \\1 if { path_beg /api }")),
         ([], after("balance roundrobin", "    http-request set-header Host localhost")),
         ([], after("balance roundrobin", "    http-request set-header Host %[req.hdr(host)]")),
@@ -136,6 +148,35 @@ def test_what_is_not_understood_is_said(folder: Path) -> None:
     rows = look(haproxy, path)
     assert ids(rows) == []
     assert found(rows, "prefix").is_skipped
+
+
+@pytest.mark.parametrize("where", ["option forwardfor", "balance roundrobin"], ids=["frontend", "backend"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "http-request deny if { src -f /etc/haproxy/bad }",
+        "http-request return status 503 if { nbsrv(tests) lt 1 }",
+        "http-request redirect location /x if { req.cook(a) -m found }",
+        "redirect prefix https://other unless { src 10.0.0.0/8 }",
+        "http-request auth unless { http_auth(users) }",
+    ],
+)
+def test_an_answer_on_a_condition_that_is_not_known_is_said(folder: Path, where: str, line: str) -> None:
+    path = write(folder, [], after(where, f"    {line}"))
+    rows = [row for row in look(haproxy, path) if not row.problems or row.problems[0].id != "wsredis.E501"]
+    assert ids(rows) == []
+    (row,) = (row for row in rows if "on what it depends" in row.found)
+    assert row.is_skipped
+    number = next(number for number, each in enumerate(path.read_text().splitlines(), 1) if line in each)
+    assert row.found.startswith(f"{path}:{number}: {' '.join(line.split()[:1])}")
+
+
+def test_an_answer_that_is_not_known_is_no_way_to_a_backend(folder: Path) -> None:
+    """It does not excuse that there is none."""
+    refuse = after("option forwardfor", "    http-request deny if { src 10.0.0.0/8 }")
+    rows = look(haproxy, write(folder, [], lambda text: drop("default_backend")(refuse(text))))
+    assert ids(rows) == ["E502"]
+    assert len([row for row in rows if row.is_skipped]) == 1
 
 
 @pytest.mark.parametrize(
@@ -179,7 +220,7 @@ def test_no_value_of_a_header_is_shown(folder: Path) -> None:
         (folder / str(number)).mkdir()
         rows = look(haproxy, write(folder / str(number), [], after("option forwardfor", line)))
         assert "hunter" not in repr(rows)
-        assert any("…" in row.found for row in rows) == ("deny" not in line)
+        assert any("…" in row.found for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -231,6 +272,121 @@ def test_words_are_read() -> None:
     assert split(r"""acl a "b c" 'd # e' f\ g # comment""") == ["acl", "a", "b c", "d # e", "f g"]
 
 
+def in_turn(*changes: Change) -> Change:
+    return lambda text: functools.reduce(lambda changed, change: change(changed), changes, text)
+
+
+def test_a_redirect_to_https_is_for_those_without_it(folder: Path) -> None:
+    """The same frontend listens for both; a redirect in the backend is asked of the same connection."""
+    cert, key = certificate(folder)
+    cert.write_text(cert.read_text() + key.read_text())
+    for number, where in enumerate(("option forwardfor", "balance roundrobin")):
+        both = after("bind", "    bind 127.0.0.1:8098")
+        redirect = after(where, "    http-request redirect scheme https unless { ssl_fc }")
+        (folder / str(number)).mkdir()
+        path = write(folder / str(number), ["--certfile", str(cert)], in_turn(both, redirect))
+        rows = look(haproxy, path)
+        looking.assert_all_is_well(rows)
+        plain = folder / f"plain{number}"
+        plain.mkdir()
+        assert ids(look(haproxy, write(plain, [], redirect))) == ["E502"]
+
+
+# Several files
+
+
+def test_a_folder_is_read_as_haproxy_reads_it(folder: Path) -> None:
+    """HAProxy itself is asked by `haproxy -c`: there is nothing to complain about unless one is missing."""
+    (site,) = emit("haproxy", folder, "--listen", "127.0.0.1:8099")
+    whole = folder / "whole"
+    whole.mkdir()
+    text = site.read_text()
+    head, _, tail = text.partition("\nbackend ")
+    (whole / "00-main.cfg").write_text(MAIN.replace("client 50s", "client 10s"))
+    (whole / "10-front.cfg").write_text(head + "\n")
+    (whole / "20-back.cfg").write_text("\nbackend " + drop("timeout tunnel")(drop("timeout server")(tail)))
+    (whole / "15-other.txt").write_text("nonsense\n")
+    (whole / ".hidden.cfg").write_text("nonsense\n")
+    rows = look(haproxy, whole)
+    assert ids(rows) == []
+    names = [f"{whole}/{name}" for name in ("00-main.cfg", "10-front.cfg", "20-back.cfg")]
+    assert [row.found for row in rows if row.checked == "configuration"] == [", ".join(names)]
+    (whole / "00-main.cfg").write_text(MAIN.replace("server 50s", "server 10s"))  # of the file before
+    (problem,) = problems(look(haproxy, whole))
+    assert (problem.id, problem.place) == ("wsredis.E503", f"{whole}/00-main.cfg:8")
+    (whole / "00-main.cfg").rename(whole / "30-main.cfg")  # what comes after is not for those before
+    assert ids(look(haproxy, whole)) == []
+    (whole / "20-back.cfg").unlink()
+    assert "E501" in ids(look(haproxy, whole))
+    empty = folder / "empty"
+    empty.mkdir()
+    assert found(look(haproxy, empty), "configuration").found == f"{empty} has no file *.cfg"
+
+
+def test_the_command_takes_a_folder_for_haproxy_alone(folder: Path) -> None:
+    write(folder, [])
+    output = io.StringIO()
+    call_command("wscheck", "--only", "haproxy", "--haproxy-conf", str(folder), "--json", stdout=output)
+    assert json.loads(output.getvalue())["is_fine"]
+    with pytest.raises(CommandError, match="is no file"):
+        call_command("wscheck", "--only", "nginx", "--nginx-conf", str(folder))
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("-f a.cfg -f b.d", ["/srv/a.cfg", "/srv/b.d"]),
+        ("-Ws -f /etc/x.cfg -p /run/x.pid -- b.cfg c.cfg", ["/etc/x.cfg", "/srv/b.cfg", "/srv/c.cfg"]),
+        ("-f a.cfg -C conf -D -sf 12 13", ["/srv/conf/a.cfg"]),
+        ("-D", []),
+        ("-f", []),
+    ],
+)
+def test_the_files_of_a_command_line(line: str, expected: list[str]) -> None:
+    assert list(map(str, files_given(line.split(), Path("/srv")))) == expected
+
+
+def test_what_runs_is_read_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real HAProxy, with the limits in one file and the site in another."""
+    (site,) = emit("haproxy", folder, "--listen", f"127.0.0.1:{free_port()}")
+    site.write_text(drop("timeout (?:tunnel|client|server)")(site.read_text()))
+    (folder / "main.cfg").write_text(MAIN)
+    monkeypatch.setattr(haproxy, "MAIN_FILE", folder / "nowhere")
+    process = Process([find_program("haproxy"), "-db", "-f", "main.cfg", "-f", site.name], cwd=folder)
+    real = processes.running
+    monkeypatch.setattr(processes, "running", lambda name: (one for one in real(name) if one.pid == process.pid))
+    try:
+        wait_until(lambda: [one for one in real("haproxy") if one.pid == process.pid], what="HAProxy")
+        rows = look(haproxy, None)
+        assert ids(rows) == []
+        assert found(rows, "configuration").found == f"{folder}/main.cfg, {site}"
+        (folder / "main.cfg").write_text(MAIN.replace("50s", "15s"))
+        (problem,) = problems(look(haproxy, None))
+        assert (problem.id, problem.place) == ("wsredis.E503", f"{folder}/main.cfg:7")
+        if os.geteuid() == 0:
+            shutil.chown(site, "nobody")
+            rows = look(haproxy, None)
+            assert ids(rows) == []
+            assert "belongs to the user nobody" in found(rows, f"HAProxy {process.pid}").found
+    finally:
+        process.stop()
+
+
+def test_w555_ports_are_needed_by_tcp_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"WSREDIS": {**looking.SETTINGS["WSREDIS"], "MAX_SOCKETS": 3000}}
+    two = write(folder, ["--upstream", "8000", "--upstream", "8001"])
+    assert ids(look(haproxy, two, settings)) == []
+    (folder / "unix").mkdir()
+    unix = write(folder / "unix", ["--upstream", "/run/x.sock"])
+    monkeypatch.setattr(kernel, "port_range", lambda: range(50000, 51000))
+    (problem,) = problems(look(haproxy, two, settings))
+    assert problem.id == "wsredis.W555"
+    assert "1,000 connections at most to each of 127.0.0.1:8000, 127.0.0.1:8001, and MAX_SOCKETS" in problem.text
+    rows = look(haproxy, unix, settings)
+    assert ids(rows) == []
+    assert found(rows, "ports").found == "none is needed: no TCP to the site"
+
+
 def test_conditions_and_paths(folder: Path) -> None:
     def section(*lines: str) -> Any:
         path = folder / "x.cfg"
@@ -264,6 +420,7 @@ def test_conditions_and_paths(folder: Path) -> None:
 def test_the_usual_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     main = folder / "haproxy.cfg"
     monkeypatch.setattr(haproxy, "MAIN_FILE", main)
+    monkeypatch.setattr(haproxy, "open_to_us", lambda name, **options: ([], []))  # other tests may run some
     assert found(look(haproxy, None), "HAProxy's configuration").is_skipped
     main.write_text(MAIN)
     assert found(look(haproxy, None), "configuration").is_skipped
@@ -297,6 +454,17 @@ def start(change: Change, ping: float = 8) -> Callable[[Layout], None]:
         ("", str, 101),
         ("E502", swap("default_backend tests", "use_backend tests unless { path_beg /ws/ }"), 503),
         ("E502", after("option forwardfor", "    http-request deny if { path_beg /ws/ }"), 403),
+        ("E502", after("balance roundrobin", "    http-request deny if { path_beg /ws/ }"), 403),
+        ("E502", after("option forwardfor", "    http-request auth if { path_beg /ws/ }"), 401),
+        (
+            "",
+            after(
+                "option forwardfor",
+                "    http-request allow if { path_beg /ws/ }",
+                "    http-request deny if { path_beg /w }",
+            ),
+            101,
+        ),
         ("E504", after("balance roundrobin", r"    http-request replace-path /ws(/.*) \\1"), 404),
         ("E505", after("balance roundrobin", "    http-request set-header Host 127.0.0.1:1"), 403),
         ("E506", after("balance roundrobin", "    http-request del-header Upgrade"), 426),

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from django_wsredis.checks import kernel
 from django_wsredis.checks.nginx import program
 
 from .layouts import certificate
@@ -415,6 +416,14 @@ CASES = [
         main=[("worker_rlimit_nofile 4096", "worker_rlimit_nofile 30")],
         text="worker_connections is 4096, and the limit of open files is 30",
     ),
+    Case(
+        name="few files for MAX_SOCKETS",
+        id="W229",
+        fails=r"(500|no answer) after \d+",
+        main=[("worker_rlimit_nofile 4096", "worker_rlimit_nofile 60")],
+        settings={"MAX_SOCKETS": 50},
+        text="there are two for each of 30 websockets",
+    ),
 ]
 
 
@@ -690,8 +699,23 @@ def test_w228_where_no_limit_is_written_that_of_the_running_one_counts(site: Sit
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     with running(main, site.port):
         found = row(look(main, site), "worker_rlimit_nofile")
-        assert found.found == f"{soft}, of the NGiNX that runs"
+        assert found.found.startswith(f"{soft}, of the NGiNX that runs; × 1 worker")
         assert [problem.id for problem in found.problems] == ["wsredis.W228"] * (soft < 4096)
+
+
+@pytest.mark.parametrize("base", ["proxy", "uwsgi"])
+def test_w555_ports_are_needed_by_tcp_alone(base: str, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    main = site.files(base)
+    wanted = {"WSREDIS": {"MAX_SOCKETS": 1500}}
+    assert problems(look(main, site, **wanted)) == []
+    monkeypatch.setattr(kernel, "port_range", lambda: range(50000, 51000))
+    found = row(look(main, site, **wanted), "ports")
+    assert [problem.id for problem in found.problems] == ["wsredis.W555"] * (base == "proxy")
+    if base == "proxy":
+        assert found.problems[0].place == f"{printed(main)}:{line_of(main, 'proxy_pass http')}"
+        assert found.found == f"1,000 to each of 127.0.0.1:{site.http}; MAX_SOCKETS 1,500"
+    else:
+        assert found.found == "none is needed: no TCP to the site"
 
 
 USERS = "auth_basic x; auth_basic_user_file /etc/nginx/uwsgi_params;"

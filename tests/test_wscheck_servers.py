@@ -64,8 +64,9 @@ def test_no_layout_has_a_problem(
 WORDS = re.findall(
     r"\S+",
     r"""
-[uwsgi] [ ] = ini = yaml: : %( %d %(x) if-env = endif for gevent http https route ^/ws ( emperor = . listen = x module
-= . <VirtualHost *:80> </VirtualHost> <Location /ws/> </Location> <IfModule !x> </IfModule> < > <> </ ProxyPass
+[uwsgi] [ ] = ini = yaml: : %( %d %(x) if-env = endif if-opt for-times for gevent http https route ^/ws (
+emperor = . listen = x module = . <VirtualHost *:80> </VirtualHost> <Location /ws/> </Location> <IfModule !x>
+</IfModule> < > <> </ ProxyPass
 ProxyPassMatch RewriteEngine On RewriteRule RewriteCond %{HTTP:Upgrade} [P] [ $1 ^(.*)$ ( Include ServerRoot
 LoadModule Define ${ Timeout balancer://x http://[ unix:/x| timeout=x retry=x upgrade=websocket MaxRequestWorkers
 ServerName ! " global defaults frontend backend listen from use_backend default_backend acl path_beg path_reg hdr(
@@ -76,7 +77,8 @@ tunnel client 5 maxconn server mode http tcp option redirect deny \ ' # -m -f -i
 
 
 @pytest.mark.parametrize(
-    ("area", "name"), [(uwsgi, "a.ini"), (uwsgi, "a.yaml"), (apache, "a.conf"), (haproxy, "a.cfg")]
+    ("area", "name"),
+    [(uwsgi, "a.ini"), (uwsgi, "a.yaml"), (uwsgi, "a.xml"), (uwsgi, "a.json"), (apache, "a.conf"), (haproxy, "a.cfg")],
 )
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(lines=st.lists(st.lists(st.sampled_from(WORDS), max_size=7).map(" ".join), max_size=25))
@@ -85,7 +87,8 @@ def test_no_file_makes_it_fail(
 ) -> None:
     monkeypatch.setattr(area, "find_program", lambda *names: None)
     path = tmp_path / name
-    head = {"a.ini": "[uwsgi]\n", "a.yaml": "uwsgi:\n", "a.conf": "", "a.cfg": "frontend f\n mode http\n"}[name]
+    heads = {"a.ini": "[uwsgi]\n", "a.yaml": "uwsgi:\n", "a.cfg": "frontend f\n mode http\n", "a.xml": "<uwsgi>"}
+    head = heads.get(name, "")
     path.write_text(head + "\n".join(lines))
     for row in look(area, path):
         assert row.checked

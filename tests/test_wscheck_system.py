@@ -11,10 +11,12 @@ import pytest
 from django.test import override_settings
 
 from django_wsredis import listening
-from django_wsredis.checks import check_deployment, check_settings, system
+from django_wsredis.checks import check_deployment, check_settings, kernel, system
 from django_wsredis.checks.findings import Problem, Row
 from django_wsredis.checks.situation import Situation
 from django_wsredis.checks.system import limits, versions
+from django_wsredis.checks.uwsgi import serving
+from django_wsredis.checks.uwsgi.reading import Configuration, Option
 from django_wsredis.loop import loop
 
 from .servers import ROOT, may_open, run_manage
@@ -34,7 +36,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path = tmp_path / "proc" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    monkeypatch.setattr(limits, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(kernel, "PROC", tmp_path / "proc")
     monkeypatch.setattr(limits, "CGROUP_MEMORY", tmp_path / "memory.max")
     allow_files(monkeypatch, 20_000, 20_000)
     return tmp_path
@@ -117,10 +119,26 @@ def test_w554_few_that_may_wait(machine: Path) -> None:
     assert "is 128:" in only(look(), "wsredis.W554").text
 
 
-def test_w555_few_ports(machine: Path) -> None:
+def test_w555_few_ports_are_no_problem_without_a_proxy_that_needs_them(machine: Path) -> None:
     (machine / "proc/sys/net/ipv4/ip_local_port_range").write_text("50000\t50999\n")
-    assert problems(look()) == []
-    assert "1,000 connections" in only(look(MAX_SOCKETS=10_000), "wsredis.W555").text
+    rows = look(MAX_SOCKETS=10_000)
+    assert problems(rows) == []
+    assert rows["ports of a proxy"].found.startswith("1,000 (50000 to 50999) to each TCP address; the area of a proxy")
+    assert kernel.ports_row(set(), 10_000, "x:1").problems == ()
+    assert kernel.ports_row({"127.0.0.1:8000"}, None, "x:1").problems == ()
+    assert kernel.ports_row({"127.0.0.1:8000"}, 1000, "x:1").problems == ()
+    (problem,) = kernel.ports_row({"127.0.0.1:8000"}, 1001, "x:1").problems
+    assert (problem.id, problem.place) == ("wsredis.W555", "x:1")
+    assert "1,000 connections at most to each of 127.0.0.1:8000, and MAX_SOCKETS is 1,001" in problem.text
+
+
+def test_the_kernels_limit_of_who_may_wait_is_read_once_for_all_areas(machine: Path) -> None:
+    (machine / "proc/sys/net/core/somaxconn").write_text("777\n")
+    assert kernel.somaxconn() == 777
+    assert look()["somaxconn"].found.startswith("777;")
+    conf = Configuration([Option("listen", "778", "x:1")])
+    assert serving.listen(conf).found == "778; net.core.somaxconn is 777"
+    assert [problem.id for problem in serving.listen(conf).problems] == ["wsredis.E324"]
 
 
 def test_w556_little_memory(machine: Path) -> None:
@@ -138,10 +156,12 @@ def test_w556_little_memory_of_a_container(machine: Path) -> None:
 
 
 def test_on_another_system_what_is_not_seen_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "PROC", Path("/nonexistent"))
+    monkeypatch.setattr(kernel, "PROC", Path("/nonexistent"))
     rows = look(MAX_SOCKETS=10_000)
     assert problems(rows) == []
     assert [row.checked for row in rows.values() if row.is_skipped] == ["somaxconn", "ports of a proxy", "memory"]
+    assert serving.listen(Configuration([Option("listen", "4096", "x:1")])).is_skipped
+    assert kernel.ports_row({"127.0.0.1:8000"}, 10_000, "x:1").is_skipped
 
 
 def test_the_files_of_this_machine_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import stat
@@ -10,13 +11,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 import pytest
 from django.test import override_settings
 
-from django_wsredis.checks import uwsgi
+from django_wsredis.checks import kernel, uwsgi
 from django_wsredis.checks.situation import Situation
-from django_wsredis.checks.uwsgi import ending
+from django_wsredis.checks.uwsgi import ending, logic, serving
 from django_wsredis.checks.uwsgi.reading import read_command, read_file
 
 from . import layouts
@@ -37,7 +39,7 @@ from .looking import (
     status_of,
     swap,
 )
-from .servers import RedisServer, free_port, missing
+from .servers import Process, RedisServer, free_port, missing
 from .tls import trust
 
 HTTP = ["--listen", "127.0.0.1:8000"]
@@ -121,8 +123,9 @@ CHANGES: list[tuple[str, list[str], Change]] = [
     ("E323", [], swap("worker-reload-mercy = .*", "worker-reload-mercy = 5")),
     ("E323", ["emperor"], swap("^reload-mercy = .*", "reload-mercy = 5")),
     ("E324", [], swap("listen = .*", "listen = 1000000")),
-    ("W325", [], drop("buffer-size")),
-    ("W325", ["emperor"], drop("buffer-size")),
+    ("E323", ["emperor"], swap("^emperor-curse-tolerance = .*", "emperor-curse-tolerance = 5")),
+    ("W325", [], swap("buffer-size = .*", "buffer-size = 1024")),
+    ("W325", ["emperor"], swap("buffer-size = .*", "buffer-size = 1024")),
     ("W326", WITHOUT_CHAIN, drop("master")),
     ("E327", ["emperor"], swap(r"uwsgi:(\S+websockets.sock),0,0", r"http:\1")),
     ("E327", ["emperor"], swap("route = \\^/(ws/)?", "route = ^/pages/")),
@@ -151,7 +154,12 @@ def test_a_limit_of_0_is_none(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "name", "default"), [([], "worker-reload-mercy", 60), (["emperor"], "reload-mercy", 30)]
+    ("options", "name", "default"),
+    [
+        ([], "worker-reload-mercy", 60),
+        (["emperor"], "reload-mercy", 30),
+        (["emperor"], "emperor-curse-tolerance", 30),
+    ],
 )
 def test_the_mercy_that_is_not_written_is_judged(folder: Path, options: list[str], name: str, default: int) -> None:
     path = write(folder, options, drop(name))
@@ -171,6 +179,42 @@ def test_a_mistake_in_a_vassal_is_found_and_named(folder: Path) -> None:
     rows = look(uwsgi, path)
     assert ids(rows) == ["E311"]
     assert [row.checked for row in rows if row.problems] == ["vassals/websockets.ini: loop"]
+
+
+@pytest.mark.parametrize(
+    ("options", "change", "whom"),
+    [
+        (HTTP, str, None),
+        (ROUTER, str, "127.0.0.1"),
+        (ROUTER, add("socket = 127.0.0.1:3031"), "127.0.0.1:3031"),
+        (ROUTER, add("socket = /run/x.sock"), ""),
+        (["emperor"], str, ""),
+        (["emperor"], swap(r"uwsgi:\S+websockets.sock", "uwsgi:127.0.0.1:3031"), "127.0.0.1:3031"),
+    ],
+)
+def test_w555_ports_are_needed_by_tcp_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], change: Change, whom: str | None
+) -> None:
+    path = write(folder, options, change)
+    settings = {"WSREDIS": {**SETTINGS["WSREDIS"], "MAX_SOCKETS": 1500}}
+    assert ids(look(uwsgi, path, settings)) == []
+    monkeypatch.setattr(kernel, "port_range", lambda: range(50000, 51000))
+    rows = look(uwsgi, path, settings)
+    assert ids(rows) == ["W555"] * bool(whom)
+    seen = [row.found for row in rows if row.checked.endswith("ports")]
+    if whom is None:
+        assert seen == []
+    else:
+        assert seen[0].startswith(f"1,000 to each of {whom};" if whom else "none is needed")
+
+
+def test_a_real_router_reaches_its_worker_by_tcp(folder: Path) -> None:
+    program, port = find_uwsgi(), free_port()
+    process = Process([str(program), "--http", f"127.0.0.1:{port}", "--need-app", "--die-on-term"], cwd=folder)
+    try:
+        process.wait_for(rf"socket 0 bound to TCP address {serving.OWN_ADDRESS}:\d+ \(port auto-assigned\)")
+    finally:
+        process.stop()
 
 
 def test_the_line_is_named(folder: Path) -> None:
@@ -303,6 +347,153 @@ def test_an_ini_file_is_read_as_uwsgi_reads_it(folder: Path, monkeypatch: pytest
     assert values(path) == expected
 
 
+def shown_by_uwsgi(*arguments: str | Path) -> list[tuple[str, str]]:
+    """Return the options that uWSGI itself has found, but for those that ask it, and what begins and ends blocks."""
+    command = [find_uwsgi("--route"), "--no-server", "--show-config", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    shown = (done.stdout + done.stderr).partition(";uWSGI instance configuration\n[uwsgi]\n")[2]
+    lines = [line.partition(" = ") for line in shown.partition(";end of configuration")[0].splitlines()]
+    return [
+        (name, value)
+        for name, _, value in lines
+        if name not in ("no-server", "show-config", "ini", "xml", *logic.ENDS) and not logic.begins(name)
+    ]
+
+
+def test_an_xml_file_is_read_as_uwsgi_reads_it(folder: Path) -> None:
+    path = folder / "site.xml"
+    path.write_text(
+        "<!-- <master/> -->\n<sites>\n<uwsgi id='one'>\n<vacuum/>\n</uwsgi>\n<uwsgi id='two'>\n<master/>\n"
+        "<threads>4</threads>\n<route>^/a break:</route>\n<route>^/b&amp;c break:</route>\n"
+        "<pidfile2>%d%n.pid</pidfile2>\n"
+        "</uwsgi>\n</sites>\n"
+    )
+    for section in ("", ":one", ":two"):
+        expected = shown_by_uwsgi("--xml", f"{path}{section}")
+        assert expected
+        conf = read_command(["--xml", f"{path}{section}"], folder)
+        assert [(option.name, option.value) for option in conf.options] == expected
+    assert [option.place for option in conf.options] == [f"{path}:{line}" for line in (7, 8, 9, 10, 11)]
+    path.write_text("<uwsgi>\n<need-app/>\n<listen>9</listen>\n</uwsgi>\n")
+    assert values(path) == shown_by_uwsgi("--xml", path) == [("need-app", "1"), ("listen", "9")]
+    path.write_text("<uwsgi>\n<need-app>\n")
+    assert "no element found" in dict(read_file(path).unread)[str(path)]
+    assert ids(look(uwsgi, path)) == ["E307"]
+
+
+def test_a_json_file_is_read(folder: Path) -> None:
+    """Of uWSGI's own JSON (core/json.c) few are built with it."""
+    path = folder / "site.json"
+    path.write_text(
+        '{\n"other": {"gevent": 5},\n"uwsgi": {\n "master": true, "need-app": false,\n "threads": 4,\n'
+        ' "module": "%n.wsgi",\n "route": ["^/a x:", "^/b y:"],\n "idle": null, "lost": {"a": 1}\n}}\n'
+    )
+    expected = [("master", "1"), ("need-app", "0"), ("threads", "4"), ("module", "site.wsgi")]
+    expected += [("route", "^/a x:"), ("route", "^/b y:"), ("idle", "0")]
+    assert values(path) == expected
+    assert [option.place.rpartition(":")[2] for option in read_file(path).options] == list("4456778")
+    assert read_command([f"{path}:other"], folder).get("gevent").value == "5"
+    for text in ("{", "[" * 100_000, "[]", '{"uwsgi": 5}'):
+        path.write_text(text)
+        assert ids(look(uwsgi, path)) == ["E307"]
+
+
+@pytest.mark.parametrize("kind", ["xml", "json"])
+def test_a_mistake_is_found_in_every_kind_of_file(folder: Path, kind: str) -> None:
+    ini = write(folder, HTTP)
+    options = [(option.name, option.value) for option in read_file(ini).options]
+    path = folder / f"site.{kind}"
+
+    def written(changed: dict[str, str]) -> str:
+        pairs = {**dict(options), **changed}
+        if kind == "json":
+            return json.dumps({"uwsgi": pairs}, indent=1)
+        return "\n".join(
+            ["<uwsgi>", *(f"<{name}>{escape(value)}</{name}>" for name, value in pairs.items()), "</uwsgi>"]
+        )
+
+    path.write_text(written({}))
+    assert ids(look(uwsgi, path)) == []
+    path.write_text(written({"worker-reload-mercy": "5"}))
+    (problem,) = problems(look(uwsgi, path))
+    assert problem.id == "wsredis.E323"
+    number = next(number for number, line in enumerate(path.read_text().splitlines(), 1) if "worker-reload" in line)
+    assert problem.place == f"{path}:{number}"
+
+
+BLOCKS = [
+    "if-env = WSR_TEST\nthreads = 2\nendif =\nmaster = true",
+    "if-env = WSR_NONE\nthreads = 2\nendif =\nmaster = true",
+    "if-env = WSR_TEST=there\nprocname = %(_)\nendif =",
+    "if-env = WSR_TEST=elsewhere\nprocname = %(_)\nendif =",
+    "if-not-env = WSR_NONE\nthreads = 2\nendif =",
+    "if-not-env = WSR_TEST\nthreads = 2\nend-if =",
+    "if-not-env = WSR_TEST=elsewhere\nthreads = 2\nend =",
+    "if-exists = %d\nthreads = 2\nendif =",
+    "if-file = %p\nprocname = %(_)\nendif =",
+    "if-file = %d\nthreads = 2\nendif =",
+    "if-dir = %d\nthreads = 2\nendif =",
+    "if-directory = %d\nthreads = 2\nendif =",
+    "if-dir = %p\nthreads = 2\nendif =",
+    "if-not-exists = /nowhere/x\nthreads = 2\nendif =",
+    "if-not-file = %p\nthreads = 2\nendif =",
+    "if-not-dir = %p\nprocname = %(_)\nendif =",
+    "threads = 3\nif-opt = threads\nprocname = %(_)\nendif =",
+    "threads = 3\nif-opt = threads=3\nmaster = true\nendif =",
+    "threads = 3\nif-opt = threads=4\nmaster = true\nendif =",
+    "threads = 3\nthreads = 5\nif-opt = threads=3\nmaster = true\nendif =\nif-opt = threads\nprocname = %(_)\nendif =",
+    "if-not-opt = threads\nthreads = 4\nvacuum = true\nendif =\nmaster = true",  # ends in the midst: it has them then
+    "for = a b  c\nroute = ^/%(_)/ break:\nendfor =\nmaster = true",
+    "for-times = 3\nroute = ^/%(_)/ break:\nendfor =",
+    "if-env = WSR_NONE\nif-env = WSR_TEST\nthreads = 2\nendif =\nmaster = true\nendif =",
+]
+
+
+@pytest.mark.parametrize("text", BLOCKS)
+def test_conditions_and_loops_are_decided_as_uwsgi_does(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("WSR_TEST", "there")
+    monkeypatch.delenv("WSR_NONE", raising=False)
+    path = folder / "site.ini"
+    path.write_text(f"[uwsgi]\nsafe-pidfile = x\n{text}\n")
+    conf = read_file(path)
+    assert values(path) == shown_by_uwsgi("--ini", path)
+    assert conf.unread == []
+    begins = [n for n, line in enumerate(path.read_text().splitlines(), 1) if re.match("if-|for", line)]
+    assert conf.decided[0][0] == f"{path}:{begins[0]}"
+
+
+def test_a_block_in_a_block_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """uWSGI refuses it, if the outer one holds."""
+    monkeypatch.setenv("WSR_TEST", "there")
+    path = folder / "site.ini"
+    path.write_text("[uwsgi]\nif-env = WSR_TEST\nfor = a b\nthreads = 2\nendfor =\n")
+    assert shown_by_uwsgi("--ini", path) == []
+    assert read_file(path).unread == [(f"{path}:3", "for in another block: uWSGI does not start")]
+
+
+def test_a_condition_is_told_without_what_may_be_a_secret(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WSR_TEST", "hunter2")
+    path = write(folder, [], add("if-env = WSR_TEST=hunter2", "harakiri = 30", "endif ="))
+    rows = look(uwsgi, path)
+    assert ids(rows) == ["W315"]
+    assert [row.found for row in rows if "if-env" in row.found] == ["if-env = WSR_TEST=…: true here"]
+    assert "hunter2" not in repr(rows)
+    monkeypatch.setenv("WSR_TEST", "another")
+    assert ids(look(uwsgi, path)) == []
+
+
+@pytest.mark.parametrize(
+    "line", ["if-plugin = x", "if-reload =", "if-hostname = x", "if-dir = relative", "for-glob = *"]
+)
+def test_what_is_not_known_here_is_not_decided(folder: Path, line: str) -> None:
+    path = write(folder, [], add(line, "harakiri = 30", "end ="))
+    rows = look(uwsgi, path)
+    assert ids(rows) == []
+    assert [row.found for row in rows if row.is_skipped] == [f"{line}: what follows depends on it, up to its end"]
+
+
 def test_a_yaml_file_is_read(folder: Path) -> None:
     path = folder / "site.yaml"
     path.write_text(
@@ -339,12 +530,12 @@ def test_a_command_line_is_read(folder: Path) -> None:
 def test_what_cannot_be_read_is_said(folder: Path) -> None:
     path = folder / "site.ini"
     path.write_text(
-        "[uwsgi]\nini = nowhere.ini\nini = site.ini\nxml = a\nif-env = X\ngevent = 5\nendif =\nmaster = true\n"
+        "[uwsgi]\nini = nowhere.ini\nini = site.ini\nxml = a\nif-plugin = X\ngevent = 5\nendif =\nmaster = true\n"
     )
     conf = read_file(path)
     assert conf.get("gevent") is None
     assert conf.is_on("master")
-    assert "if-env = X" in dict(conf.unread)[f"{path}:5"]
+    assert "if-plugin = X" in dict(conf.unread)[f"{path}:5"]
     assert any("nowhere.ini" in what for what, _ in conf.unread)
     rows = look(uwsgi, path)
     assert sum(row.is_skipped for row in rows) >= 3
@@ -450,6 +641,29 @@ def test_a_real_worker_is_killed_while_it_drains(shared_redis: RedisServer, data
             sockets = [stack.enter_context(layout.connect(FACILITY)) for _ in range(20)]
             term(layout)
             assert 1006 in [end_of(socket) for socket in sockets]
+
+
+@pytest.mark.parametrize(("tolerance", "expected"), [(1, ["E323"]), (40, [])])
+def test_a_real_emperor_kills_a_vassal_that_takes_too_long(
+    shared_redis: RedisServer, database: object, folder: Path, tolerance: int, expected: list[str]
+) -> None:
+    """When its file is removed."""
+
+    def begin(layout: Layout) -> None:
+        layout.settings["WSREDIS"]["DRAIN_SECONDS"] = 10
+        names = ("--upstream", f"uwsgi://{folder}/p.sock", "--ws-upstream", f"uwsgi://{folder}/w.sock")
+        ini, *_ = layout.emit("uwsgi-emperor", "--listen", f"127.0.0.1:{layout.port}", *names)
+        ini.write_text(swap("^emperor-curse-tolerance = .*", f"emperor-curse-tolerance = {tolerance}")(ini.read_text()))
+        layout.found = ids(look(uwsgi, ini, layout.settings))
+        layout.run_site(find_uwsgi("--route"), "--ini", ini)
+
+    with layouts.running(begin, folder, shared_redis) as layout:
+        assert layout.found == expected
+        with ExitStack() as stack:
+            sockets = [stack.enter_context(layout.connect(FACILITY)) for _ in range(20)]
+            (folder / "vassals/websockets.ini").unlink()
+            codes = {end_of(socket, 40) for socket in sockets}
+            assert (1006 in codes) == bool(expected), codes
 
 
 def test_a_real_uwsgi_does_not_start(folder: Path) -> None:

@@ -15,8 +15,9 @@ from ..conf import Settings, get_settings
 class Situation:
     """What the areas look at. Of a file that is None, the usual place is looked at, or what is running.
 
-    live: a websocket's URL, ws:// or wss://, which leads through everything; "" for none. user: the name of the user
-    who connects there, "" for nobody. idle: seconds for which its socket is silent.
+    haproxy_conf: a file, or a folder of them. live: a websocket's URL, ws:// or wss://, which leads through everything;
+    "" for none. user: the name of the user who connects there, "" for nobody. idle: seconds for which its socket is
+    silent.
     """
 
     nginx_conf: Path | None = None

@@ -15,6 +15,7 @@ from django_wsredis.management.arguments import seconds
 
 FAIL_LEVELS = ("warning", "error")
 FILES = ("nginx", "uwsgi", "gunicorn", "apache", "haproxy")
+FOLDERS = ("haproxy",)  # which reads all files in one
 
 
 def add_options(parser: CommandParser) -> None:
@@ -26,7 +27,8 @@ def add_options(parser: CommandParser) -> None:
     add("--json", action="store_true", help="print one JSON object")
     add("--list", action="store_true", help="print all ids, with what they mean")
     for name in FILES:
-        add(f"--{name}-conf", type=Path, metavar="PATH", help=f"the configuration of {name}")
+        also = ", or a folder of *.cfg" if name in FOLDERS else ""
+        add(f"--{name}-conf", type=Path, metavar="PATH", help=f"the configuration of {name}{also}")
     live = parser.add_argument_group("the whole way, through the real front door")
     live.add_argument("--live", default="", metavar="URL", help="a websocket's URL: wss://example.com/ws/news")
     live.add_argument("--user", default="", metavar="NAME", help="connect as this user, by a session of a few minutes")
@@ -39,8 +41,9 @@ def add_options(parser: CommandParser) -> None:
 def read_situation(options: dict[str, Any]) -> Situation:
     """Return what is to be looked at. Raises CommandError."""
     files = {f"{name}_conf": options[f"{name}_conf"] for name in FILES}
-    for path in filter(None, files.values()):
-        if not path.is_file():
+    for name in FILES:
+        path = options[f"{name}_conf"]
+        if path and not path.is_file() and not (name in FOLDERS and path.is_dir()):
             raise CommandError(f"{path} is no file.")
     live = options["live"]
     if live and not is_websocket(live):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from ..findings import Problem, Row, skipped
 from ..own_hosts import is_called, own_names
-from ..programs import Patience, find_program
+from ..programs import find_program
 from ..situation import Situation
 from . import passing, server
+from .program import Program, inspect
 from .reading import Configuration, Directive
 from .routing import rules
 from .site import Site
@@ -36,15 +36,14 @@ MAIN_FILES = ("/etc/apache2/apache2.conf", "/etc/httpd/conf/httpd.conf")
 
 def look(situation: Situation) -> Iterator[Row]:
     """Look at the program, and at each virtual host that is ours."""
-    program = find_program("apache2", "httpd")
-    version, row = _version(program)
+    program, row = inspect(find_program("apache2", "httpd"))
     yield row
     given = situation.apache_conf
     path = given or next((path for path in map(Path, MAIN_FILES) if path.is_file()), None)
     if path is None:
         yield skipped("Apache's configuration", f"no --apache-conf, and none of {', '.join(MAIN_FILES)}")
         return
-    configuration, main = _read(path)
+    configuration, main = _read(path, program)
     if not configuration.top.inside:
         yield _unreadable(configuration)
         return
@@ -54,7 +53,7 @@ def look(situation: Situation) -> Iterator[Row]:
     if situation.settings is None:
         yield skipped("Apache's rules", "the settings are wrong, and they depend on those")
         return
-    site = Site(configuration, main, situation.settings, version)
+    site = Site(configuration, main, situation.settings, program.version)
     hosts = _hosts(site, is_given=given is not None)
     if not hosts:
         yield skipped("virtual hosts", "none proxies for this project; --apache-conf PATH names another file")
@@ -68,28 +67,19 @@ def look(situation: Situation) -> Iterator[Row]:
     yield server.workers_row(site)
 
 
-def _version(program: Path | None) -> tuple[tuple[int, ...], Row]:
-    if program is None:
-        return (), skipped("Apache", "neither apache2 nor httpd is here")
-    said = Patience().ask(program, "-v")
-    match = re.search(r"Apache/(\d+)\.(\d+)\.(\d+)", said.text)
-    if match is None:
-        return (), skipped("Apache", f"{program}: {said.first_line}")
-    return tuple(map(int, match.groups())), Row(checked="Apache", found=f"{match[0][7:]}, {program}")
-
-
-def _read(path: Path) -> tuple[Configuration, Configuration]:
+def _read(path: Path, program: Program) -> tuple[Configuration, Configuration]:
     """Return what is in a file, and in the server's own: a site's file loads no modules."""
-    configuration = Configuration(path.absolute().parent)
+    folder = path.absolute().parent
+    configuration = Configuration(folder, program.modules)
     configuration.read(path)
-    if configuration.modules:
+    if configuration.loads:
         return configuration, configuration
-    main = Configuration(path.absolute().parent)
+    main = Configuration(folder, program.modules)
     for file in filter(Path.is_file, map(Path, MAIN_FILES)):
-        main = Configuration(file.parent)
+        main = Configuration(file.parent, program.modules)
         main.read(file)
         break
-    configuration = Configuration(path.absolute().parent, main.modules)
+    configuration = Configuration(folder, main.modules)
     configuration.read(path)
     return configuration, main
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from ..findings import Problem, Row, skipped
+from ..kernel import ports_row
 from ..own_hosts import need_the_host
 from .access import access
 from .reading import Directive
@@ -46,6 +47,16 @@ def rows(site: Site, host: Directive) -> Iterator[Row]:
     yield _timeout(site, host, rule)
     if rule.directive.name != "rewriterule" and rule.scheme != "balancer":  # which have none, or have it elsewhere
         yield _retry(rule)
+    yield ports_row(_tcp_addresses(site, rule), site.settings.max_sockets, rule.directive.place)
+
+
+def _tcp_addresses(site: Site, rule: Rule) -> set[str]:
+    """Return where a rule, or its balancer, connects to by TCP."""
+    urls = [rule.target] if rule.scheme != "balancer" else [
+        word for member in _members(site, rule) for word in member if "://" in word
+    ]  # fmt: skip
+    hosts = (url.partition("://")[2].partition("/")[0] for url in urls if not url.startswith("unix:"))
+    return {host.rpartition("@")[2] for host in hosts}
 
 
 def _nowhere(site: Site, host: Directive, rule: Rule | None) -> Row:

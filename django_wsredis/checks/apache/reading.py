@@ -8,7 +8,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,12 +43,16 @@ class Directive:
 
 
 class Configuration:
-    """What is in a file. unread: (what, why) of what could not be read. modules: "proxy_module" and so on."""
+    """What is in a file. unread: (what, why) of what could not be read.
 
-    def __init__(self, root: Path, modules: set[str] | None = None) -> None:
+    modules: "proxy_module" and so on: those that are there without it, and those that it loads. loads: whether it does.
+    """
+
+    def __init__(self, root: Path, modules: Iterable[str] = ()) -> None:
         self.top = Directive("", [], str(root))
         self.unread: list[tuple[str, str]] = []
-        self.modules: set[str] = set(modules or ())
+        self.modules = set(modules)
+        self.loads = False
         self._root = root  # relative to which files are included
         self._count = 0  # of files read
         self._variables: dict[str, str] = {}
@@ -107,6 +111,7 @@ class Configuration:
         elif directive.name == "define" and directive.words:
             self._variables[directive.value] = directive.words[1] if len(directive.words) > 1 else ""
         elif directive.name == "loadmodule":
+            self.loads = True
             self.modules.add(directive.value)
         open_sections[-1].inside.append(directive)
 

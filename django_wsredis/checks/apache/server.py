@@ -21,10 +21,8 @@ MODULES = {
 
 
 def modules_row(site: Site, hosts: list[Directive]) -> Row:
-    """Compare the modules that are loaded with those that the virtual hosts use."""
-    loaded = site.configuration.modules
-    if not loaded:
-        return skipped("modules", "the server's own file, which loads them, is not here; see apache2ctl -M")
+    """Compare the modules that are built in, or loaded, with those that the virtual hosts use."""
+    there = site.configuration.modules
     needs: dict[str, str] = {}  # module → where it is used
     for host in hosts:
         for directive in host.inside:
@@ -34,11 +32,13 @@ def modules_row(site: Site, hosts: list[Directive]) -> Row:
             wanted = "proxy_wstunnel_module" if rule.scheme in ("ws", "wss") else "proxy_http_module"
             if rule.target and not rule.is_redirect:
                 needs.setdefault(wanted, rule.directive.place)
-    missing = [module for module in needs if module not in loaded]
+    missing = [module for module in needs if module not in there]
+    if missing and not site.main.loads:
+        return skipped("modules", "the server's own file, which loads them, is not here; see apache2ctl -M")
     names = " ".join(module.removesuffix("_module") for module in missing)
     problem = Problem(
         id="wsredis.E453",
-        text=f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} used here, and not loaded.",
+        text=f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} used here, and neither built in nor loaded.",
         hint=f"sudo a2enmod {names} && sudo systemctl restart apache2",
         place=needs[missing[0]] if missing else "",
     )

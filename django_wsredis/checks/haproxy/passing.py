@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from ...conf import Settings
 from ..findings import Problem, Row, skipped
+from ..kernel import ports_row
 from ..own_hosts import need_the_host
 from .reading import Line, Section
 from .routing import Handshake, condition_of, holds, rewrite
 from .wording import text_of
 
 FEW = 1000
+# what `http-request`, or the old `redirect`, does in place of passing a request on
+ANSWERS = ("redirect", "deny", "reject", "tarpit", "return", "auth", "silent-drop")
 DEFAULT_TIMEOUT_SECONDS = 60
 
 
@@ -29,30 +32,64 @@ class Way:
         return [self.frontend] if self.frontend is self.backend else [self.frontend, self.backend]
 
 
-def find(
-    frontend: Section, backends: dict[str, Section], request: Handshake
-) -> tuple[Section | None, Line | None, list[Line]]:
-    """Return the backend for a handshake, the line that chose it, and lines of which it is not known whether they do.
+@dataclass(slots=True)
+class Found:
+    """Where a frontend leads a handshake: to a backend, by a line; or nowhere, by the line that answers it.
 
-    A line that is a redirect, or a refusal, chooses none.
+    refusals, choices: lines of which it is not known whether they answer it, or choose another backend.
     """
-    unknown: list[Line] = []
-    before = [line for line in frontend.lines if line.words[0] in ("redirect", "http-request")]
-    for line in before:
-        action = line.words[0] if line.words[0] == "redirect" else line.words[1] if len(line.words) > 1 else ""
-        if action in ("redirect", "deny", "reject", "tarpit", "return") and holds(frontend, line, request):
-            return None, line, unknown
+
+    backend: Section | None = None
+    line: Line | None = None
+    refusals: list[Line] = field(default_factory=list)
+    choices: list[Line] = field(default_factory=list)
+
+
+def find(frontend: Section, backends: dict[str, Section], request: Handshake) -> Found:
+    """Return where a frontend leads a handshake."""
+    found = Found()
+    found.line = _answer(frontend, request, found.refusals)
+    if found.line is None:
+        _choose(frontend, backends, request, found)
+    if found.backend is not None and found.backend is not frontend:
+        line = _answer(found.backend, request, found.refusals)
+        if line is not None:
+            found.backend, found.line = None, line
+    return found
+
+
+def _answer(section: Section, request: Handshake, unknown: list[Line]) -> Line | None:
+    """Return the first line by which a section answers a handshake itself.
+
+    unknown: to it those are added that may do so before.
+    """
+    for line in section.lines:
+        if line.words[0] not in ("redirect", "http-request"):
+            continue
+        action = line.words[0] if line.words[0] == "redirect" else "".join(line.words[1:2])
+        truth = holds(section, line, request) if action in (*ANSWERS, "allow") else False
+        if truth:
+            return line if action in ANSWERS else None
+        if truth is None:
+            unknown.append(line)
+    return None
+
+
+def _choose(frontend: Section, backends: dict[str, Section], request: Handshake, found: Found) -> None:
+    """Look for the backend."""
     for line in frontend.all("use_backend"):
         words, _ = condition_of(line)
         truth = holds(frontend, line, request) if len(words) > 1 else False
         if truth is None or (truth and words[1] not in backends):
-            unknown.append(line)
+            found.choices.append(line)
         elif truth:
-            return backends[words[1]], line, unknown
+            found.backend, found.line = backends[words[1]], line
+            return
     default = frontend.get("default_backend")
     if frontend.kind == "listen" and frontend.all("server"):
-        return frontend, None, unknown
-    return (backends.get(default.words[1]) if default and len(default.words) > 1 else None), default, unknown
+        found.backend = frontend
+    elif default is not None:
+        found.backend, found.line = backends.get(default.words[1]) if len(default.words) > 1 else None, default
 
 
 def rows(way: Way, whole: list[Section], settings: Settings, request: Handshake) -> Iterator[Row]:
@@ -63,6 +100,7 @@ def rows(way: Way, whole: list[Section], settings: Settings, request: Handshake)
         yield _headers(way, request)
         yield _closing(way)
     yield _maxconn(way, whole, settings)
+    yield ports_row(_tcp_addresses(way.backend), settings.max_sockets, way.backend.place)
 
 
 def _tunnel(way: Way, settings: Settings) -> Row:
@@ -96,7 +134,7 @@ def _name(section: Section) -> str:
 def _prefix(way: Way, settings: Settings, request: Handshake) -> Row:
     path, line = request.path, None
     for section in way.sections:
-        change = rewrite(section, Handshake(path, request.hosts, request.headers))
+        change = rewrite(section, replace(request, path=path))
         line = change.line or line
         if change.path is None:
             return skipped(
@@ -157,6 +195,12 @@ def _closing(way: Way) -> Row:
         place=way.backend.place,
     )
     return Row(checked="kept connections", found="kept", problems=(problem,))
+
+
+def _tcp_addresses(backend: Section) -> set[str]:
+    """Return where a backend connects to by TCP."""
+    addresses = (line.words[2] for line in backend.all("server") if len(line.words) > 2)
+    return {each for each in addresses if not each.startswith(("/", "unix@", "abns@", "fd@"))}
 
 
 def _limits(way: Way, whole: list[Section]) -> Iterator[tuple[str, int, str]]:

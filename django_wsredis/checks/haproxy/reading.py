@@ -6,7 +6,7 @@ Own, as no parser for Python is kept up: pyhaproxy's last release is of December
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,27 +60,57 @@ class Section:
         return line.words[1] if line and len(line.words) > 1 else "tcp"
 
 
-def read(path: Path) -> list[Section]:
-    """Return the sections of a file. Raises OSError."""
+def files_given(arguments: Sequence[str], folder: Path) -> list[Path]:
+    """Return the files, and the folders of files, that a command line names. folder: where it was started."""
+    names: list[str] = []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            names += rest
+            break
+        if word == "-C" and rest:
+            folder = folder / rest.pop(0)
+        elif word == "-f" and rest:
+            names.append(rest.pop(0))
+    return [folder / name for name in names]
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return a file itself; of a folder what HAProxy reads of it, in its order. Raises OSError."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.is_file() and file.match("[!.]*.cfg"))
+
+
+def read(*paths: Path) -> list[Section]:
+    """Return the sections of files, which share what is in their "defaults". Raises OSError."""
     sections: list[Section] = []
     defaults: dict[str, Section] = {}  # by name; "" is the one before
-    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
-        words = split(line)
-        place = f"{path}:{number}"
-        if not words or words[0].startswith("."):  # .if and its like: what is between is looked at as if it held
-            continue
-        if words[0] not in SECTIONS:
-            if sections:
+    for path in paths:
+        is_inside = False  # a section does not go on in the next file
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+            words = split(line)
+            place = f"{path}:{number}"
+            if not words or words[0].startswith("."):  # .if and its like: what is between is looked at as if it held
+                continue
+            if words[0] in SECTIONS:
+                sections.append(_section(words, place, defaults))
+                is_inside = True
+            elif is_inside:
                 sections[-1].lines.append(Line(words, place))
-            continue
-        kind, name = words[0], words[1] if len(words) > 1 and words[1] != "from" else ""
-        base = defaults.get(words[-1] if "from" in words[:-1] else "")
-        section = Section(kind, name, place, base if kind in ("frontend", "backend", "listen") else None)
-        if kind == "defaults":
-            section.defaults = base if "from" in words[:-1] else None
-            defaults[""] = defaults[name] = section
-        sections.append(section)
     return sections
+
+
+def _section(words: list[str], place: str, defaults: dict[str, Section]) -> Section:
+    """Begin a section."""
+    kind, name = words[0], words[1] if len(words) > 1 and words[1] != "from" else ""
+    base = defaults.get(words[-1] if "from" in words[:-1] else "")
+    section = Section(kind, name, place, base if kind in ("frontend", "backend", "listen") else None)
+    if kind == "defaults":
+        section.defaults = base if "from" in words[:-1] else None
+        defaults[""] = defaults[name] = section
+    return section
 
 
 def split(line: str) -> list[str]:

@@ -20,11 +20,13 @@ SUFFIXES = {"beg", "end", "sub", "reg", "dir", "dom"}
 class Handshake:
     """A websocket's request, as it comes to a section.
 
-    hosts: those that it may be for, `.example.com` for any below that domain; none: any.
+    hosts: those that it may be for, `.example.com` for any below that domain; none: any. has_tls: whether it comes by
+    TLS.
     """
 
     path: str
     hosts: Sequence[str] = ()
+    has_tls: bool = False
     headers: dict[str, str] = field(default_factory=lambda: {"upgrade": "websocket", "connection": "Upgrade"})
 
 
@@ -103,7 +105,7 @@ def _test(section: Section, words: list[str], request: Handshake) -> bool | None
     if section.mode != "http":
         return False  # there is no request yet
     if fetch == "ssl_fc":
-        return None if any("ssl" in line.words for line in section.all("bind")) else False
+        return request.has_tls
     texts, suffix = _sample(fetch, request)
     if texts is None:
         return None

@@ -46,7 +46,7 @@ def look(
         looked_at.add(key)
         yield from _passing(way.route, passed, settings, nginx)
         yield from access.look(way, nginx)
-        yield from upstreams.look(way.route, passed, probed, account)
+        yield from upstreams.look(way.route, passed, probed, settings, account)
         yield from _sides(way, settings, nginx)
 
 

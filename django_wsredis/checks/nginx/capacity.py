@@ -14,6 +14,7 @@ TITLES = {
     "wsredis.W226": "worker_connections is less than two for each websocket.",
     "wsredis.I227": "worker_connections is small.",
     "wsredis.W228": "NGiNX may not open as many files as worker_connections says.",
+    "wsredis.W229": "NGiNX may open less than two files for each websocket.",
 }
 USUAL_CONNECTIONS = 512
 SMALL = 1024  # connections; Debian's file has 768
@@ -31,7 +32,7 @@ def look(configuration: Configuration, settings: Settings, running: Running | No
     connections, directive = _number(events, "worker_connections", USUAL_CONNECTIONS)
     top = f"{configuration.path}:1"
     yield _connections(main, connections, directive, settings.max_sockets, events.place or top)
-    yield _files(main, connections, running, top)
+    yield _files(main, connections, settings.max_sockets, running, top)
 
 
 def _number(block: Directive, name: str, usual: int) -> tuple[int, Directive | None]:
@@ -67,20 +68,32 @@ def _connections(
     return Row(checked="worker_connections", found=found, problems=(problem,))
 
 
-def _files(main: Directive, connections: int, running: Running | None, place: str) -> Row:
+def _files(main: Directive, connections: int, max_sockets: int | None, running: Running | None, place: str) -> Row:
     """See whether as many files may be open. place: where worker_rlimit_nofile is to be, if it is not written."""
     limit, directive = _number(main, "worker_rlimit_nofile", USUAL_FILES)
-    found = str(limit)
+    told = str(limit)
     if directive is None and running is not None and running.max_files is not None:
-        limit, found = running.max_files, f"{running.max_files}, of the NGiNX that runs"
+        limit, told = running.max_files, f"{running.max_files}, of the NGiNX that runs"
     elif directive is None:
-        found = f"not set; {USUAL_FILES} where a service has no other limit"
-    if limit >= connections:
-        return Row(checked="worker_rlimit_nofile", found=found)
-    problem = Problem(
-        id="wsredis.W228",
-        text=f"worker_connections is {connections}, and the limit of open files is {found}: more get 500, or none.",
-        hint=f"worker_rlimit_nofile {2 * connections};",
-        place=directive.place if directive else place,
-    )
-    return Row(checked="worker_rlimit_nofile", found=found, problems=(problem,))
+        told = f"not set; {USUAL_FILES} where a service has no other limit"
+    processes, workers = _processes(main)
+    room = limit * processes // 2
+    found = f"{told}; × {workers}, so {room} websockets"
+    place = directive.place if directive else place
+    problem: Problem | None = None
+    if max_sockets is not None and room < max_sockets:
+        problem = Problem(
+            id="wsredis.W229",
+            text=f"The limit of open files is {told}: there are two for each of {room} websockets, less what pages "
+            f"need; more get 500, or none. One worker of the site may have MAX_SOCKETS, {max_sockets}.",
+            hint=f"worker_rlimit_nofile {2 * (-(-2 * max_sockets // processes) + FOR_PAGES)};",
+            place=place,
+        )
+    elif limit < connections:
+        problem = Problem(
+            id="wsredis.W228",
+            text=f"worker_connections is {connections}, and the limit of open files is {told}: more get 500, or none.",
+            hint=f"worker_rlimit_nofile {2 * connections};",
+            place=place,
+        )
+    return Row(checked="worker_rlimit_nofile", found=found, problems=(problem,) if problem else ())

@@ -8,7 +8,9 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ...conf import Settings
 from ..findings import Problem, Row, skipped
+from ..kernel import ports_row
 from .configuration import Directive
 from .passing import target
 from .probing import Found
@@ -35,7 +37,9 @@ class Upstream:
         return self.text.removeprefix("unix:") if self.text.startswith("unix:") else ""
 
 
-def look(route: Route, passing: Directive, probed: dict[str, Found], account: Account | None) -> Iterator[Row]:
+def look(
+    route: Route, passing: Directive, probed: dict[str, Found], settings: Settings, account: Account | None
+) -> Iterator[Row]:
     """Look at each address. probed: what `probe()` found. account: that of NGiNX's workers, if known."""
     addresses = of(route)
     if addresses is None:
@@ -46,6 +50,7 @@ def look(route: Route, passing: Directive, probed: dict[str, Found], account: Ac
     for upstream in addresses:
         if upstream.path:
             yield _permissions(upstream, account)
+    yield ports_row({upstream.text for upstream in addresses if not upstream.path}, settings.max_sockets, passing.place)
 
 
 def of(route: Route) -> list[Upstream] | None:

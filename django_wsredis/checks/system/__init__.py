@@ -16,6 +16,6 @@ def look(situation: Situation) -> Iterator[Row]:
     max_sockets = situation.settings.max_sockets if situation.settings else None
     yield limits.open_files(max_sockets)
     yield limits.backlog()
-    yield limits.ports(max_sockets)
+    yield limits.ports()
     yield limits.memory(max_sockets)
     yield from versions.look()

@@ -6,9 +6,9 @@ import re
 import resource
 from pathlib import Path
 
+from .. import kernel
 from ..findings import Problem, Row, skipped
 
-PROC = Path("/proc")
 CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")  # of a container
 
 RESERVED_FILES = 64  # of a worker, that are no sockets: as in loop/loop.py
@@ -70,15 +70,15 @@ def _number(number: int | None, none: str = "none") -> str:
 
 def backlog() -> Row:
     """Look at how many connections may wait to be accepted, as when all come back after a reload."""
-    most = _numbers("sys/net/core/somaxconn")
+    most = kernel.somaxconn()
     if most is None:
-        return skipped("somaxconn", f"{PROC}/sys/net/core/somaxconn cannot be read here")
-    found = f"{most[0]:,}; servers ask for {BACKLOG:,}"
-    if most[0] >= BACKLOG:
+        return skipped("somaxconn", f"{kernel.PROC}/sys/net/core/somaxconn cannot be read here")
+    found = f"{most:,}; servers ask for {BACKLOG:,}"
+    if most >= BACKLOG:
         return Row(checked="somaxconn", found=found)
     problem = Problem(
         id="wsredis.W554",
-        text=f"net.core.somaxconn is {most[0]:,}: when many browsers connect at once, those after them are refused; "
+        text=f"net.core.somaxconn is {most:,}: when many browsers connect at once, those after them are refused; "
         f"and uWSGI does not start with listen = {BACKLOG}.",
         hint="sysctl -w net.core.somaxconn=4096\n"
         "To keep it, in /etc/sysctl.d/99-websockets.conf: net.core.somaxconn = 4096",
@@ -86,31 +86,23 @@ def backlog() -> Row:
     return Row(checked="somaxconn", found=found, problems=(problem,))
 
 
-def ports(max_sockets: int | None) -> Row:
-    """Look at how many connections a proxy on this machine can have to one TCP address of a worker."""
-    limits = _numbers("sys/net/ipv4/ip_local_port_range")
-    if limits is None or len(limits) != 2:
-        return skipped("ports of a proxy", f"{PROC}/sys/net/ipv4/ip_local_port_range cannot be read here")
-    low, high = limits
-    number = high - low + 1
-    found = f"{number:,} ({low} to {high}) for each TCP address"
-    if not max_sockets or number >= max_sockets:
-        return Row(checked="ports of a proxy", found=found)
-    problem = Problem(
-        id="wsredis.W555",
-        text=f"ip_local_port_range is {low} to {high}: a proxy here that reaches a worker by TCP has {number:,} "
-        f"connections to it at most, and MAX_SOCKETS is {max_sockets:,}.",
-        hint="Let the proxy use a unix socket, or each worker have a port of its own; or: "
-        "sysctl -w net.ipv4.ip_local_port_range='1024 65535'",
-    )
-    return Row(checked="ports of a proxy", found=found, problems=(problem,))
+def ports() -> Row:
+    """Tell how many connections a proxy on this machine can have to one TCP address.
+
+    Whether there is a proxy that needs them, its own area tells: kernel.ports_row().
+    """
+    found = kernel.port_range()
+    if found is None:
+        return skipped("ports of a proxy", f"{kernel.PROC}/{kernel.UNKNOWN_PORTS}")
+    text = f"{len(found):,} ({kernel.shown(found)}) to each TCP address; the area of a proxy tells if it needs more"
+    return Row(checked="ports of a proxy", found=text)
 
 
 def memory(max_sockets: int | None) -> Row:
     """Look whether there is memory for as many sockets as one worker may have."""
     available = _available_bytes()
     if available is None:
-        return skipped("memory", f"{PROC}/meminfo cannot be read here")
+        return skipped("memory", f"{kernel.PROC}/meminfo cannot be read here")
     found = f"{_size(available)} available; {(WORKER_BYTES + KERNEL_BYTES) / 1000:g} kB a socket"
     if max_sockets is None:
         return Row(checked="memory", found=f"{found}; MAX_SOCKETS not set")
@@ -130,23 +122,14 @@ def memory(max_sockets: int | None) -> Row:
 
 def _available_bytes() -> int | None:
     """Return what may still be used, also by the limit of a container."""
-    match = re.search(r"^MemAvailable:\s+(\d+) kB", _text(PROC / "meminfo"), re.M)
+    match = re.search(r"^MemAvailable:\s+(\d+) kB", kernel.text("meminfo"), re.M)
     if match is None:
         return None
-    most = _text(CGROUP_MEMORY).strip()
-    return min(int(match[1]) * 1024, int(most)) if most.isdigit() else int(match[1]) * 1024
-
-
-def _numbers(path: str) -> list[int] | None:
-    words = _text(PROC / path).split()
-    return [int(word) for word in words] if words and all(word.isdigit() for word in words) else None
-
-
-def _text(path: Path) -> str:
     try:
-        return path.read_text()
-    except OSError:  # another system, or a container that hides it
-        return ""
+        most = CGROUP_MEMORY.read_text().strip()
+    except OSError:  # no container, or of another kind
+        most = ""
+    return min(int(match[1]) * 1024, int(most)) if most.isdigit() else int(match[1]) * 1024
 
 
 def _size(size: int) -> str:

@@ -13,7 +13,8 @@ from ..findings import Problem, Row, skipped
 from ..processes import closed, is_ours, of_another_project, open_to_us
 from ..programs import Patience, find_program
 from ..situation import Situation
-from . import ending, program, routing, serving
+from . import buffer, ending, program, routing, serving
+from .formats import FORMATS
 from .program import Program
 from .reading import Configuration, read_command, read_file
 
@@ -54,7 +55,7 @@ CHECKED = (
     "offload-threads", "processes", "reload-on-rss", "threads", "touch-chain-reload", "virtualenv",
     "worker-reload-mercy", "wsgi-file",
 )  # fmt: skip
-VASSALS = ("*.ini", "*.yaml", "*.yml")
+VASSALS = tuple(f"*.{suffix}" for suffix in FORMATS)
 OPTION = "--uwsgi-conf"
 
 
@@ -91,7 +92,7 @@ def look(situation: Situation) -> Iterator[Row]:
 
 
 def _merge(configurations: Iterable[Configuration]) -> Configuration:
-    return Configuration([option for conf in configurations for option in conf.options], ())
+    return Configuration(option for conf in configurations for option in conf.options)
 
 
 def _instances(situation: Situation) -> tuple[list[Instance], list[Row]]:
@@ -153,6 +154,8 @@ def _configuration(instance: Instance, settings: Settings | None, uwsgi: Program
     yield _read(conf)
     for what, why in conf.unread[1 if not conf.options else 0 :]:
         yield skipped(what, why)
+    for what, found in conf.decided:
+        yield Row(checked=what, found=found)
     if not conf.options:
         return
     yield _unknown(conf, uwsgi)
@@ -160,12 +163,12 @@ def _configuration(instance: Instance, settings: Settings | None, uwsgi: Program
         yield skipped("uWSGI's options", "the settings are wrong, and they depend on those")
         return
     yield serving.listen(conf)
-    yield serving.buffer_size(conf)
+    yield buffer.row(conf)
     serves = conf.get(*serving.APPLICATIONS) is not None
     yield from routing.rows(conf, settings, serves=serves)
     if conf.get("emperor") and not serves:
         yield serving.sockets(conf)
-        yield ending.mercy(conf, settings, "reload-mercy")
+        yield ending.mercy(conf, settings, ending.OF_VASSALS)
         return
     application = serving.application(conf, instance.folder)
     yield application

@@ -8,7 +8,11 @@ from ...conf import Settings
 from ..findings import Problem, Row
 from .reading import Configuration, Option
 
-DEFAULT_MERCY_SECONDS = {"worker-reload-mercy": 60, "reload-mercy": 30}  # the second is an Emperor's (core/emperor.c)
+# how long a worker has to end; and of an Emperor a vassal: when it ends itself, and when the vassal's file is removed
+# (core/emperor.c, core/init.c)
+DEFAULT_MERCY_SECONDS = {"worker-reload-mercy": 60, "reload-mercy": 30, "emperor-curse-tolerance": 30}
+OF_WORKERS = ("worker-reload-mercy",)
+OF_VASSALS = ("reload-mercy", "emperor-curse-tolerance")
 LIMITS = ("max-requests", "reload-on-rss", "reload-on-as", "max-worker-lifetime")
 EVIL_LIMITS = ("evil-reload-on-rss", "evil-reload-on-as")
 IDLENESS = ("idle", "cheaper")
@@ -144,18 +148,20 @@ def _reload(conf: Configuration) -> Row:
     return Row(checked="reload", found=_told(chains + at_once), problems=tuple(problems))
 
 
-def mercy(conf: Configuration, settings: Settings, name: str = "worker-reload-mercy") -> Row:
-    """Look at how long a worker, or a vassal, may take to end. name: of the option whose default counts."""
-    default = DEFAULT_MERCY_SECONDS[name]
+def mercy(conf: Configuration, settings: Settings, names: tuple[str, ...] = OF_WORKERS) -> Row:
+    """Look at how long a worker, or a vassal, may take to end. names: of the options whose default counts."""
     options = [option for option in map(conf.get, DEFAULT_MERCY_SECONDS) if option]
+    unset = [name for name in names if conf.get(name) is None]
     # what is wrong → the option's name, and where it is written
     wrong = {
         f"{_told([option])} is": (option.name, option.place)
         for option in options
-        if conf.number(option.name, default) <= settings.drain_seconds
+        if conf.number(option.name, 0) <= settings.drain_seconds
+    } | {
+        f"{name} is not set, and {DEFAULT_MERCY_SECONDS[name]} by default, which is": (name, "")
+        for name in unset
+        if DEFAULT_MERCY_SECONDS[name] <= settings.drain_seconds
     }
-    if conf.get(name) is None and default <= settings.drain_seconds:
-        wrong[f"{name} is not set, and {default} by default, which is"] = (name, "")
     problems = tuple(
         Problem(
             id="wsredis.E323",
@@ -166,7 +172,9 @@ def mercy(conf: Configuration, settings: Settings, name: str = "worker-reload-me
         )
         for what, (name, place) in wrong.items()
     )
-    return Row(checked="mercy", found=_told(options) if options else f"{default} s", problems=problems)
+    defaults = [f"{name} = {DEFAULT_MERCY_SECONDS[name]} by default" for name in unset]
+    found = ", ".join([*([_told(options)] if options else []), *defaults])
+    return Row(checked="mercy", found=found, problems=problems)
 
 
 def master(conf: Configuration) -> Row:

@@ -1,4 +1,4 @@
-"""uWSGI's configuration as uWSGI reads it: an ini file, a yaml file, a command line. Pure but for those files."""
+"""uWSGI's configuration as uWSGI reads it: files, and a command line. Pure but for the files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from . import logic
+from .formats import FORMATS, USUAL_SECTION, parse_ini
 
 # names of one option → the one that is used here; the letters are those of a command line
 ALIASES = {
@@ -29,12 +32,15 @@ ALIASES = {
     "T": "enable-threads",
     "y": "yaml",
     "yml": "yaml",
+    "x": "xml",
+    "xmlconfig": "xml",
+    "j": "json",
+    "js": "json",
     "lazy": "lazy-apps",
 }
-INCLUDES = ("ini", "yaml", "include", "inherit")
+INCLUDES = ("ini", "yaml", "xml", "json", "include", "inherit")
 PLACEHOLDERS = ("set", "set-ph", "set-placeholder")
-LOGIC = re.compile(r"if-?(?:not-?)?(?:env|opt|exists|file|dir|reload|plugin|hostname|hostname-match)|for(?:-\w+)?")
-ENDS = ("end", "endif", "end-if", "endfor", "end-for")
+NOT_READ = ("sqlite", "sqlite3")
 MAX_FILES = 50  # a file may include itself
 
 
@@ -56,11 +62,20 @@ class Option(NamedTuple):
 
 
 class Configuration:
-    """The options of one uWSGI, in their order. unread: (what, why) of what could not be read."""
+    """The options of one uWSGI, in their order.
 
-    def __init__(self, options: Iterable[Option], unread: Iterable[tuple[str, str]]) -> None:
+    unread: (what, why) of what could not be read. decided: the same of conditions, and what was found.
+    """
+
+    def __init__(
+        self,
+        options: Iterable[Option],
+        unread: Iterable[tuple[str, str]] = (),
+        decided: Iterable[tuple[str, str]] = (),
+    ) -> None:
         self.options = list(_resolve(list(options)))
         self.unread = list(unread)
+        self.decided = list(decided)
 
     def all(self, *names: str) -> list[Option]:
         """Return the options of these names."""
@@ -86,9 +101,9 @@ class Configuration:
 
 def read_file(path: Path) -> Configuration:
     """Read a file. Raises nothing: see `unread`."""
-    reader = _Reader(Path.cwd())
+    reader = _Reader(None)
     reader.read(str(path), path.suffix.lstrip("."))
-    return Configuration(reader.options, reader.unread)
+    return Configuration(reader.options, reader.unread, reader.decided)
 
 
 def read_command(arguments: Sequence[str], folder: Path) -> Configuration:
@@ -96,7 +111,7 @@ def read_command(arguments: Sequence[str], folder: Path) -> Configuration:
     reader = _Reader(folder)
     for name, value in _split_command(arguments):
         reader.add(name, value, "")
-    return Configuration(reader.options, reader.unread)
+    return Configuration(reader.options, reader.unread, reader.decided)
 
 
 def _split_command(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -104,34 +119,49 @@ def _split_command(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     while rest:
         word = rest.pop(0)
         if not word.startswith("-"):  # a file
-            yield ("yaml" if word.endswith((".yaml", ".yml")) else "ini"), word
+            yield _kind(word), word
             continue
         name, equals, value = word.lstrip("-").partition("=")
         if not word.startswith("--") and len(name) > 1:  # -p4
             name, value, equals = name[0], name[1:], "="
         takes_next = bool(rest) and not rest[0].startswith("-")
-        if takes_next and not equals and (name in INCLUDES or not rest[0].endswith((".ini", ".yaml", ".yml"))):
+        if takes_next and not equals and (name in INCLUDES or Path(rest[0]).suffix.lstrip(".") not in FORMATS):
             value = rest.pop(0)
         yield name, value
 
 
+def _kind(name: str) -> str:
+    """Return of which kind a file is, by its name."""
+    suffix = Path(name.partition(":")[0]).suffix.lstrip(".")
+    return ALIASES.get(suffix, suffix) if suffix in FORMATS else "ini"
+
+
 class _Reader:
-    def __init__(self, folder: Path) -> None:
+    """folder: where uWSGI was started, relative to which files are named; None if that is not known."""
+
+    def __init__(self, folder: Path | None) -> None:
         self.options: list[Option] = []
         self.unread: list[tuple[str, str]] = []
-        self._folder = folder  # relative to which files are named
+        self.decided: list[tuple[str, str]] = []
+        self._folder = folder
         self._files: list[Path] = []  # that have been read
-        self._logic = ""  # the place of an if or a for that has not ended
+        self._block: logic.Block | None = None  # that has not ended
 
     def add(self, name: str, value: str, place: str) -> None:
         name = ALIASES.get(name, name)
-        if name in ENDS:
-            self._logic = ""
-        elif self._logic:
-            return
-        elif LOGIC.fullmatch(name):
-            self._logic = place
-            self.unread.append((place, f"{name} = {value}: what follows depends on it, up to its end"))
+        if name in logic.ENDS:
+            self._block = None
+        elif self._block is None:
+            self._take(name, value, place)
+        else:
+            for each in self._block.values(value, self._first_values()) or ():
+                self._take(name, each, place)
+
+    def _take(self, name: str, value: str, place: str) -> None:
+        if logic.begins(name) and self._block is not None:
+            self.unread.append((place, f"{name} in another block: uWSGI does not start"))
+        elif logic.begins(name):
+            self._begin(logic.Block(name, value, self._folder), place)
         elif name in PLACEHOLDERS:
             key, _, value = value.partition("=")
             self.options.append(Option(key, value, place))
@@ -140,17 +170,27 @@ class _Reader:
         else:
             self.options.append(Option(name, value, place))
 
+    def _begin(self, block: logic.Block, place: str) -> None:
+        self._block = block
+        place = place or "its command line"
+        values = block.values("", self._first_values())
+        if values is None:
+            self.unread.append((place, f"{block.text}: what follows depends on it, up to its end"))
+        else:
+            rounds = f"{len(values)} times" if block.name in logic.LOOPS else "true here" if values else "false here"
+            self.decided.append((place, f"{block.text}: {rounds}"))
+
+    def _first_values(self) -> dict[str, str]:
+        return {option.name: option.value for option in reversed(self.options)}
+
     def read(self, value: str, kind: str) -> None:
         """Read `path`, `path:section`, or `:section` of the file before."""
         name, _, section = value.partition(":")
         path = self._find(name) if name else self._files[-1] if self._files else Path()
-        if path.suffix in (".yaml", ".yml") or (kind == "yaml" and not path.suffix):
-            parse = parse_yaml
-        elif path.suffix in (".xml", ".json", ".sqlite", ".sqlite3"):
-            self.unread.append((str(path), f"{path.suffix} is not read here, only ini and yaml"))
+        suffix = path.suffix.lstrip(".")
+        if suffix in NOT_READ:
+            self.unread.append((str(path), f".{suffix} is not read here, only {', '.join(FORMATS)}"))
             return
-        else:
-            parse = parse_ini
         if len(self._files) >= MAX_FILES:
             self.unread.append((str(path), "too many files"))
             return
@@ -160,51 +200,22 @@ class _Reader:
             self.unread.append((str(path), getattr(error, "strerror", None) or "it is no text"))
             return
         self._files.append(path)
-        found = list(parse(_magic(text, path), section or "uwsgi"))
+        parse = FORMATS.get(kind) or FORMATS.get(suffix) or parse_ini
+        try:
+            found = list(parse(_magic(text, path), section or USUAL_SECTION))
+        except ValueError as error:
+            self.unread.append((str(path), f"it cannot be read: {error}"))
+            return
         if not found:
-            self.unread.append((str(path), f"it has no section {section or 'uwsgi'!r} with options"))
+            self.unread.append((str(path), f"it has no section {section or USUAL_SECTION!r} with options"))
         for line, name, value in found:
             self.add(name, value, f"{path}:{line}")
 
     def _find(self, name: str) -> Path:
         """Return a file: uWSGI looks in the folder in which it was started, which may not be known."""
-        path = self._folder / name
+        path = (self._folder or Path.cwd()) / name
         beside = self._files[-1].parent / name if self._files else path
         return beside if beside.is_file() and not path.is_file() else path
-
-
-def parse_ini(text: str, section: str) -> Iterator[tuple[int, str, str]]:
-    """Yield the number of a line, an option and its value, for each line of a section. Not as configparser does it."""
-    current = ""
-    for number, line in enumerate(text.split("\n"), 1):
-        line = line.strip(" \t\r")
-        if line.startswith("["):
-            current = line[1:-1]
-        elif line and line[0] not in ";#" and current == section:
-            name, _, value = line.partition("=")
-            yield number, name.rstrip(" \t\r"), value.lstrip(" \t\r")
-
-
-def parse_yaml(text: str, section: str) -> Iterator[tuple[int, str, str]]:
-    """Yield the same of a mapping of scalars, and of lists of them, which is all that uWSGI takes."""
-    is_inside, name = False, ""
-    for number, line in enumerate(text.split("\n"), 1):
-        stripped = re.sub(r"(^|\s)#.*", "", line).strip()
-        if not stripped:
-            continue
-        if not line[0].isspace() and not stripped.startswith("-"):
-            is_inside = stripped == f"{section}:"
-        elif is_inside and (match := re.fullmatch(r"-\s+(.*)", stripped)):
-            yield number, name, _scalar(match[1])
-        elif is_inside and (match := re.fullmatch(r"([\w-]+)\s*:(?:\s+(.*))?", stripped)):
-            name, value = match[1], match[2] or ""
-            for item in value[1:-1].split(",") if value.startswith("[") else [value] if value else []:
-                yield number, name, _scalar(item)
-
-
-def _scalar(text: str) -> str:
-    text = text.strip()
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
 def _magic(text: str, path: Path) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from ...conf import Settings
 from ..findings import Problem, Row, skipped
+from ..kernel import ports_row
 from .reading import Configuration, Option
 
 ENDS = ("http", "static", "redirect", "break", "fastcgi", "scgi")  # actions that answer; others, but uwsgi:, go on
@@ -35,6 +36,8 @@ def rows(conf: Configuration, settings: Settings, *, serves: bool) -> Iterator[R
         if takes and _action(rule) == "uwsgi":
             yield Row(checked="route", found=rule.value)
             yield _offloading(conf, rule)
+            address = rule.value.partition("uwsgi:")[2].partition(",")[0]
+            yield ports_row(set() if address.startswith(("/", "@")) else {address}, settings.max_sockets, rule.place)
             return
         if takes and _action(rule) in ENDS:
             yield _wrong(

@@ -7,15 +7,14 @@ from pathlib import Path
 
 from ...conf import Settings
 from ...hosts.uwsgi import UNUSABLE
+from .. import kernel
 from ..application import application_row, module_of
 from ..findings import Problem, Row, skipped
 from .reading import Configuration, Option
 
 DEFAULT_HTTP_TIMEOUT_SECONDS = 60
-DEFAULT_BUFFER_BYTES = 4096
-ENOUGH_BUFFER_BYTES = 8192  # one cookie may have 4096 bytes (RFC 6265, 6.1), and there are other headers
 DEFAULT_LISTEN = 100
-SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
+OWN_ADDRESS = "127.0.0.1"  # at a port that uWSGI chooses: there its workers listen for the router, without `socket`
 SOCKETS = ("http", "https", "http-socket", "http11-socket", "socket", *UNUSABLE)
 APPLICATIONS = ("module", "wsgi-file")
 
@@ -116,15 +115,17 @@ def router(conf: Configuration, settings: Settings) -> Iterator[Row]:
         )
         problems = (problem,)
     yield Row(checked="http-timeout", found=f"{seconds} s", problems=problems)
+    between = [each.value.partition(",")[0] for each in conf.all("socket")] or [OWN_ADDRESS]
+    tcp = {address for address in between if not address.startswith(("/", "@"))}
+    yield kernel.ports_row(tcp, settings.max_sockets, option.place)
 
 
 def listen(conf: Configuration) -> Row:
     """Look at how many connections may wait, which the kernel limits, too."""
     wanted, option = conf.number("listen", DEFAULT_LISTEN), conf.get("listen")
-    try:
-        allowed = int(SOMAXCONN.read_text())
-    except (OSError, ValueError):  # no Linux
-        return skipped("listen", f"{wanted}; {SOMAXCONN} is not there to compare it with")
+    allowed = kernel.somaxconn()
+    if allowed is None:
+        return skipped("listen", f"{wanted}; net.core.somaxconn is not known here, to compare it with")
     found = f"{wanted}; net.core.somaxconn is {allowed}"
     if wanted <= allowed or option is None:
         return Row(checked="listen", found=found)
@@ -135,17 +136,3 @@ def listen(conf: Configuration) -> Row:
         place=option.place,
     )
     return Row(checked="listen", found=found, problems=(problem,))
-
-
-def buffer_size(conf: Configuration) -> Row:
-    """Look at the room for the headers of a request."""
-    size, option = conf.number("buffer-size", DEFAULT_BUFFER_BYTES), conf.get("buffer-size")
-    if size >= ENOUGH_BUFFER_BYTES:
-        return Row(checked="buffer-size", found=f"{size} bytes")
-    problem = Problem(
-        id="wsredis.W325",
-        text=f"buffer-size is {size}: a handshake whose headers, with all cookies, are larger is dropped.",
-        hint="buffer-size = 32768",
-        place=option.place if option else "",
-    )
-    return Row(checked="buffer-size", found=f"{size} bytes", problems=(problem,))
