@@ -23,6 +23,7 @@ TITLES = {
     "wsredis.W007": "PING_INTERVAL is longer than proxies wait.",
     "wsredis.W008": "Users log in, but a middleware that pages need for that is missing.",
     "wsredis.W009": "A middleware is for asyncio alone.",
+    "wsredis.W020": "FORCE_SCRIPT_NAME and WEBSOCKET_URL do not fit together.",
 }
 
 # NGiNX, Apache, uWSGI's router, HAProxy as most configure it, and load balancers of Amazon and Azure cut after 60 s and
@@ -43,6 +44,7 @@ def look(situation: Situation) -> Iterator[Row]:
         url = situation.settings.websocket_url
         yield _patterns(url)
         yield _files(url)
+        yield _script_name(url)
         yield _pings(situation.settings.ping_interval)
     yield _middleware()
 
@@ -102,6 +104,26 @@ def _files(websocket_url: str) -> Row:
         found=", ".join(f"{name} {path}" for name, path in paths.items()) or "none on this site",
         problems=problems,
     )
+
+
+def _script_name(websocket_url: str) -> Row:
+    """Look at the prefix that a proxy takes off: the context processor puts it before WEBSOCKET_URL again."""
+    name = django_settings.FORCE_SCRIPT_NAME
+    prefix = (name or "").rstrip("/")
+    row = Row(checked="FORCE_SCRIPT_NAME", found=name or "none")
+    if prefix and not prefix.startswith("/"):
+        text = f"FORCE_SCRIPT_NAME is {name!r}, without a slash before it: WEBSOCKET_URI is ws://HOST{prefix}{websocket_url}."
+        hint = f'FORCE_SCRIPT_NAME = "/{prefix}"'
+    elif prefix and websocket_url.startswith(f"{prefix}/") and websocket_url != f"{prefix}/":
+        text = (
+            f"WEBSOCKET_URL, {websocket_url}, has FORCE_SCRIPT_NAME, {name}, at its beginning, which WEBSOCKET_URI has "
+            f"before it once more: pages connect to {prefix}{websocket_url}."
+        )
+        hint = f'WEBSOCKET_URL = "{websocket_url.removeprefix(prefix)}": it is what the proxy leaves of the path.'
+    else:
+        return row
+    problem = Problem(id="wsredis.W020", text=text, hint=hint)
+    return Row(checked=row.checked, found=row.found, problems=(problem,))
 
 
 def _pings(interval: float) -> Row:
