@@ -19,6 +19,7 @@ from django.views import View
 from django_wsredis.checks import greenlets, gunicorn, uwsgi
 from django_wsredis.checks.findings import Problem
 from django_wsredis.checks.uwsgi.program import TESTED
+from django_wsredis.hosts import patching
 
 from . import layouts
 from .layouts import Layout, find_uwsgi
@@ -81,22 +82,27 @@ def test_e329_uwsgi_patches_too_late(folder: Path, lazy: str) -> None:
 
 def test_e329_not_where_the_project_has_patched_before(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = write(uwsgi, folder, add(LATE))
-    monkeypatch.setattr("django_wsredis.checks.uwsgi.views.patched_modules", lambda: list(greenlets.PATCHED))
+    monkeypatch.setattr(patching, "_wanted", set(patching.MODULES))
     rows = look(uwsgi, written)
     assert ids(rows) == []
     written = write(uwsgi, folder)
     assert found(look(uwsgi, written), "views").found == "as greenlets, by monkey.patch_all() in the project's code"
 
 
-def test_e410_gunicorn_imports_the_application_before_it_patches(folder: Path) -> None:
-    written = write(gunicorn, folder, gevents)
-    assert ids(look(gunicorn, written)) == []
-    written.write_text(swap("preload_app = False", "preload_app = True")(written.read_text()))
+def preloading(text: str) -> str:
+    return swap("preload_app = False", "preload_app = True")(gevents(text))
+
+
+def test_e410_gunicorn_imports_the_application_before_it_patches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ids(look(gunicorn, write(gunicorn, folder, gevents))) == []
+    written = write(gunicorn, folder, preloading)
     seen = problems(look(gunicorn, written))
     assert [problem.id for problem in seen] == ["wsredis.W407", "wsredis.E410"]
     assert_said_well(seen[1], written)
-    written.write_text("from gevent import monkey\n\nmonkey.patch_all()\n" + written.read_text())
-    assert ids(look(gunicorn, written)) == ["W407"]
+    own = "from gevent import monkey\n\nmonkey.patch_all()\n"
+    assert ids(look(gunicorn, write(gunicorn, folder, lambda text: own + preloading(text)))) == ["W407"]
+    monkeypatch.setattr(patching, "_wanted", set(patching.MODULES))  # by wsgi.py
+    assert ids(look(gunicorn, write(gunicorn, folder, preloading))) == ["W407"]
 
 
 # Databases

@@ -227,12 +227,15 @@ def test_a_real_page_connects_to_that(start: Callable[..., Site], settings: dict
 def wscheck_of(folder: Path, application: str) -> list[dict[str, Any]]:
     """Return the rows of the settings, of a project whose wsgi.py begins with something, from a process of its own."""
     (folder / "patched_wsgi.py").write_text(f"{application}\nfrom tests.project.wsgi import application\n")
-    given = {"WSGI_APPLICATION": "patched_wsgi.application"}
+    # in another thread the project is asked, which would not come back in a process that is patched late
+    callback = "tests.test_wscheck_settings.by_session"
+    given = {"WSGI_APPLICATION": "patched_wsgi.application", "WSREDIS": {"ALLOWED_CHANNELS": callback}}
     done = subprocess.run(
         [sys.executable, "tests/project/manage.py", "wscheck", "--only", "settings", "--json"],
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{folder}", "TEST_SETTINGS": json.dumps(given)},
         cwd=ROOT, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
+    assert done.returncode == 0, done.stderr
     rows: list[dict[str, Any]] = json.loads(done.stdout)["areas"][0]["rows"]
     return rows
 
@@ -251,6 +254,7 @@ def test_w015_a_part_of_python_is_patched(tmp_path: Path, application: str, told
     found = wscheck_of(tmp_path, application)
     (row,) = (row for row in found if row["checked"] == "monkey patching")
     assert row["found"].endswith(told)
+    assert [row["checked"] for row in found if row["verdict"] == "not checked"] == []
     assert [problem["id"] for row in found for problem in row["problems"]] == ids
 
 

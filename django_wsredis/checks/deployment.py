@@ -10,7 +10,7 @@ from .. import embedded
 from . import permissions, visitors
 from .application import application_row
 from .findings import Problem, Row
-from .greenlets import PATCHED, patched_modules
+from .greenlets import patched_modules
 from .situation import Situation
 
 TITLES = {
@@ -50,10 +50,10 @@ def _application() -> Row:
 def _patching() -> Row:
     """Look at what gevent has patched, now that the application has been imported."""
     checked = "monkey patching"
-    patched = patched_modules()
-    if len(patched) in (0, len(PATCHED)):
+    patched, others = patched_modules()
+    if not (patched and others):
         return Row(checked=checked, found=", ".join(patched) or "nothing, as it should be")
-    lacking = ", ".join(name for name in PATCHED if name not in patched)
+    lacking = ", ".join(others)
     problem = Problem(
         id="wsredis.W015",
         text=f"The project's code has gevent patch {', '.join(patched)}, and not {lacking}: what it did not patch "

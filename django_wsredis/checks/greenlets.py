@@ -6,7 +6,6 @@ It matters only where a server runs views in a Python that gevent has patched; e
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,7 +17,6 @@ from django.urls import URLResolver, get_resolver
 
 from .findings import Problem, Row, skipped
 
-PATCHED = ("socket", "ssl", "select", "threading")  # by gevent.monkey.patch_all(), among others
 # Since that version psycopg waits as gevent wants, if it is imported when `select` is patched (psycopg#688).
 MIN_PSYCOPG = (3, 1, 14)
 # drivers that wait in C, where gevent cannot switch → what to use instead; oracledb's thin mode is Python
@@ -41,10 +39,12 @@ class Greenlets:
     place: str = ""
 
 
-def patched_modules() -> list[str]:
-    """Return which of PATCHED gevent has replaced in this process, without importing it."""
-    monkey: Any = sys.modules.get("gevent.monkey")
-    return [name for name in PATCHED if monkey is not None and monkey.is_module_patched(name)]
+def patched_modules() -> tuple[list[str], list[str]]:
+    """Return what the project's code has gevent patch, as far as it has been imported; and what it has not."""
+    from ..hosts import patching  # gevent: not for every command
+
+    patched = [name for name in patching.MODULES if patching.is_patched(name)]
+    return patched, [name for name in patching.MODULES if name not in patched]
 
 
 def rows(server: Greenlets, *, driver: str, kept: str, views: str) -> Iterator[Row]:

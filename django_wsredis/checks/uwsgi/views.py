@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..findings import Problem, Row
-from ..greenlets import PATCHED, Greenlets, patched_modules
+from ..greenlets import Greenlets, patched_modules
 from ..greenlets import rows as greenlet_rows
 from .reading import Configuration
 
@@ -17,14 +17,14 @@ def rows(conf: Configuration) -> Iterator[Row]:
     if conf.get("gevent") is None:
         return
     early, late = (option if option and option.is_on else None for option in map(conf.get, (EARLY, LATE)))
-    own = patched_modules()
+    own, others = patched_modules()
     option = early or late
     if option is None and "socket" not in own:
         yield Row(checked="views", found="in threads, as gevent patches nothing")
         return
     said = option.name if option else "monkey.patch_all() in the project's code"
     problems: tuple[Problem, ...] = ()
-    if late and not early and len(own) < len(PATCHED):
+    if late and not early and others:
         problem = Problem(
             id="wsredis.E329",
             text=f"{LATE} patches when the application has been imported, also with lazy-apps. Django then refuses its "
