@@ -140,6 +140,7 @@ def test_a_driver_that_waits_in_c(
     assert found(rows, "database drivers").found == f"default: {driver}"
     (problem,) = problems(rows)
     assert driver in problem.text
+    assert problem.hint.startswith(("pip install ", "remove gevent-early", "worker_class = "))
     assert problem.place == f"{written}:{line_of(written, 'gevent-early' if area is uwsgi else 'worker_class')}"
 
 

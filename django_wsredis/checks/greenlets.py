@@ -21,10 +21,10 @@ from .findings import Problem, Row, skipped
 MIN_PSYCOPG = (3, 1, 14)
 # drivers that wait in C, where gevent cannot switch → what to use instead; oracledb's thin mode is Python
 BLOCKING = {
-    "psycopg": "pip install -U 'psycopg>=3.1.14', which waits as gevent wants.",
-    "psycopg2": "pip install 'psycopg[binary]>=3.1.14', which Django prefers, and which waits as gevent wants.",
+    "psycopg": "pip install -U 'psycopg>=3.1.14', which waits as gevent wants. Or ",
+    "psycopg2": "pip install 'psycopg[binary]>=3.1.14', which Django prefers, and which waits as gevent wants. Or ",
     "MySQLdb": "",
-    "cx_Oracle": "pip install oracledb, which Django prefers.",
+    "cx_Oracle": "pip install oracledb, which Django prefers. Or ",
     "pyodbc": "",
 }
 MAX_NAMED = 5  # of views
@@ -69,7 +69,7 @@ def _drivers(server: Greenlets, databases: list[tuple[str, Any]], id: str) -> Ro
             id=id,
             text=f"DATABASES[{alias!r}] is reached by {name}, which waits in C: with {server.setting} one slow query "
             "holds up all greenlets of its worker, and its websockets.",
-            hint=f"{BLOCKING[name]} Or {server.instead}".strip(),
+            hint=f"{BLOCKING[name]}{server.instead}",
             place=server.place,
         )
         for alias, database in databases

@@ -111,9 +111,7 @@ def _preload(instance: Instance, told: dict[str, Any]) -> Row:
     place = instance.place("preload_app")
     text = "preload_app is on: HUP does not load new code, only a restart does, which ends all workers at once."
     problems = [Problem(id="wsredis.W407", text=text, hint="preload_app = False", place=place)]
-    if (
-        _is_gevent(told) and not told["is_patched"] and patched_modules()[1]
-    ):  # neither its file nor the application does
+    if _is_gevent(told) and not told["is_patched"] and patched_modules()[1]:  # the file and the application do not
         text = (
             f"preload_app is on, and worker_class {told['worker_class']!r}: it patches when the application has been "
             "imported. Django then refuses its database to every greenlet but one, and a lock may wait for ever."
