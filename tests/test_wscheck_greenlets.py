@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -39,7 +40,7 @@ def _program(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def write(area: ModuleType, folder: Path, change: Change = str) -> Path:
     """Return the printed configuration with a change in it."""
-    (written,) = emit(area.__name__.rpartition(".")[2], folder)
+    (written,) = emit(area.__name__.rpartition(".")[2], Path(tempfile.mkdtemp(dir=folder)))
     written.write_text(change(written.read_text()))
     return written
 
@@ -71,9 +72,8 @@ def test_what_is_printed_for_uwsgi_patches_nothing(folder: Path) -> None:
 
 @pytest.mark.parametrize("lazy", ["lazy-apps = true", "lazy-apps = false"])
 def test_e329_uwsgi_patches_too_late(folder: Path, lazy: str) -> None:
-    (folder / "right").mkdir()
     given = swap("^(lazy-apps = .*|touch-chain-reload = .*\n)", "")
-    assert ids(look(uwsgi, write(uwsgi, folder / "right", lambda text: add(lazy, EARLY)(given(text))))) == []
+    assert ids(look(uwsgi, write(uwsgi, folder, lambda text: add(lazy, EARLY)(given(text))))) == []
     written = write(uwsgi, folder, lambda text: add(lazy, LATE)(given(text)))
     assert_only(problems(look(uwsgi, written)), "E329", written)
     written.write_text(add(EARLY)(written.read_text()))  # both: the first one counts
@@ -328,6 +328,14 @@ def start_gunicorn(change: Change) -> Callable[[Layout], None]:
     return begin
 
 
+def answer_of(layout: Layout) -> int | None:
+    """Return the status of a page that uses the database, None if there is no answer at all."""
+    try:
+        return layout.get("visit/")[0]
+    except OSError:
+        return None
+
+
 @pytest.mark.parametrize(
     ("begin", "expected", "is_late"),
     [
@@ -345,7 +353,7 @@ def test_a_patch_that_comes_too_late_loses_the_database(
 ) -> None:
     with layouts.running(begin, folder, shared_redis) as layout:
         assert layout.found == expected
-        statuses = [layout.get("visit/")[0] for _ in range(3)]
-        assert (500 in statuses) == is_late, layout.output
+        answers = [answer_of(layout) for _ in range(3)]
+        assert (answers != [200, 200, 200]) == is_late, layout.output
         refused = "DatabaseWrapper objects created in a thread can only be used in that same thread"
         assert (refused in layout.output) == is_late
