@@ -21,7 +21,7 @@ from django.core import checks
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
-from django.urls import include, path, re_path
+from django.urls import clear_script_prefix, include, path, re_path, set_script_prefix
 from django.utils.decorators import async_only_middleware
 from websockets.sync.client import connect
 
@@ -33,6 +33,7 @@ from django_wsredis.origin import check_origin
 
 from .servers import ROOT, Site
 
+SERVER = "runwsserver"
 SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
 AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
 
@@ -132,6 +133,26 @@ def test_e006_files_and_websockets_below_each_other(name: str, url: str, websock
 @pytest.mark.parametrize("url", ["/static/", "https://cdn.example.com/ws/", "/wsstatic/", "", None])
 def test_files_elsewhere(url: Any) -> None:
     assert problems(MEDIA_URL="/media/", STATIC_URL=url) == []
+
+
+@pytest.mark.parametrize(
+    ("script_name", "url", "websocket_url", "ids"),
+    [
+        ("/site/", "", "/site/ws/", ["wsredis.W020"]),
+        ("/ws/", "", "/ws/", []),
+        ("/site/", "/site/static/", "/ws/", []),
+        ("/site/", "ws/static/", "/ws/", ["wsredis.E006"]),
+        ("/site/", "/ws/static/", "/ws/", ["wsredis.E006"]),
+        ("/site/", "/site/ws/static/", "/ws/", ["wsredis.E006"]),
+    ],
+)
+def test_files_below_a_script_name(script_name: str, url: str, websocket_url: str, ids: list[str]) -> None:
+    set_script_prefix(script_name)
+    try:
+        found = problems(FORCE_SCRIPT_NAME=script_name, MEDIA_URL=url, STATIC_URL=None, WEBSOCKET_URL=websocket_url)
+    finally:
+        clear_script_prefix()
+    assert [problem.id for problem in found] == ids
 
 
 @pytest.mark.parametrize(("interval", "ids"), [(20, []), (54, []), (55, ["wsredis.W007"]), (300, ["wsredis.W007"])])

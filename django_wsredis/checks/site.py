@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from django.apps import apps
 from django.conf import settings as django_settings
-from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls import URLPattern, URLResolver, get_resolver, get_script_prefix
 from django.urls.resolvers import RoutePattern
 from django.utils.module_loading import import_string
 
@@ -87,16 +87,20 @@ def _text(pattern: Any) -> tuple[str, bool]:
 
 
 def _files(websocket_url: str) -> Row:
+    prefix = get_script_prefix()  # FORCE_SCRIPT_NAME, which Django has put before what is relative, even ""; or "/"
     given = {name: getattr(django_settings, name) for name in ("STATIC_URL", "MEDIA_URL")}
     paths = {name: urlsplit(url).path for name, url in given.items() if url and not urlsplit(url).netloc}
-    paths = {name: path for name, path in paths.items() if path != "/"}  # which Django makes of one that is not set
+    paths = {name: path for name, path in paths.items() if path != prefix}
+    behind = {
+        name: f"/{path.removeprefix(prefix).lstrip('/')}" for name, path in paths.items()
+    }  # what the site is asked
     problems = tuple(
         Problem(
             id="wsredis.E006",
-            text=f"{name} is {path}, and WEBSOCKET_URL {websocket_url}: one is below the other.",
+            text=f"{name} is {paths[name]}, and WEBSOCKET_URL {websocket_url}: one is below the other.",
             hint='Let them have different first parts, such as "/static/" and "/ws/".',
         )
-        for name, path in paths.items()
+        for name, path in behind.items()
         if path.startswith(websocket_url) or websocket_url.startswith(path)
     )
     return Row(
