@@ -91,9 +91,7 @@ def _files(websocket_url: str) -> Row:
     given = {name: getattr(django_settings, name) for name in ("STATIC_URL", "MEDIA_URL")}
     paths = {name: urlsplit(url).path for name, url in given.items() if url and not urlsplit(url).netloc}
     paths = {name: path for name, path in paths.items() if path != prefix}
-    behind = {
-        name: f"/{path.removeprefix(prefix).lstrip('/')}" for name, path in paths.items()
-    }  # what the site is asked
+    behind = {name: f"/{path.removeprefix(prefix).lstrip('/')}" for name, path in paths.items()}  # the proxy
     problems = tuple(
         Problem(
             id="wsredis.E006",
