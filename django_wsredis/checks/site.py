@@ -91,7 +91,8 @@ def _files(websocket_url: str) -> Row:
     given = {name: getattr(django_settings, name) for name in ("STATIC_URL", "MEDIA_URL")}
     paths = {name: urlsplit(url).path for name, url in given.items() if url and not urlsplit(url).netloc}
     paths = {name: path for name, path in paths.items() if path != prefix}
-    behind = {name: f"/{path.removeprefix(prefix).lstrip('/')}" for name, path in paths.items()}  # the proxy
+    # what the site itself is asked for
+    behind = {name: f"/{path.removeprefix(prefix).lstrip('/')}" for name, path in paths.items()}
     problems = tuple(
         Problem(
             id="wsredis.E006",
