@@ -485,6 +485,7 @@ def test_w019_another_site_comes_without_the_cookie(origin: str, same_site: str)
         ([".example.com"], "https://*.example.com"),
         (["shop.co.uk"], "https://other.co.uk"),  # another site, which cannot be told from here
         (["*"], "https://partner.org"),
+        (["*", "example.com"], "https://partner.org"),
         (["example.com", "partner.org"], "https://app.partner.org"),
         (["localhost", "127.0.0.1", "[::1]", "backend.internal"], "https://example.com"),
         (["example.com"], "https://192.0.2.1"),
