@@ -5,8 +5,13 @@ tests/test_checks.py has those of `WSREDIS` itself.
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +20,20 @@ from django.contrib.sessions.middleware import SessionMiddleware
 from django.core import checks
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.test import override_settings
-from django.urls import include, path, re_path
+from django.test import RequestFactory, override_settings
+from django.urls import clear_script_prefix, include, path, re_path, set_script_prefix
 from django.utils.decorators import async_only_middleware
+from websockets.sync.client import connect
 
-from django_wsredis.checks import check_deployment, check_settings, deployment, site
+from django_wsredis.checks import check_deployment, check_settings, deployment, permissions, site
 from django_wsredis.checks.findings import Problem, Row
 from django_wsredis.checks.situation import Situation
+from django_wsredis.exceptions import OriginNotAllowed
+from django_wsredis.origin import check_origin
 
+from .servers import ROOT, Site
+
+SERVER = "runwsserver"
 SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
 AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
 
@@ -34,6 +45,11 @@ def rows(**settings: Any) -> list[Row]:
 
 def problems(**settings: Any) -> list[Problem]:
     return [problem for row in rows(**settings) for problem in row.problems]
+
+
+def row_of(checked: str, **settings: Any) -> Row:
+    (row,) = (row for row in rows(**settings) if row.checked == checked)
+    return row
 
 
 def only(**settings: Any) -> Problem:
@@ -56,7 +72,7 @@ def test_what_needs_no_deployment_is_a_system_check_and_the_rest_is_one_for_depl
 
 def test_wrong_settings_are_told_of_elsewhere() -> None:
     found = rows(WSREDIS={"PING_INTERVAL": "x"})
-    assert [row.checked for row in found if row.is_skipped] == ["URLs, pings", "who may publish"]
+    assert [row.checked for row in found if row.is_skipped] == ["URLs, pings", "who may publish", "who may subscribe"]
 
 
 # The site
@@ -119,6 +135,26 @@ def test_files_elsewhere(url: Any) -> None:
     assert problems(MEDIA_URL="/media/", STATIC_URL=url) == []
 
 
+@pytest.mark.parametrize(
+    ("script_name", "url", "websocket_url", "ids"),
+    [
+        ("/site/", "", "/site/ws/", ["wsredis.W020"]),
+        ("/ws/", "", "/ws/", []),
+        ("/site/", "/site/static/", "/ws/", []),
+        ("/site/", "ws/static/", "/ws/", ["wsredis.E006"]),
+        ("/site/", "/ws/static/", "/ws/", ["wsredis.E006"]),
+        ("/site/", "/site/ws/static/", "/ws/", ["wsredis.E006"]),
+    ],
+)
+def test_files_below_a_script_name(script_name: str, url: str, websocket_url: str, ids: list[str]) -> None:
+    set_script_prefix(script_name)
+    try:
+        found = problems(FORCE_SCRIPT_NAME=script_name, MEDIA_URL=url, STATIC_URL=None, WEBSOCKET_URL=websocket_url)
+    finally:
+        clear_script_prefix()
+    assert [problem.id for problem in found] == ids
+
+
 @pytest.mark.parametrize(("interval", "ids"), [(20, []), (54, []), (55, ["wsredis.W007"]), (300, ["wsredis.W007"])])
 def test_w007_pings_that_come_too_late(interval: float, ids: list[str]) -> None:
     found = problems(WSREDIS={"PING_INTERVAL": interval})
@@ -165,7 +201,82 @@ def test_w009_a_middleware_for_asyncio_alone() -> None:
     assert "tests.test_wscheck_settings.asynchronous" in problem.text
 
 
+@pytest.mark.parametrize(
+    ("script_name", "websocket_url", "said"),
+    [
+        ("site", "/ws/", "WEBSOCKET_URI is ws://HOSTsite/ws/"),
+        ("/site", "/site/ws/", "pages connect to /site/site/ws/"),
+        ("/site/", "/site/ws/", "pages connect to /site/site/ws/"),
+    ],
+)
+def test_w020_a_script_name_that_does_not_fit(script_name: str, websocket_url: str, said: str) -> None:
+    problem = only(FORCE_SCRIPT_NAME=script_name, WEBSOCKET_URL=websocket_url)
+    assert problem.id == "wsredis.W020"
+    assert said in problem.text
+
+
+@pytest.mark.parametrize(
+    ("script_name", "websocket_url"),
+    [(None, "/ws/"), ("", "/ws/"), ("/", "/ws/"), ("/site", "/ws/"), ("/ws", "/ws/"), ("/site", "/sites/ws/")],
+)
+def test_a_script_name_that_fits(script_name: str | None, websocket_url: str) -> None:
+    assert problems(FORCE_SCRIPT_NAME=script_name, WEBSOCKET_URL=websocket_url) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "uri"),
+    [
+        ({"FORCE_SCRIPT_NAME": "/site"}, "/site/ws/"),
+        ({"FORCE_SCRIPT_NAME": "site"}, "site/ws/"),
+        ({"FORCE_SCRIPT_NAME": "/site", "WEBSOCKET_URL": "/site/ws/"}, "/site/site/ws/"),
+    ],
+)
+def test_a_real_page_connects_to_that(start: Callable[..., Site], settings: dict[str, str], uri: str) -> None:
+    """And a websocket is taken where the proxy has taken the prefix off."""
+    running = start(settings=settings)
+    status, text = running.get("cursor/news")
+    assert status == 200
+    assert f"`ws://127.0.0.1:{running.port}{uri}news?" in text
+    path = settings.get("WEBSOCKET_URL", "/ws/")
+    with connect(f"ws://127.0.0.1:{running.port}{path}news?subscribe-broadcast", proxy=None):
+        pass
+
+
 # A deployment
+
+
+def wscheck_of(folder: Path, application: str) -> list[dict[str, Any]]:
+    """Return the rows of the settings, of a project whose wsgi.py begins with something, from a process of its own."""
+    (folder / "patched_wsgi.py").write_text(f"{application}\nfrom tests.project.wsgi import application\n")
+    # in another thread the project is asked, which would not come back in a process that is patched late
+    callback = "tests.test_wscheck_settings.by_session"
+    given = {"WSGI_APPLICATION": "patched_wsgi.application", "WSREDIS": {"ALLOWED_CHANNELS": callback}}
+    done = subprocess.run(
+        [sys.executable, "tests/project/manage.py", "wscheck", "--only", "settings", "--json"],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{folder}", "TEST_SETTINGS": json.dumps(given)},
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows: list[dict[str, Any]] = json.loads(done.stdout)["areas"][0]["rows"]
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("application", "told", "ids"),
+    [
+        ("", "nothing, as it should be", []),
+        ("import gevent", "nothing, as it should be", []),
+        ("from gevent import monkey; monkey.patch_all()", "socket, ssl, select, threading", []),
+        ("from gevent import monkey; monkey.patch_socket()", "socket; not ssl, select, threading", ["wsredis.W015"]),
+        ("from gevent import monkey; monkey.patch_all(thread=False)", "select; not threading", ["wsredis.W015"]),
+    ],
+)
+def test_w015_a_part_of_python_is_patched(tmp_path: Path, application: str, told: str, ids: list[str]) -> None:
+    found = wscheck_of(tmp_path, application)
+    (row,) = (row for row in found if row["checked"] == "monkey patching")
+    assert row["found"].endswith(told)
+    assert [row["checked"] for row in found if row["verdict"] == "not checked"] == []
+    assert [problem["id"] for row in found for problem in row["problems"]] == ids
 
 
 def deny(request: HttpRequest, channels: list[str]) -> list[str]:
@@ -194,9 +305,50 @@ def broken(request: HttpRequest, channels: list[str]) -> list[str]:
     ],
 )
 def test_publishing_that_is_not_open_to_everybody(function: Any, found: str) -> None:
-    (row,) = (row for row in rows(WSREDIS={"ALLOWED_CHANNELS": function}) if row.checked == "who may publish")
+    row = row_of("who may publish", WSREDIS={"ALLOWED_CHANNELS": function})
     assert row.problems == ()
     assert found in row.found
+
+
+@pytest.mark.parametrize(
+    ("function", "found"),
+    [
+        (None, "everybody, to all that is for them"),
+        (deny, "denies it to who is not logged in"),
+        (members_only, "everybody: subscribe-broadcast, subscribe-user, subscribe-group, subscribe-session"),
+        (by_session, "lets nobody who is not logged in"),
+    ],
+)
+def test_who_may_subscribe_is_told(function: Any, found: str) -> None:
+    row = row_of("who may subscribe", WSREDIS={"ALLOWED_CHANNELS": function})
+    assert row.problems == ()
+    assert found in row.found
+
+
+def a_text(request: HttpRequest, channels: list[str]) -> str:
+    return "subscribe-broadcast"
+
+
+def no_names(request: HttpRequest, channels: list[str]) -> list[Any]:
+    return ["broadcast", 1, []]
+
+
+def readers(request: HttpRequest, channels: list[str]) -> list[Any]:
+    return ["subscribe-broadcast", "broadcast"]
+
+
+@pytest.mark.parametrize(
+    ("function", "said"), [(a_text, "returns 'subscribe-broadcast',"), (no_names, "returns ['broadcast', 1, []],")]
+)
+def test_e016_what_is_returned_grants_nothing(function: Any, said: str) -> None:
+    problem = only(WSREDIS={"ALLOWED_CHANNELS": function})
+    assert problem.id == "wsredis.E016"
+    assert said in problem.text
+    assert row_of("who may subscribe", WSREDIS={"ALLOWED_CHANNELS": function}).is_skipped
+
+
+def test_what_is_returned_beside_names_does_not_matter() -> None:
+    assert problems(WSREDIS={"ALLOWED_CHANNELS": readers}) == []
 
 
 def asleep(request: HttpRequest, channels: list[str]) -> list[str]:
@@ -206,10 +358,13 @@ def asleep(request: HttpRequest, channels: list[str]) -> list[str]:
 
 @pytest.mark.parametrize(("function", "said"), [(broken, "KeyError('x')"), (asleep, "TimeoutError()")])
 def test_a_callback_that_fails_or_hangs_is_no_proof(monkeypatch: pytest.MonkeyPatch, function: Any, said: str) -> None:
-    monkeypatch.setattr(deployment, "PROJECT_SECONDS", 0.2)
-    (row,) = (row for row in rows(WSREDIS={"ALLOWED_CHANNELS": function}) if row.checked == "who may publish")
-    assert row.is_skipped
-    assert said in row.found
+    monkeypatch.setattr(permissions, "PROJECT_SECONDS", 0.2)
+    began = time.monotonic()
+    for checked in ("who may publish", "who may subscribe"):
+        row = row_of(checked, WSREDIS={"ALLOWED_CHANNELS": function})
+        assert row.is_skipped
+        assert said in row.found
+    assert time.monotonic() - began < 2
 
 
 def generous(request: HttpRequest, channels: list[str]) -> Iterator[str]:
@@ -251,9 +406,94 @@ def test_e011_a_cookie_that_browsers_drop(same_site: Any, is_secure: bool, ids: 
     ],
 )
 def test_w012_an_origin_without_https(origins: list[str], is_https: bool, ids: list[str]) -> None:
-    found = problems(CSRF_TRUSTED_ORIGINS=origins, SECURE_SSL_REDIRECT=is_https)
+    found = problems(CSRF_TRUSTED_ORIGINS=origins, SECURE_SSL_REDIRECT=is_https, SESSION_COOKIE_SECURE=is_https)
     assert [problem.id for problem in found] == ids
     assert all("'https://example.com'" in problem.hint for problem in found)
+
+
+HTTPS = {
+    "SECURE_SSL_REDIRECT": True,
+    "SECURE_HSTS_SECONDS": 3600,
+    "SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https"),
+}
+
+
+@pytest.mark.parametrize("name", HTTPS)
+def test_w017_a_cookie_that_is_not_secure(name: str) -> None:
+    problem = only(**{name: HTTPS[name]})
+    assert problem.id == "wsredis.W017"
+    assert problem.text.startswith(f"{name} is set")
+    assert problems(**{name: HTTPS[name]}, SESSION_COOKIE_SECURE=True) == []
+
+
+@pytest.mark.parametrize(
+    ("origin", "domain"),
+    [
+        ("https://*.com", "com"),
+        ("https://*.com:8443", "com"),
+        ("https://*.CO.uk", "co.uk"),
+        ("https://*.github.io", "github.io"),
+    ],
+)
+def test_w018_sites_of_others(origin: str, domain: str) -> None:
+    problem = only(CSRF_TRUSTED_ORIGINS=["https://example.com", origin])
+    assert problem.id == "wsredis.W018"
+    assert f"{origin!r}: pages of everybody who has a name below {domain} " in problem.text
+
+
+def test_they_really_may_connect() -> None:
+    for trusted, is_trusted in (("https://*.com", True), ("https://*", False), ("https://*.example.com", False)):
+        request = RequestFactory().get("/ws/news", headers={"origin": "https://evil.com"})
+        with override_settings(CSRF_TRUSTED_ORIGINS=[trusted]), suppress(OriginNotAllowed):
+            check_origin(request, required=False)
+            assert is_trusted
+            continue
+        assert not is_trusted
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://*.example.com",
+        "https://me.github.io",
+        "https://*.localhost",
+        "https://*.internal",
+        "https://*",
+        "https://[",
+    ],
+)
+def test_sites_of_ones_own(origin: str) -> None:
+    assert problems(CSRF_TRUSTED_ORIGINS=[origin]) == []
+
+
+@pytest.mark.parametrize("same_site", ["Lax", "Strict"])
+@pytest.mark.parametrize("origin", ["https://app.partner.org", "https://*.partner.org", "https://example.org:8443"])
+def test_w019_another_site_comes_without_the_cookie(origin: str, same_site: str) -> None:
+    given = {"ALLOWED_HOSTS": ["www.example.com"], "SESSION_COOKIE_SAMESITE": same_site}
+    problem = only(CSRF_TRUSTED_ORIGINS=["https://example.com", origin], **given)
+    assert problem.id == "wsredis.W019"
+    assert f"has {origin!r}" in problem.text
+    assert f"SAMESITE is {same_site!r}" in problem.text
+    other = {**given, "SESSION_COOKIE_SAMESITE": "None", "SESSION_COOKIE_SECURE": True}
+    assert problems(CSRF_TRUSTED_ORIGINS=[origin], **other) == []
+
+
+@pytest.mark.parametrize(
+    ("hosts", "origin"),
+    [
+        (["www.example.com"], "https://app.example.com"),
+        ([".example.com"], "https://*.example.com"),
+        (["shop.co.uk"], "https://other.co.uk"),  # another site, which cannot be told from here
+        (["*"], "https://partner.org"),
+        (["*", "example.com"], "https://partner.org"),
+        (["example.com", "partner.org"], "https://app.partner.org"),
+        (["localhost", "127.0.0.1", "[::1]", "backend.internal"], "https://example.com"),
+        (["example.com"], "https://192.0.2.1"),
+        (["example.com"], "https://localhost:3000"),
+    ],
+)
+def test_what_may_be_the_same_site(hosts: list[str], origin: str) -> None:
+    assert problems(CSRF_TRUSTED_ORIGINS=[origin], ALLOWED_HOSTS=hosts) == []
 
 
 def test_e014_no_host_is_allowed() -> None:

@@ -16,8 +16,11 @@ def application_row(named: str, *, id: str, place: str) -> Row:
     checked = "application"
     module, _, name = named.partition(":")
     name = name.removesuffix("()") or "application"
+    from ..hosts import patching  # gevent: not for every command
+
     try:
-        application = import_string(f"{module}.{name}")
+        with patching.refused():  # which would take the database and the threads from who has been running for long
+            application = import_string(f"{module}.{name}")
     except (Exception, SystemExit) as error:  # whatever the project's module raises; here it may miss its server
         return skipped(checked, f"{named} cannot be imported here: {error}")
     if not isinstance(application, WSGIHandler):  # ours, or one that wraps another

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
-from typing import Any
 
 from django.conf import settings as django_settings
-from django.contrib.sessions.backends.signed_cookies import SessionStore
-from django.core.exceptions import PermissionDenied
-from django.db import connections
-from django.http import HttpRequest
 
 from .. import embedded
-from ..channels import AUDIENCES
-from ..conf import resolve
+from . import permissions, visitors
 from .application import application_row
-from .findings import Problem, Row, skipped
+from .findings import Problem, Row
+from .greenlets import patched_modules
 from .situation import Situation
-from .waiting import within
 
 TITLES = {
     "wsredis.W003": "WSGI_APPLICATION is Django's own, which answers websockets with 404.",
@@ -27,18 +20,21 @@ TITLES = {
     "wsredis.W012": "CSRF_TRUSTED_ORIGINS trusts a page by http, on a site of https.",
     "wsredis.W013": "The embedded Redis is for development.",
     "wsredis.E014": "ALLOWED_HOSTS is empty.",
+    "wsredis.W015": "The project has gevent patch a part of Python.",
+    "wsredis.E016": "ALLOWED_CHANNELS returns what is no list of names.",
+    "wsredis.W017": "The session's cookie goes out by http, too, on a site of https.",
+    "wsredis.W018": "CSRF_TRUSTED_ORIGINS trusts the sites of others.",
+    "wsredis.W019": "A trusted page of another site comes without the session's cookie.",
 }
-PROJECT_SECONDS = 2.0  # that its code may take
-PROBE = "wscheck"  # the facility that ALLOWED_CHANNELS is asked about
 
 
 def look(situation: Situation) -> Iterator[Row]:
     """Look at what differs between a developer's machine and a server."""
     yield _application()
-    yield _publishing(situation)
+    yield _patching()
+    yield from permissions.rows(situation)
     yield _hosts()
-    yield _cookie()
-    yield _origins()
+    yield from visitors.rows()
     if situation.settings is not None:
         yield _url(situation.settings.url)
 
@@ -51,50 +47,21 @@ def _application() -> Row:
     return application_row(f"{module}:{name}", id="wsredis.W003", place="")
 
 
-def _publishing(situation: Situation) -> Row:
-    """Ask ALLOWED_CHANNELS as a visitor would whom nobody knows."""
-    checked = "who may publish"
-    if situation.settings is None:
-        return skipped(checked, "the settings are wrong")
-    if situation.settings.allowed_channels is None:
-        return Row(checked=checked, found="the site alone; ALLOWED_CHANNELS would let browsers")
-    wanted = [f"publish-{audience}" for audience in AUDIENCES]
-    ask, request = situation.settings.allowed_channels, _nobodys_request(situation.settings.websocket_url)
-    try:
-        granted = within(PROJECT_SECONDS, partial(_granted, ask, request, wanted))
-    except PermissionDenied:
-        return Row(checked=checked, found="ALLOWED_CHANNELS denies it to who is not logged in")
-    except Exception as error:  # whatever the project's code raises, or TimeoutError
-        return skipped(checked, f"ALLOWED_CHANNELS failed for who is not logged in, which refuses: {error!r}")
-    open_to_all = [name for name in wanted if name in granted]
-    if not open_to_all:
-        return Row(checked=checked, found="ALLOWED_CHANNELS lets nobody who is not logged in")
+def _patching() -> Row:
+    """Look at what gevent has patched, now that the application has been imported."""
+    checked = "monkey patching"
+    patched, others = patched_modules()
+    if not (patched and others):
+        return Row(checked=checked, found=", ".join(patched) or "nothing, as it should be")
+    lacking = ", ".join(others)
     problem = Problem(
-        id="wsredis.W010",
-        text=f"ALLOWED_CHANNELS grants {', '.join(open_to_all)} to a visitor who is not logged in.",
-        hint='Grant it only to some: "publish-…" names only if request.user.is_authenticated, or has a permission. If '
-        "everybody may, skip this check.",
+        id="wsredis.W015",
+        text=f"The project's code has gevent patch {', '.join(patched)}, and not {lacking}: what it did not patch "
+        "holds up all greenlets; and with socket alone uWSGI's and gunicorn's workers are taken for gevent's.",
+        hint="Remove it: nothing here needs it. Or patch all, in the first two lines of wsgi.py: "
+        "from gevent import monkey; monkey.patch_all()",
     )
-    return Row(checked=checked, found="everybody", problems=(problem,))
-
-
-def _granted(reference: Any, request: HttpRequest, wanted: list[str]) -> list[str]:
-    try:
-        return list(resolve(reference)(request, wanted))
-    finally:
-        connections.close_all()  # those of this thread
-
-
-def _nobodys_request(websocket_url: str) -> HttpRequest:
-    """Return the request of a visitor without a session."""
-    from django.contrib.auth.models import AnonymousUser  # has models: only when it is needed
-
-    request = HttpRequest()
-    request.method = "GET"
-    request.path = request.path_info = f"{websocket_url}{PROBE}"
-    request.user = AnonymousUser()
-    request.session = SessionStore()
-    return request
+    return Row(checked=checked, found=f"{', '.join(patched)}; not {lacking}", problems=(problem,))
 
 
 def _hosts() -> Row:
@@ -108,37 +75,6 @@ def _hosts() -> Row:
         hint='ALLOWED_HOSTS = ["example.com"], with the names of the site.',
     )
     return Row(checked=row.checked, found=row.found, problems=(problem,))
-
-
-def _cookie() -> Row:
-    same_site, is_secure = django_settings.SESSION_COOKIE_SAMESITE, django_settings.SESSION_COOKIE_SECURE
-    row = Row(checked="session cookie", found=f"SameSite {same_site}, {'' if is_secure else 'not '}Secure")
-    if not (same_site == "None" and not is_secure):
-        return row
-    problem = Problem(
-        id="wsredis.E011",
-        text="SESSION_COOKIE_SAMESITE is 'None' and SESSION_COOKIE_SECURE False: browsers drop such a cookie, so that "
-        "nobody is logged in, on pages and sockets.",
-        hint="SESSION_COOKIE_SECURE = True",
-    )
-    return Row(checked=row.checked, found=row.found, problems=(problem,))
-
-
-def _origins() -> Row:
-    origins = list(django_settings.CSRF_TRUSTED_ORIGINS)
-    is_https = django_settings.SECURE_SSL_REDIRECT or django_settings.SESSION_COOKIE_SECURE
-    plain = [origin for origin in origins if origin.startswith("http://")] if is_https else []
-    lacking = [origin for origin in plain if origin.replace("http://", "https://", 1) not in origins]
-    problems = tuple(
-        Problem(
-            id="wsredis.W012",
-            text=f"CSRF_TRUSTED_ORIGINS has {origin!r} and no https, but the site is one of https: pages there are "
-            "refused.",
-            hint=f"Add {origin.replace('http://', 'https://', 1)!r} to CSRF_TRUSTED_ORIGINS.",
-        )
-        for origin in lacking
-    )
-    return Row(checked="CSRF_TRUSTED_ORIGINS", found=", ".join(origins) or "none", problems=problems)
 
 
 def _url(url: str) -> Row:

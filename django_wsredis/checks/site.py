@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from django.apps import apps
 from django.conf import settings as django_settings
-from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls import URLPattern, URLResolver, get_resolver, get_script_prefix
 from django.urls.resolvers import RoutePattern
 from django.utils.module_loading import import_string
 
@@ -23,6 +23,7 @@ TITLES = {
     "wsredis.W007": "PING_INTERVAL is longer than proxies wait.",
     "wsredis.W008": "Users log in, but a middleware that pages need for that is missing.",
     "wsredis.W009": "A middleware is for asyncio alone.",
+    "wsredis.W020": "FORCE_SCRIPT_NAME and WEBSOCKET_URL do not fit together.",
 }
 
 # NGiNX, Apache, uWSGI's router, HAProxy as most configure it, and load balancers of Amazon and Azure cut after 60 s and
@@ -43,6 +44,7 @@ def look(situation: Situation) -> Iterator[Row]:
         url = situation.settings.websocket_url
         yield _patterns(url)
         yield _files(url)
+        yield _script_name(url)
         yield _pings(situation.settings.ping_interval)
     yield _middleware()
 
@@ -85,16 +87,19 @@ def _text(pattern: Any) -> tuple[str, bool]:
 
 
 def _files(websocket_url: str) -> Row:
+    prefix = get_script_prefix()  # FORCE_SCRIPT_NAME, which Django has put before what is relative, even ""; or "/"
     given = {name: getattr(django_settings, name) for name in ("STATIC_URL", "MEDIA_URL")}
     paths = {name: urlsplit(url).path for name, url in given.items() if url and not urlsplit(url).netloc}
-    paths = {name: path for name, path in paths.items() if path != "/"}  # which Django makes of one that is not set
+    paths = {name: path for name, path in paths.items() if path != prefix}
+    # what the site itself is asked for
+    behind = {name: f"/{path.removeprefix(prefix).lstrip('/')}" for name, path in paths.items()}
     problems = tuple(
         Problem(
             id="wsredis.E006",
-            text=f"{name} is {path}, and WEBSOCKET_URL {websocket_url}: one is below the other.",
+            text=f"{name} is {paths[name]}, and WEBSOCKET_URL {websocket_url}: one is below the other.",
             hint='Let them have different first parts, such as "/static/" and "/ws/".',
         )
-        for name, path in paths.items()
+        for name, path in behind.items()
         if path.startswith(websocket_url) or websocket_url.startswith(path)
     )
     return Row(
@@ -102,6 +107,26 @@ def _files(websocket_url: str) -> Row:
         found=", ".join(f"{name} {path}" for name, path in paths.items()) or "none on this site",
         problems=problems,
     )
+
+
+def _script_name(websocket_url: str) -> Row:
+    """Look at the prefix that a proxy takes off: the context processor puts it before WEBSOCKET_URL again."""
+    name = django_settings.FORCE_SCRIPT_NAME
+    prefix = (name or "").rstrip("/")
+    row = Row(checked="FORCE_SCRIPT_NAME", found=name or "none")
+    if prefix and not prefix.startswith("/"):
+        text = f"FORCE_SCRIPT_NAME is {name!r}, without a slash before it: WEBSOCKET_URI is ws://HOST{prefix}{websocket_url}."
+        hint = f'FORCE_SCRIPT_NAME = "/{prefix}"'
+    elif prefix and websocket_url.startswith(f"{prefix}/") and websocket_url != f"{prefix}/":
+        text = (
+            f"WEBSOCKET_URL, {websocket_url}, has FORCE_SCRIPT_NAME, {name}, at its beginning, which WEBSOCKET_URI has "
+            f"before it once more: pages connect to {prefix}{websocket_url}."
+        )
+        hint = f'WEBSOCKET_URL = "{websocket_url.removeprefix(prefix)}": it is what the proxy leaves of the path.'
+    else:
+        return row
+    problem = Problem(id="wsredis.W020", text=text, hint=hint)
+    return Row(checked=row.checked, found=row.found, problems=(problem,))
 
 
 def _pings(interval: float) -> Row:

@@ -25,6 +25,10 @@ TITLES = {
     "wsredis.W407": "A reload does not load new code.",
     "wsredis.W408": "gunicorn runs Django's own application, which answers websockets with 404.",
     "wsredis.E409": "gunicorn speaks TLS itself: websockets get 503.",
+    "wsredis.E410": "gevent patches Python when the application has been imported.",
+    "wsredis.W411": "A database driver holds up all greenlets of a worker of gunicorn.",
+    "wsredis.W412": "Greenlets of gunicorn leave connections to the database open.",
+    "wsredis.W413": "An async view starts asyncio in the thread of all greenlets of a worker of gunicorn.",
 }
 MIN_VERSION = 23
 OPTION = "--gunicorn-conf"

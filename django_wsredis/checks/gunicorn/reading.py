@@ -29,6 +29,8 @@ cfg = (probe := Probe("gunicorn")).cfg
 names = ("threads", "timeout", "graceful_timeout", "max_requests", "preload_app", "workers")
 told = {name: getattr(cfg, name) for name in names}
 told |= {"worker_class": cfg.worker_class_str, "application": probe.app_uri or cfg.wsgi_app or ""}
+monkey = sys.modules.get("gevent.monkey")
+told |= {"is_patched": monkey is not None and monkey.is_module_patched("threading")}
 told |= {"certfile": bool(cfg.certfile), "bind": ", ".join(cfg.bind)}
 print()
 print(json.dumps(told))

@@ -8,6 +8,8 @@ from typing import Any
 
 from ..application import application_row
 from ..findings import Problem, Row, skipped
+from ..greenlets import Greenlets, patched_modules
+from ..greenlets import rows as greenlet_rows
 from ..situation import Situation
 from .reading import Instance
 
@@ -35,6 +37,7 @@ def rows(instance: Instance, told: dict[str, Any] | str, situation: Situation) -
     yield _graceful(instance, told, situation)
     yield _limit(instance, told)
     yield _preload(instance, told)
+    yield from _views(instance, told)
 
 
 def _workers(instance: Instance, told: dict[str, Any]) -> Row:
@@ -48,7 +51,7 @@ def _workers(instance: Instance, told: dict[str, Any]) -> Row:
         return Row(checked="workers", found=found, problems=(problem,))
     if not USABLE.fullmatch(kind):
         return skipped("workers", f"{kind} is a class that is not known here")
-    if "gevent" in kind or (threads > 1 and "sync" not in kind):
+    if _is_gevent(told) or (threads > 1 and "sync" not in kind):
         return Row(checked="workers", found=found)
     kills = f"; one that takes longer than {told['timeout']} s ends it, with its websockets" if told["timeout"] else ""
     text = (
@@ -105,7 +108,28 @@ def _limit(instance: Instance, told: dict[str, Any]) -> Row:
 def _preload(instance: Instance, told: dict[str, Any]) -> Row:
     if not told["preload_app"]:
         return Row(checked="preload_app", found="off")
-    text = "preload_app is on: HUP does not load new code, only a restart does, which ends all workers at once."
     place = instance.place("preload_app")
-    problem = Problem(id="wsredis.W407", text=text, hint="preload_app = False", place=place)
-    return Row(checked="preload_app", found="on", problems=(problem,))
+    text = "preload_app is on: HUP does not load new code, only a restart does, which ends all workers at once."
+    problems = [Problem(id="wsredis.W407", text=text, hint="preload_app = False", place=place)]
+    if _is_gevent(told) and not told["is_patched"] and patched_modules()[1]:  # the file and the application do not
+        text = (
+            f"preload_app is on, and worker_class {told['worker_class']!r}: it patches when the application has been "
+            "imported. Django then refuses its database to every greenlet but one, and a lock may wait for ever."
+        )
+        problems.append(Problem(id="wsredis.E410", text=text, hint="preload_app = False", place=place))
+    return Row(checked="preload_app", found="on", problems=tuple(problems))
+
+
+def _is_gevent(told: dict[str, Any]) -> bool:
+    """Tell whether its workers are gevent's, which patch all in the process that they are."""
+    return "gevent" in told["worker_class"]
+
+
+def _views(instance: Instance, told: dict[str, Any]) -> Iterator[Row]:
+    kind = told["worker_class"]
+    if not USABLE.fullmatch(kind) or not _is_gevent(told):
+        return
+    yield Row(checked="views", found=f"as greenlets, by worker_class {kind!r}")
+    instead = 'worker_class = "gthread", and threads = 8: then views run in threads, where it does not matter.'
+    server = Greenlets(setting=f"worker_class {kind!r}", instead=instead, place=instance.place("worker_class"))
+    yield from greenlet_rows(server, driver="wsredis.W411", kept="wsredis.W412", views="wsredis.W413")

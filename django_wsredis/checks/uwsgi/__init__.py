@@ -13,7 +13,7 @@ from ..findings import Problem, Row, skipped
 from ..processes import closed, is_ours, of_another_project, open_to_us
 from ..programs import Patience, find_program
 from ..situation import Situation
-from . import buffer, ending, program, routing, serving
+from . import buffer, ending, program, routing, serving, views
 from .formats import FORMATS
 from .program import Program
 from .reading import Configuration, read_command, read_file
@@ -47,6 +47,10 @@ TITLES = {
     "wsredis.W326": "uWSGI runs without a master.",
     "wsredis.E327": "No route of uWSGI leads websockets to where they are served.",
     "wsredis.W328": "Each websocket that uWSGI routes occupies one of its threads.",
+    "wsredis.E329": "gevent patches Python too late.",
+    "wsredis.W330": "A database driver holds up all greenlets of a worker of uWSGI.",
+    "wsredis.W331": "Greenlets of uWSGI leave connections to the database open.",
+    "wsredis.W332": "An async view starts asyncio in the thread of all greenlets of a worker of uWSGI.",
 }
 # those of which a misspelt name is told
 CHECKED = (
@@ -176,6 +180,7 @@ def _configuration(instance: Instance, settings: Settings | None, uwsgi: Program
         return
     yield serving.need_app(conf)
     yield serving.loop(conf)
+    yield from views.rows(conf)
     yield serving.sockets(conf)
     yield from serving.router(conf, settings)
     yield ending.master(conf)

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from ..findings import Problem, Row, skipped
@@ -17,6 +18,8 @@ UNTESTED = (2, 1)
 REBUILD = "sudo apt install {}, then pip install --force-reinstall --no-cache-dir uwsgi."
 # what is needed → the option that tells whether it was built in, and what to install first
 PARTS = {"gevent": "gevent", "PCRE": "route", "TLS": "https"}
+# the versions with which the tests run uWSGI; its plugin for gevent depends on the insides of all of them
+TESTED = {"gevent": "26.9", "greenlet": "3.5", "Python": "3.11"}
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -76,6 +79,17 @@ def rows(program: Program, configurations: list[Configuration]) -> Iterator[Row]
     lacks = tuple(problem for conf in configurations for problem in _lacks(program, conf))
     built_in = ", ".join(part for part in PARTS if program.has(part)) or "none of gevent, PCRE and TLS"
     yield Row(checked="built with", found=built_in, problems=lacks)
+    if any(conf.get("gevent") for conf in configurations):
+        yield _pair(program)
+
+
+def _pair(program: Program) -> Row:
+    """Say what shares a loop here, and what is known to work. Pairs that are known to crash are too old for us."""
+    found = {"gevent": version("gevent"), "greenlet": version("greenlet"), "Python": program.python or PYTHON}
+    here, tested = (", ".join(f"{name} {number}" for name, number in each.items()) for each in (found, TESTED))
+    return Row(
+        checked="uWSGI and gevent", found=f"uWSGI {program.version}, {here}; tested: uWSGI 2.0.30 and 2.0.31, {tested}"
+    )
 
 
 def _version(program: Program, *, is_used: bool) -> Row:
