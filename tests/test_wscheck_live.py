@@ -25,12 +25,12 @@ from django.test import override_settings
 
 from django_wsredis import disconnect, live, sessions
 from django_wsredis.checks.findings import Problem, Row
-from django_wsredis.checks.live import look, messages, opening, reaching, silence, way
+from django_wsredis.checks.live import look, messages, opening, reaching, silence, unanswered, way
 from django_wsredis.checks.situation import Situation
 from django_wsredis.conf import get_settings
 
 from . import layouts
-from .doors import Doors, Relay, certify, dumb_server, make_authority
+from .doors import RIGHT, Doors, Relay, certify, dumb_server, make_authority
 from .layouts import Layout, find_uwsgi, run_proxy, run_runwsserver, run_uwsgi
 from .rawsocket import HEADERS
 from .servers import ROOT, Process, RedisServer, Site, free_port, wait_until
@@ -549,6 +549,8 @@ HOST = "proxy_set_header Host $http_host;"
 HTTP_1_1 = "proxy_http_version 1.1;"
 BACKEND = "proxy_set_header Host backend;"  # as "upstream backend" has it
 LOCALHOST = "proxy_set_header Host localhost;"
+VERSION = 'proxy_set_header Sec-WebSocket-Version "";'
+KEY = 'proxy_set_header Sec-WebSocket-Key "";'
 ANOTHER = 'return 200 "another";'
 
 
@@ -564,7 +566,9 @@ def test_a_proxy_that_is_right(doors: Doors, site: Site) -> None:
     [
         ({"remove": UPGRADE}, "E612", "Proxy: the answer is 426 Upgrade Required, by django_wsredis", UPGRADE),
         ({"remove": CONNECTION}, "E612", "Proxy: the answer is 426", "proxy_set_header Connection"),
-        ({"remove": HTTP_1_1}, "E616", "speaks HTTP/1.0", HTTP_1_1),
+        ({"remove": HTTP_1_1}, "E616", "by django_wsredis: the proxy speaks HTTP/1.0", HTTP_1_1),
+        ({"add": VERSION}, "E616", "Sec-WebSocket-Version does not arrive", "takes headers out"),
+        ({"add": KEY}, "E616", "another Host", "or something takes out the header Sec-WebSocket-Key"),
         ({"remove": HOST, "add": BACKEND}, "E616", "another Host than '127.0.0.1:", HOST),
         ({"remove": HOST, "add": LOCALHOST}, "E617", "Origin: the answer is 403", HOST),
         ({"slash": "/", "where": "/ws/"}, "E614", "a proxy strips '/ws/'", "no slash behind it"),
@@ -631,8 +635,29 @@ def test_a_site_that_does_not_answer(doors: Doors, monkeypatch: pytest.MonkeyPat
         assert "the answer is 504 Gateway Timeout, by nginx" in the_problem(go(behind(late)), "E623").text
         monkeypatch.setattr(opening, "STEP_SECONDS", 0.5)
         began_at = time.monotonic()
-        the_problem(go(behind(silent)), "E623")
+        problem = the_problem(go(behind(silent)), "E623")
         assert time.monotonic() - began_at < 4
+    assert problem.text == "Site, or its proxy: no answer in 5 s to the handshake; / is not answered, either."
+
+
+@pytest.mark.parametrize("pages_are_right", [True, False])
+def test_a_proxy_that_speaks_uwsgi_with_what_speaks_http(
+    doors: Doors, site: Site, pages_are_right: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waits for the other: neither the pages nor a busy site are to blame if the pages are answered."""
+    monkeypatch.setattr(opening, "STEP_SECONDS", 1)
+    monkeypatch.setattr(unanswered, "PAGE_SECONDS", 1)
+    wrong = f"{{ uwsgi_param QUERY_STRING $query_string; uwsgi_pass 127.0.0.1:{site.port}; }}"
+    pages = f"{{ proxy_pass http://127.0.0.1:{site.port}; {RIGHT} }}" if pages_are_right else wrong
+    port = doors.nginx(f"location / {pages}\nlocation /ws/ {wrong}")
+    problem = the_problem(go(behind(port)), "E623")
+    if pages_are_right:
+        assert re.search(r"while / is answered: \d{3} .*, by nginx/", problem.text)
+        assert "1. The location of WEBSOCKET_URL in the proxy" in problem.hint
+    else:
+        assert "/ is not answered, either" in problem.text
+        assert "1. Does the site answer without the proxy?" in problem.hint
+    assert "uwsgi_pass is for uWSGI's socket =" in problem.hint
 
 
 @pytest.mark.parametrize(

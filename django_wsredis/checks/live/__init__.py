@@ -41,7 +41,7 @@ TITLES = {
     "wsredis.E620": "Proxy: it refuses, and not the site.",
     "wsredis.E621": "Proxy: it does not reach the site.",
     "wsredis.E622": "Site: it serves no websocket now.",
-    "wsredis.E623": "Site: no answer to the handshake in time.",
+    "wsredis.E623": "Site, or its proxy: no answer to the handshake in time.",
     "wsredis.E624": "The answer is not that of a websocket.",
     "wsredis.W625": "Permission: no message was tried, as the scratch facility is refused.",
     "wsredis.E626": "Redis: it cannot be used from here.",

@@ -58,22 +58,27 @@ class Answer:
         return f"{self.title}, by {server}" if server else self.title
 
 
-def ask(way: Way, target: str, headers: dict[str, str] | None = None) -> Answer:
-    """Ask for a path with its query. Raises OSError and http.client.HTTPException."""
-    with closing(http.client.HTTPConnection(way.host, way.port, timeout=STEP_SECONDS)) as connection:
+def ask(way: Way, target: str, headers: dict[str, str] | None = None, *, seconds: float = STEP_SECONDS) -> Answer:
+    """Ask for a path with its query; each part of the answer may take so long.
+
+    Raises OSError and http.client.HTTPException.
+    """
+    with closing(http.client.HTTPConnection(way.host, way.port, timeout=seconds)) as connection:
         connection.sock = way.connect_safely()
+        connection.sock.settimeout(seconds)
         connection.request("GET", target, headers={"Host": way.netloc, **way.headers, **(headers or {})})
         with connection.getresponse() as response:
             told = {name.lower(): value for name, value in response.getheaders()}
             return Answer(status=response.status, headers=told, body=response.read(BODY_BYTES))
 
 
-def ask_upgrade(way: Way, target: str, origin: str | None) -> Answer:
-    """Ask for a websocket, from a page of an origin; it is closed at once. Raises as `ask()`."""
+def ask_upgrade(way: Way, target: str, origin: str | None, changed: dict[str, str] | None = None) -> Answer:
+    """Ask for a websocket, from a page of an origin; it is closed at once. changed: headers. Raises as `ask()`."""
     headers = {
         "Connection": "Upgrade",
         "Upgrade": "websocket",
         "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": base64.b64encode(secrets.token_bytes(16)).decode(),
+        **(changed or {}),
     }
     return ask(way, target, headers if origin is None else {**headers, "Origin": origin})

@@ -11,7 +11,7 @@ from wsgiref.util import setup_testing_defaults
 from ... import handshake
 from ...exceptions import HandshakeError
 from ..findings import Problem
-from . import certificate, location
+from . import certificate, location, unanswered
 from .answers import Answer, ask, ask_upgrade
 from .way import STEP_SECONDS, Way
 
@@ -31,7 +31,7 @@ def explain(way: Way, path: str, error: Exception) -> tuple[str, Problem]:
     """Return what was found, and the problem. path: what was asked for, with its query."""
     if isinstance(error, TimeoutError):
         found = f"no answer in {STEP_SECONDS:g} s"
-        return found, _too_late(found)
+        return found, unanswered.explain(way, f"{found} to the handshake")
     try:
         answer = ask_upgrade(way, path, way.origin)
     except TimeoutError:
@@ -43,14 +43,6 @@ def explain(way: Way, path: str, error: Exception) -> tuple[str, Problem]:
         return answer.shown, Problem(id="wsredis.E624", text=text, hint=UPGRADE_LINES)
     reader = (OURS if answer.is_ours else OTHERS).get(answer.status, _other)
     return answer.shown, reader(way, path, answer)
-
-
-def _too_late(found: str) -> Problem:
-    hint = (
-        "Do the site's pages answer? A worker that is all taken, or waits for its database, takes no handshake: "
-        "look at its log, and at uwsgitop or the like. Else the proxy asks somebody who does not speak HTTP."
-    )
-    return Problem(id="wsredis.E623", text=f"Site: {found} to the handshake.", hint=hint)
 
 
 def _no_http(way: Way) -> Problem:
@@ -79,11 +71,24 @@ def _unsound(way: Way, path: str, answer: Answer) -> Problem:
     if reason is not None:
         hint = f"ALLOWED_HOSTS = [{way.host!r}, …]" if "ALLOWED_HOSTS" in str(reason) else "Correct the URL."
         return Problem(id="wsredis.E616", text=f"Host: the answer is {answer.shown}: {reason}.", hint=hint)
-    text = (
-        f"Host: the answer is {answer.shown}: the proxy passes on another Host than {way.netloc!r}, or speaks "
-        "HTTP/1.0, or takes out a header Sec-WebSocket-…."
-    )
-    return Problem(id="wsredis.E616", text=text, hint=f"{HOST_LINES}\n{UPGRADE_LINES}")
+    # The site looks at these first, and says 426: at the version, if that arrives; at the protocol, in HTTP/1.1 alone.
+    if not _needs_upgrade(way, path, {"Sec-WebSocket-Version": "12"}):
+        text = f"Proxy: the answer is {answer.shown}: the header Sec-WebSocket-Version does not arrive."
+        hint = f"Look for what takes headers out: proxy_set_header Sec-WebSocket-Version '', a firewall, a cache. {LOG}"
+    elif not _needs_upgrade(way, path, {"Upgrade": "wscheck"}):
+        text, hint = f"Proxy: the answer is {answer.shown}: the proxy speaks HTTP/1.0 with the site.", UPGRADE_LINES
+    else:
+        text = f"Host: the answer is {answer.shown}: the proxy passes on another Host than {way.netloc!r}."
+        hint = (
+            f"{HOST_LINES}\nIf that is so already: the ALLOWED_HOSTS of the site are others than here; or something "
+            f"takes out the header Sec-WebSocket-Key. {LOG}"
+        )
+    return Problem(id="wsredis.E616", text=text, hint=hint)
+
+
+def _needs_upgrade(way: Way, path: str, headers: dict[str, str]) -> bool:
+    """Tell whether a handshake with other headers is refused for them, by 426."""
+    return ask_upgrade(way, path, way.origin, headers).status == 426
 
 
 def _forbidden(way: Way, path: str, answer: Answer) -> Problem:
@@ -198,7 +203,7 @@ def _no_site(way: Way, path: str, answer: Answer) -> Problem:
 
 
 def _late(way: Way, path: str, answer: Answer) -> Problem:
-    return _too_late(f"the answer is {answer.shown}: the proxy has waited for one")
+    return unanswered.explain(way, f"the answer is {answer.shown}: the proxy has waited for one")
 
 
 def _other(way: Way, path: str, answer: Answer) -> Problem:
