@@ -143,7 +143,7 @@ def test_a_lost_connection_is_told_once(rig: Rig) -> None:
     rig.redis.close()
     rig.link._on_readable()
     rig.link.close()
-    assert rig.seen == [("lost", "Redis closed the connection (1 commands were not answered)")]
+    assert rig.seen == [("lost", "Redis closed the connection (1 command was not answered)")]
     assert rig.link.is_closed
 
 

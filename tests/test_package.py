@@ -72,6 +72,7 @@ FLOORS = {
     "log": 1,
     "responses": 1,
     "tally": 1,
+    "wording": 1,
 }
 
 # third parties → the only places that import them

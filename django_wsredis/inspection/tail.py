@@ -125,7 +125,7 @@ class Tail:
                 self._followed = names
             if self._live and self._live.left_out != left_out:
                 left_out = self._live.left_out
-                yield Notice(f"{left_out} more channels are live than can be followed.")
+                yield Notice(f"More channels are live than can be followed; left out: {left_out}.")
             for name, data in links.read():
                 try:
                     message = decode(data)

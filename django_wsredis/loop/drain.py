@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable
 
+from ..wording import of_them
 from .connection import Connection
 from .reactor import Reactor
 
@@ -19,8 +20,7 @@ def drain(reactor: Reactor, connections: Iterable[Connection], code: int, reason
     # those for whom something still waits come last: it is to be sent before the close
     waiting = deque(sorted(connections, key=lambda connection: connection.outbox is not None))
     total = len(waiting)
-    sockets = "1 socket" if total == 1 else f"{total} sockets"
-    logger.info("Draining (%d, %s): %s to close over %g s.", code, reason, sockets, seconds)
+    logger.info("Draining (%d, %s): %s to close over %g s.", code, reason, of_them(total, "socket"), seconds)
     began_at = reactor.now()
 
     def close_due() -> None:

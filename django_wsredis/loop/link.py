@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import hiredis
 
+from ..wording import of_them
 from .reactor import READ, WRITE, Reactor
 
 READ_BYTES = 256 * 1024
@@ -167,7 +168,8 @@ class Link:
     def _lost(self, reason: str) -> None:
         on_lost = self._on_lost
         if self._waiting:  # what browsers published just now may be among them: it is not sent twice
-            reason += f" ({len(self._waiting)} commands were not answered)"
+            count = len(self._waiting)
+            reason += f" ({of_them(count, 'command was', 'commands were')} not answered)"
         self.close()
         if on_lost is not None:
             on_lost(reason)

@@ -12,8 +12,7 @@ from django.core.management.base import CommandError
 from django_wsredis import live
 from django_wsredis.asking import ask
 from django_wsredis.control import Filter, Request
-
-from .display.words import of_them
+from django_wsredis.wording import of_them
 
 
 def disconnect(

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from websockets.exceptions import ConnectionClosed
 
 from ...exceptions import BrokerUnavailable
+from ...wording import sentence
 from ..findings import Problem, Row, skipped
 from ..situation import Situation
 from . import certificate, ending, messages, opening, origin, reaching, silence, target, visiting
@@ -141,4 +142,4 @@ def _go(way: Way) -> Iterator[Row]:
 
 def _no_broker(error: BrokerUnavailable) -> Problem:
     hint = "Run it where WSREDIS['URL'] leads to the site's Redis; ./manage.py wscheck --only redis tells more."
-    return Problem(id="wsredis.E626", text=f"Redis: {error}", hint=hint)
+    return Problem(id="wsredis.E626", text=sentence(f"Redis: {error}"), hint=hint)

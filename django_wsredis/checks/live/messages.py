@@ -9,6 +9,7 @@ from typing import Any
 
 from ... import live, publisher, redis_errors
 from ...channels import Channel, channel_name
+from ...wording import of_them
 from ..findings import Problem, Row
 from .refusals import SESSION_HINT
 from .way import STEP_SECONDS, Broken, Way, milliseconds, seen
@@ -54,7 +55,8 @@ def _told(receipt: publisher.Receipt) -> str:
     if not receipt.sockets:
         return "no receipt of a worker"
     if receipt.unanswered:  # then the time is that of waiting
-        return f"a receipt of the worker; {receipt.unanswered} more listen in Redis, and send none"
+        others = of_them(receipt.unanswered, "more listens", "more listen")
+        return f"a receipt of the worker; {others} in Redis, without one"
     return f"the worker's receipt after {milliseconds(receipt.seconds)}"
 
 
@@ -129,7 +131,7 @@ def receive(websocket: Websocket, wanted: str | bytes) -> float | None:
 
 def _exchange(way: Way, message: str | bytes) -> Row:
     publish(way, message)
-    what = f"{len(message):,} {'bytes' if isinstance(message, bytes) else 'characters'}"
+    what = of_them(len(message), "byte" if isinstance(message, bytes) else "character")
     if receive(way.talk, message) is not None:
         return seen(f"{what} arrived")
     return seen("it does not arrive", _damaged(what, "nothing, or something else"))

@@ -10,6 +10,7 @@ from wsgiref.util import setup_testing_defaults
 
 from ... import handshake
 from ...exceptions import HandshakeError
+from ...wording import sentence
 from ..findings import Problem
 from . import certificate, location, unanswered
 from .answers import Answer, ask, ask_upgrade
@@ -39,7 +40,7 @@ def explain(way: Way, path: str, error: Exception) -> tuple[str, Problem]:
     except (OSError, HTTPException):
         return "no HTTP answer", _no_http(way)
     if answer.status == 101:  # what the websockets package says of it
-        text = f"Proxy: the answer is 101, and not right: {error}."
+        text = sentence(f"Proxy: the answer is 101, and not right: {error}")
         return answer.shown, Problem(id="wsredis.E624", text=text, hint=UPGRADE_LINES)
     reader = (OURS if answer.is_ours else OTHERS).get(answer.status, _other)
     return answer.shown, reader(way, path, answer)
@@ -70,7 +71,7 @@ def _unsound(way: Way, path: str, answer: Answer) -> Problem:
     reason = rehearse(way, path)
     if reason is not None:
         hint = f"ALLOWED_HOSTS = [{way.host!r}, …]" if "ALLOWED_HOSTS" in str(reason) else "Correct the URL."
-        return Problem(id="wsredis.E616", text=f"Host: the answer is {answer.shown}: {reason}.", hint=hint)
+        return Problem(id="wsredis.E616", text=sentence(f"Host: the answer is {answer.shown}: {reason}"), hint=hint)
     # The site looks at these first, and says 426: at the version, if that arrives; at the protocol, in HTTP/1.1 alone.
     if not _needs_upgrade(way, path, {"Sec-WebSocket-Version": "12"}):
         text = f"Proxy: the answer is {answer.shown}: the header Sec-WebSocket-Version does not arrive."
@@ -99,7 +100,7 @@ def _forbidden(way: Way, path: str, answer: Answer) -> Problem:
     if reason is not None:
         return Problem(
             id="wsredis.E619",
-            text=f"Permission: the answer is {answer.shown}: {reason}.",
+            text=sentence(f"Permission: the answer is {answer.shown}: {reason}"),
             hint="WSREDIS['ALLOWED_CHANNELS'] decides; with --user NAME somebody who may is asked for.",
         )
     if way.cookie:

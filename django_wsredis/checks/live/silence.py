@@ -40,5 +40,5 @@ def wait(way: Way) -> Row:
         if closed.rcvd is not None:
             raise
         raise Broken(ending.cut(way, time.monotonic() - began_at)) from None
-    noise = f"; not silent: {came} messages came on {way.facility}" if came else ""
+    noise = f"; not silent: {came} message{'s'[: came != 1]} came on {way.facility}" if came else ""
     return seen(f"open after {seconds:g} s, pinged each {way.settings.ping_interval:g} s{noise}")

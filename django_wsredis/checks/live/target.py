@@ -9,6 +9,7 @@ from django.utils.encoding import iri_to_uri
 
 from ...channels import facility_problem, parse_wish
 from ...exceptions import HandshakeError
+from ...wording import sentence
 from ..findings import Problem, Row
 from .way import Broken, Way, seen
 
@@ -31,7 +32,7 @@ def _read(way: Way) -> tuple[str, str] | None:
     try:
         way.port  # noqa: B018  urllib looks at it when it is read
     except ValueError as error:
-        return f"{error}.", "Write a port from 1 to 65535, or none."
+        return sentence(str(error)), "Write a port from 1 to 65535, or none."
     websocket_url = way.settings.websocket_url
     path = way.url.path if way.url.path.endswith("/") or way.url.path + "/" != websocket_url else websocket_url
     head, found, tail = path.partition(websocket_url)
@@ -45,7 +46,7 @@ def _read(way: Way) -> tuple[str, str] | None:
     try:
         parse_wish(f"{way.url.query}&subscribe-broadcast")
     except HandshakeError as error:
-        return f"{error}.", "Correct the query."
+        return sentence(str(error)), "Correct the query."
     return None
 
 

@@ -10,6 +10,7 @@ from ...channels import escape, everywhere_name, read_redis_name
 from ...commands import Command
 from ...control import workers_name
 from ...exceptions import BrokerUnavailable
+from ...wording import of_them
 from ..findings import Problem
 from .limits import living_workers
 from .master import Found, Master, NotSeen
@@ -37,7 +38,7 @@ def keys(master: Master) -> Found:
         ours = {name: command for name in fresh if (command := _reading(prefix, name))}
         foreign += fresh - ours.keys()
         taken += _of_wrong_type(master, ours)
-    found = f"{len(seen):,} keys below {prefix}:" + ("" if is_all else f" seen in {MOST_SECONDS} s, not all")
+    found = f"{of_them(len(seen), 'key')} below {prefix}:" + ("" if is_all else f" seen in {MOST_SECONDS} s, not all")
     problems = []
     if taken:
         problem = Problem(
@@ -105,7 +106,7 @@ def listeners(master: Master) -> Found:
             raise NotSeen(f"PUBSUB NUMSUB is refused: {refused}") from error
         raise
     number, workers = int(reply[name] if isinstance(reply, dict) else reply[1]), living_workers(master)
-    found = f"{number} hear {name.decode()}; {workers} workers live"
+    found = f"{of_them(number, 'hears', 'hear')} {name.decode()}; {of_them(workers, 'worker lives', 'workers live')}"
     if number <= workers:
         return found, ()
     problem = Problem(

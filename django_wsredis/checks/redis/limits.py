@@ -7,6 +7,7 @@ import os
 from ... import redis
 from ...control import workers_name
 from ...exceptions import BrokerUnavailable
+from ...wording import of_them
 from ..findings import Problem
 from .master import Found, Master, NotSeen
 
@@ -61,13 +62,14 @@ def clients(master: Master) -> Found:
     announced = living_workers(master)
     workers = announced or os.cpu_count() or 1
     needed = workers * CONNECTIONS
-    found = f"{used} of {most:,}; {workers} workers, {'which run' if announced else 'one for each core'}"
+    who = of_them(workers, "worker that runs", "workers that run") if announced else of_them(workers, "worker")
+    found = f"{used} of {most:,}; {who}{'' if announced else ', one for each core'}"
     if most - used >= needed:
         return found, ()
     problem = Problem(
         id="wsredis.W118",
-        text=f"maxclients of {master.address} is {most:,}, and {used} are connected: {workers} workers that start need "
-        f"up to {needed}.",
+        text=f"maxclients of {master.address} is {most:,}, and {of_them(used, 'client is', 'clients are')} connected: "
+        f"{of_them(workers, 'worker that starts needs', 'workers that start need')} up to {needed}.",
         hint=f"In redis.conf: maxclients {max(10_000, used + 4 * needed)}",
     )
     return found, (problem,)

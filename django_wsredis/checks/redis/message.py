@@ -11,6 +11,7 @@ from ...conf import Keep
 from ...exceptions import BrokerUnavailable
 from ...inspection.followed import Link, Moved
 from ...messages import Message, decode
+from ...wording import sentence
 from ..findings import Problem
 from .master import Found, Master, NotSeen
 
@@ -36,7 +37,7 @@ def message(master: Master) -> Found:
     except BrokerUnavailable as error:
         if not (words := redis_errors.refusal(error)):
             raise
-        return "refused", (_failed(f"{master.address} refuses a message: {words}", _cure(words)),)
+        return "refused", (_failed(sentence(f"{master.address} refuses a message: {words}"), _cure(words)),)
     finally:
         _remove(master.scratch)
     if seconds is None:

@@ -9,6 +9,7 @@ from ... import embedded, redis, redis_errors
 from ...exceptions import BrokerUnavailable
 from ...inspection.servers import round_trip
 from ...redis_url import Address, shown_address
+from ...wording import sentence
 from ..findings import Problem, Row, skipped
 from .master import Found, Master, NotSeen
 
@@ -39,7 +40,9 @@ def unreachable(url: str, error: BrokerUnavailable) -> Row:
         return skipped("connection", str(error))
     if "unknown command" in redis_errors.refusal(error):  # HELLO, the first that it is asked
         return Row(checked="connection", found=f"{where}: too old", problems=(_too_old(where, "does not know HELLO"),))
-    problem = Problem(id="wsredis.E101", text=str(error), hint=f"Until it answers, websockets get 503. {_command(url)}")
+    problem = Problem(
+        id="wsredis.E101", text=sentence(str(error)), hint=f"Until it answers, websockets get 503. {_command(url)}"
+    )
     return Row(checked="connection", found=where, problems=(problem,))
 
 
@@ -58,7 +61,7 @@ def unreachable_master(address: Address, error: BrokerUnavailable) -> Problem:
     """Return the problem of a cluster, one of whose masters does not answer."""
     return Problem(
         id="wsredis.E109",
-        text=f"The master {shown_address(address)} cannot be used from here: {error.__cause__ or error}",
+        text=sentence(f"The master {shown_address(address)} cannot be used from here: {error.__cause__ or error}"),
         hint="What is published on its slots is lost. Is it running, and is that the address by which this machine "
         "reaches it? If not: cluster-announce-ip, cluster-announce-port in its redis.conf.",
     )

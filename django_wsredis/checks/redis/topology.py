@@ -12,6 +12,7 @@ from ...cluster import SlotMap
 from ...exceptions import BrokerUnavailable
 from ...inspection.servers import Node, read_replicas
 from ...redis_url import Address, shown_address
+from ...wording import sentence
 from ..findings import Problem, Row, skipped
 from .master import Found, Master
 
@@ -88,7 +89,7 @@ def _silent(address: Address, reply: Any) -> Problem:
     host, port = address
     return Problem(
         id="wsredis.W106",
-        text=f"The sentinel {shown_address(address)} gives no answer: {_words(reply)}",
+        text=sentence(f"The sentinel {shown_address(address)} gives no answer: {_words(reply)}"),
         hint=f"Start it, or take it out of WSREDIS['URL']. Try it: redis-cli -h {host} -p {port} PING",
     )
 
@@ -111,7 +112,7 @@ def _quorum(service: str, reply: Any) -> Row:
         return skipped("quorum", f"SENTINEL CKQUORUM is refused: {words}")
     problem = Problem(
         id="wsredis.W107",
-        text=f"If the master of {service!r} fails, the sentinels cannot choose another one: {words}",
+        text=sentence(f"If the master of {service!r} fails, the sentinels cannot choose another one: {words}"),
         hint="Have three sentinels run, and a quorum of 2: redis-cli -p 26379 SENTINEL SET "
         f"{_quoted(service)} quorum 2",
     )
@@ -166,7 +167,7 @@ def look_at_nodes(url: str) -> Row:
     problems = tuple(
         Problem(
             id="wsredis.W110",
-            text=f"The node {shown_address(address)}, which WSREDIS['URL'] names, gives no answer: {why}",
+            text=sentence(f"The node {shown_address(address)}, which WSREDIS['URL'] names, gives no answer: {why}"),
             hint="Start it, or name another one in WSREDIS['URL'].",
         )
         for address, why in zip(addresses, answers, strict=True)

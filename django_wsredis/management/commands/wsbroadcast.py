@@ -19,6 +19,7 @@ from django_wsredis.management.known import require_known
 from django_wsredis.publisher import KEY_TEXT, RETRY_TEXT, Publisher, Receipt, is_key, is_retry
 from django_wsredis.recipients import EVERYWHERE
 from django_wsredis.rules import EXPIRE_TEXT, is_expire
+from django_wsredis.wording import of_them
 
 EXAMPLES = """examples:
   # everybody who subscribed to broadcast, on every facility
@@ -82,7 +83,7 @@ class Command(DocumentedCommand):
         if options["dry_run"]:
             found = live.hearers(publisher)
             reached = sockets(found, unanswered=len(found.silent))
-            self.stdout.write(f"Would send {len(message.encode())} bytes to {who} on {where} → {reached}")
+            self.stdout.write(f"Would send {of_them(len(message.encode()), 'byte')} to {who} on {where} → {reached}")
             return
         given = {name: options[name] for name in ("expire", "key", "retry")}
         receipt = publisher.publish_message(message, on_commit=False, receipt=True, **given)
@@ -96,12 +97,12 @@ class Command(DocumentedCommand):
 def sockets(found: Count | Receipt, *, unanswered: int) -> str:
     """Return how many sockets there are, whose, and where; and of how many workers that is not known."""
     if found.sockets:
-        users = f" of {plural(found.users, 'user')}" if found.users else ""
-        text = f"{plural(found.sockets, 'socket')}{users} on {plural(found.workers, 'worker')}"
+        users = f" of {of_them(found.users, 'user')}" if found.users else ""
+        text = f"{of_them(found.sockets, 'socket')}{users} on {of_them(found.workers, 'worker')}"
         text += f" in {found.seconds * 1000:.0f} ms"
     else:
         text = "no socket"
-    return text + (f"; {plural(unanswered, 'worker')} did not say how many it has" if unanswered else "")
+    return text + (f"; {of_them(unanswered, 'worker')} did not say how many it has" if unanswered else "")
 
 
 def what_became(facility: str | None, receipt: Receipt, options: dict[str, Any]) -> str:
@@ -114,11 +115,6 @@ def what_became(facility: str | None, receipt: Receipt, options: dict[str, Any])
     if facility is not None and options["expire"] != 0 and (options["expire"] or get_settings().keep_of(facility)):
         return f"{nobody}. It is kept for those who join."
     return f"{nobody}, and it is not kept: WSREDIS['HISTORY'], or --expire, says what is."
-
-
-def plural(number: int, word: str) -> str:
-    """Return `1 socket`, `2 sockets`."""
-    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def read_message(given: str, *, is_json: bool) -> str:

@@ -28,6 +28,7 @@ from django_wsredis.management.following import follow
 from django_wsredis.management.help import DocumentedCommand
 from django_wsredis.management.views import OverviewView, SocketsView, View
 from django_wsredis.management.watch import watch, watch_as_json
+from django_wsredis.wording import of_them
 
 SILENT_STATUS = 2  # some workers did not answer
 
@@ -165,7 +166,8 @@ def require_all(report: Overview) -> None:
     """Raise CommandError for a server that does not answer, or workers that could not be asked."""
     servers = report.redis.servers
     if away := [server.address for server in servers if server.problem]:
-        raise CommandError(f"{len(away)} of {len(servers)} masters cannot be reached: {', '.join(away)}.")
+        masters = of_them(len(servers), "master")
+        raise CommandError(f"{len(away)} of {masters} cannot be reached: {', '.join(away)}.")
     if report.workers_problem:
         raise CommandError(f"The workers could not be asked: {report.workers_problem}", returncode=SILENT_STATUS)
 
@@ -173,6 +175,5 @@ def require_all(report: Overview) -> None:
 def require_answers(silent: Sequence[str]) -> None:
     """Raise CommandError for workers that did not answer."""
     if silent:
-        workers = "1 worker" if len(silent) == 1 else f"{len(silent)} workers"
         names = ", ".join(map(shown_worker, silent))
-        raise CommandError(f"{workers} did not answer: {names}.", returncode=SILENT_STATUS)
+        raise CommandError(f"{of_them(len(silent), 'worker')} did not answer: {names}.", returncode=SILENT_STATUS)

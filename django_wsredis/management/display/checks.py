@@ -11,9 +11,10 @@ from rich.text import Text
 
 from django_wsredis.checks.areas import MODULES, Area
 from django_wsredis.checks.findings import LEVELS, Problem
+from django_wsredis.wording import of_them
 
 from .tables import table
-from .words import of_them, printable
+from .words import printable
 
 STYLES = {"ok": "green", "info": "cyan", "warning": "yellow", "error": "bold red", "not checked": "dim"}
 

@@ -9,9 +9,10 @@ from django_wsredis.inspection.overview import shown_worker
 from django_wsredis.inspection.reports import SocketList
 from django_wsredis.live import Socket
 from django_wsredis.management.orders import Order
+from django_wsredis.wording import of_them
 
 from .tables import add_number, add_text, cut, table
-from .words import duration, milliseconds, number, of_them, printable, size, worker_name
+from .words import duration, milliseconds, number, printable, size, worker_name
 
 COLUMNS = {"age": "Age", "rtt": "RTT", "outbox": "Outbox", "in": "In", "out": "Out"}
 

@@ -51,11 +51,6 @@ def number(count: int | None) -> str:
     return "" if count is None else f"{count:,}"
 
 
-def of_them(count: int, one: str, several: str = "") -> str:
-    """Return a number of things: `1 socket`, `12 sockets`."""
-    return f"{number(count)} {one if count == 1 else several or one + 's'}"
-
-
 def worker_name(name: str, width: int) -> str:
     """Return a worker's name, `host:pid`, in a fifth of a terminal's width: of a long host's the middle is left out."""
     host, _, pid = name.rpartition(":")

@@ -9,10 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from django_wsredis.management.orders import WORKERS, Order
+from django_wsredis.wording import of_them
 from django_wsredis.workers import WorkerState
 
 from .tables import add_number, add_text, cut, table
-from .words import duration, milliseconds, number, of_them, printable, rate, size, worker_name
+from .words import duration, milliseconds, number, printable, rate, size, worker_name
 
 COLUMNS = {
     "sockets": "Sockets", "in": "In/s", "out": "Out/s", "outbox": "Outbox", "lag": "Lag p99", "memory": "Memory",
