@@ -110,6 +110,28 @@ def test_a_row_that_was_not_checked_is_counted(monkeypatch: pytest.MonkeyPatch) 
     assert text.rstrip().endswith("wscheck: 1 info, 1 of 2 rows not checked.")
 
 
+@pytest.mark.parametrize("width", ["80", "120"])
+def test_names_are_never_cut(width: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    _, text = wscheck("--only", "settings", CSRF_TRUSTED_ORIGINS=["https://app.example.com"])
+    assert re.search(r"^ ?CSRF_TRUSTED_ORIGINS +https://app.example.com ", text, re.M)
+    assert max(map(len, text.splitlines())) <= int(width)
+
+
+def test_a_word_that_is_longer_than_half_of_a_line_is_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Module:
+        TITLES: dict[str, str] = {}
+
+        @staticmethod
+        def look(situation: Situation) -> Iterator[Row]:
+            yield Row(checked="/srv/" + "x" * 100 + ".ini: need-app", found="on")
+
+    monkeypatch.setitem(areas.MODULES, "settings", (Module,))  # type: ignore[arg-type]
+    monkeypatch.setenv("COLUMNS", "80")
+    _, text = wscheck("--only", "settings")
+    assert re.sub(r"\s", "", text).startswith("settings" + "─" * 80 + "/srv/" + "x" * 35 + "onok" + "x" * 40)
+
+
 def test_list_prints_every_id() -> None:
     _, text = wscheck("--list")
     assert set(re.findall(r"wsredis\.[EWI]\d+", text)) == set(TITLES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
@@ -13,17 +14,19 @@ from django_wsredis.checks.areas import MODULES, Area
 from django_wsredis.checks.findings import LEVELS, Problem
 from django_wsredis.wording import of_them
 
-from .tables import table
+from .tables import MAX_WIDTH, table
 from .words import printable
 
+NAME_WIDTH = 20  # of CSRF_TRUSTED_ORIGINS
 STYLES = {"ok": "green", "info": "cyan", "warning": "yellow", "error": "bold red", "not checked": "dim"}
 
 
 def area_lines(area: Area, width: int) -> list[RenderableType]:
     """Return what was looked at in one area."""
     shown = table(width)
-    shown.add_column(area.name, ratio=2, min_width=20, overflow="fold")
-    shown.add_column("", ratio=5, overflow="fold")
+    # of a column with a ratio rich heeds no min_width (`Table._calculate_column_widths`): it would cut longer names
+    shown.add_column(area.name, width=_name_width(area, min(width, MAX_WIDTH)), overflow="fold")
+    shown.add_column("", ratio=1, overflow="fold")
     shown.add_column("", width=max(map(len, STYLES)), no_wrap=True)
     for row in area.rows:
         style = "dim" if row.is_skipped else ""
@@ -33,6 +36,12 @@ def area_lines(area: Area, width: int) -> list[RenderableType]:
             Text(row.verdict, style=STYLES[row.verdict]),
         )
     return [shown, Text()]
+
+
+def _name_width(area: Area, width: int) -> int:
+    """Return the width for the names of what was looked at: whole words, unless one is longer than half of a line."""
+    words = (word for row in area.rows for word in printable(row.checked).split())
+    return min(max(NAME_WIDTH, width // 4, *map(cell_len, words)), width // 2)
 
 
 def problem_lines(problem: Problem) -> list[RenderableType]:
