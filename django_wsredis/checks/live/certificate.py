@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ssl
-import time
 from typing import Any
 
+from ...wording import of_them
+from ..certificates import SOON_DAYS, days_in_all, days_left
 from ..findings import Problem, Row
 from .way import Broken, Way, seen
 
-SOON_DAYS = 14  # a certificate of 90 days is renewed when 30 are left
-DAY_SECONDS = 86400
 NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL
 
 # what OpenSSL finds (X509_V_ERR_…): not yet valid, expired; the name or the address is another
@@ -77,24 +76,19 @@ def _explained(way: Way, error: ssl.SSLCertVerificationError, text: str) -> Prob
 
 
 def _soon(told: dict[str, Any]) -> tuple[Problem, ...]:
-    begins, ends = (ssl.cert_time_to_seconds(told[name]) for name in ("notBefore", "notAfter"))
     # one that is made for some days is renewed later
-    if _days_left(told) >= min(SOON_DAYS, (ends - begins) / DAY_SECONDS / 4):
+    if days_left(told) >= min(SOON_DAYS, days_in_all(told) / 4):
         return ()
-    text = f"TLS: the certificate ends in {_days_left(told):.1f} days, on {told['notAfter']}."
+    text = f"TLS: the certificate ends in {days_left(told):.1f} days, on {told['notAfter']}."
     hint = "Renew it (certbot renew), and see why that was not done by itself: systemctl list-timers"
     return (Problem(id="wsredis.W610", text=text, hint=hint),)
-
-
-def _days_left(told: dict[str, Any]) -> float:
-    return (ssl.cert_time_to_seconds(told["notAfter"]) - time.time()) / DAY_SECONDS
 
 
 def _told(told: dict[str, Any]) -> str:
     """Return the names, the issuer and the days that are left."""
     names = [value for _, value in told.get("subjectAltName", ())] or [_part(told["subject"], "commonName")]
     issuer = _part(told["issuer"], "organizationName") or _part(told["issuer"], "commonName")
-    return f"for {', '.join(names[:3])}, by {issuer}, {_days_left(told):.0f} days left"
+    return f"for {', '.join(names[:3])}, by {issuer}, {of_them(round(days_left(told)), 'day')} left"
 
 
 def _part(name: Any, wanted: str) -> str:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import ssl
-import time
-
 from ...exceptions import BrokerUnavailable
+from ..certificates import SOON_DAYS, days_left
 from ..findings import Problem, Row
 from .master import Found, Master
-
-SOON_DAYS = 14  # what renews certificates by itself has done so long before
 
 TITLES = {
     "wsredis.E120": "The certificate of Redis has expired.",
@@ -41,8 +37,7 @@ def certificate(master: Master) -> Found:
             hint="In WSREDIS['URL'] replace ssl_cert_reqs=none by ssl_ca_certs=/path/of/ca.pem.",
         )
         return "not verified, so its end is not seen", (problem,)
-    days = (ssl.cert_time_to_seconds(known["notAfter"]) - time.time()) / 86400
-    found = f"good until {known['notAfter']}"
+    days, found = days_left(known), f"good until {known['notAfter']}"
     if days > SOON_DAYS:
         return found, ()
     problem = Problem(
