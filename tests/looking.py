@@ -115,6 +115,12 @@ def end_of(socket: ClientConnection, seconds: float = 15) -> int | None:
         return closed.rcvd.code if closed.rcvd else 1006
 
 
+def many_views(layout: Layout) -> None:
+    """Have more requests than a worker may answer."""
+    for _ in range(40):
+        layout.get()
+
+
 def status_of(layout: Layout) -> int:
     """Return the answer to the handshake of a browser."""
     with layout.raw(FACILITY, {"Origin": layout.origin}) as raw:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import pytest
 import redis
@@ -57,6 +57,24 @@ def may_open(files: int) -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, files), hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class Stoppable(Protocol):
+    """What runs until it is stopped."""
+
+    def stop(self) -> Any: ...
+
+
+Running = TypeVar("Running", bound=Stoppable)
+
+
+@contextmanager
+def stopping(running: Running) -> Iterator[Running]:
+    """Stop it in the end, whatever happens."""
+    try:
+        yield running
+    finally:
+        running.stop()
 
 
 def free_port() -> int:

@@ -25,13 +25,15 @@ from .looking import (
     SETTINGS,
     Change,
     add,
-    assert_said_well,
+    assert_all_is_well,
+    assert_only,
     drop,
     emit,
     end_of,
     found,
     ids,
     look,
+    many_views,
     problems,
     status_of,
     swap,
@@ -51,9 +53,7 @@ def write(folder: Path, change: Change = str, *options: str) -> Path:
     "options", [[], ["--listen", "/run/x.sock"], ["--threads", "2", "--workers", "9"]], ids=" ".join
 )
 def test_what_is_printed_has_no_problem(folder: Path, options: list[str]) -> None:
-    rows = look(gunicorn, write(folder, str, *options))
-    assert problems(rows) == []
-    assert [row.found for row in rows if row.is_skipped] == []
+    assert_all_is_well(look(gunicorn, write(folder, str, *options)))
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,7 @@ def test_one_mistake_is_one_problem(folder: Path, id: str, change: Change) -> No
     (folder / "right").mkdir()
     assert ids(look(gunicorn, write(folder / "right"))) == []
     path = write(folder, change)
-    (problem,) = problems(look(gunicorn, path))
-    assert problem.id == f"wsredis.{id}"
-    assert_said_well(problem, path)
+    assert_only(problems(look(gunicorn, path)), id, path)
 
 
 def test_the_mercy_that_is_not_written_is_judged(folder: Path) -> None:
@@ -161,11 +159,6 @@ def start(change: Change, *arguments: str) -> Any:
         layout.run_site(sys.executable, "-m", "gunicorn", "-c", path, *arguments)
 
     return begin
-
-
-def many_views(layout: Layout) -> None:
-    for _ in range(30):
-        layout.get()
 
 
 def slow_view(layout: Layout) -> None:

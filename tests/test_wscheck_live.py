@@ -33,7 +33,7 @@ from . import layouts
 from .doors import RIGHT, Doors, Relay, certify, dumb_server, make_authority
 from .layouts import Layout, find_uwsgi, run_proxy, run_runwsserver, run_uwsgi
 from .rawsocket import HEADERS
-from .servers import ROOT, Process, RedisServer, Site, free_port, wait_until
+from .servers import ROOT, Process, RedisServer, Site, free_port, stopping, wait_until
 from .tls import trust
 
 SERVER = "runwsserver"
@@ -43,16 +43,14 @@ CLOSED = "127.0.0.1:1"
 @pytest.fixture(scope="module")
 def site(shared_redis: RedisServer, database: Path) -> Iterator[Site]:
     """A site in order, to which doors lead."""
-    site = Site(SERVER, database=database, redis_url=shared_redis.url)
-    yield site
-    site.stop()
+    with stopping(Site(SERVER, database=database, redis_url=shared_redis.url)) as site:
+        yield site
 
 
 @pytest.fixture
 def doors(folder: Path) -> Iterator[Doors]:
-    doors = Doors(folder)
-    yield doors
-    doors.stop()
+    with stopping(Doors(folder)) as doors:
+        yield doors
 
 
 @pytest.fixture(autouse=True)

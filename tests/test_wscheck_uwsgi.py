@@ -28,13 +28,15 @@ from .looking import (
     SETTINGS,
     Change,
     add,
-    assert_said_well,
+    assert_all_is_well,
+    assert_only,
     drop,
     emit,
     end_of,
     found,
     ids,
     look,
+    many_views,
     problems,
     status_of,
     swap,
@@ -91,9 +93,7 @@ def test_what_is_printed_has_no_problem(folder: Path, options: list[str], settin
     with override_settings(**{**SETTINGS, **settings}):
         kind, given = ("uwsgi-emperor", []) if options == ["emperor"] else ("uwsgi", options)
         path, *_ = emit(kind, folder, *given, **settings)
-    rows = look(uwsgi, path, settings)
-    assert problems(rows) == []
-    assert [row.found for row in rows if row.is_skipped] == []
+    assert_all_is_well(look(uwsgi, path, settings))
 
 
 # What is wrong: one change each
@@ -141,9 +141,7 @@ def test_one_mistake_is_one_problem(folder: Path, id: str, options: list[str], c
     (folder / "right").mkdir()
     assert ids(look(uwsgi, write(folder / "right", options))) == []
     path = write(folder, options, change)
-    (problem,) = problems(look(uwsgi, path))
-    assert problem.id == f"wsredis.{id}"
-    assert_said_well(problem, path)
+    assert_only(problems(look(uwsgi, path)), id, path)
 
 
 @pytest.mark.parametrize("name", [*ending.LIMITS, *ending.EVIL_LIMITS])
@@ -253,9 +251,7 @@ def test_what_the_program_lacks_is_found(
     path = write(folder, options)
     program = fake(folder, edit)
     monkeypatch.setattr(uwsgi, "find_program", lambda *names: program)
-    (problem,) = problems(look(uwsgi, path))
-    assert problem.id == f"wsredis.{id}"
-    assert_said_well(problem, path)
+    assert_only(problems(look(uwsgi, path)), id, path)
     program = fake(folder, "")
     assert ids(look(uwsgi, path)) == []
 
@@ -565,11 +561,6 @@ def term(layout: Layout) -> None:
 def slow_view(layout: Layout) -> None:
     with pytest.raises(OSError):
         layout.get("slow/20000/")
-
-
-def many_views(layout: Layout) -> None:
-    for _ in range(40):
-        layout.get()
 
 
 def nothing(layout: Layout) -> None:

@@ -22,7 +22,7 @@ from django_wsredis.exceptions import BrokerUnavailable
 from ..conftest import FAULTS
 from ..layouts import Layout
 from ..layouts import running as running_layout
-from ..servers import RedisServer, Site, find_redis, wait_until
+from ..servers import RedisServer, Site, find_redis, stopping, wait_until
 from ..test_reloads import HOSTS, reload
 from ..topologies import Cluster, Sentinels
 from . import plan
@@ -286,16 +286,14 @@ def test_the_disk_of_redis_is_full(
 
 @pytest.fixture
 def sentinels(folder: Path) -> Iterator[Sentinels]:
-    topology = Sentinels(folder)
-    yield topology
-    topology.stop()
+    with stopping(Sentinels(folder)) as topology:
+        yield topology
 
 
 @pytest.fixture
 def cluster(folder: Path) -> Iterator[Cluster]:
-    topology = Cluster(folder)
-    yield topology
-    topology.stop()
+    with stopping(Cluster(folder)) as topology:
+        yield topology
 
 
 def test_the_master_is_killed_and_sentinels_choose_another(
