@@ -41,6 +41,7 @@ class Command(DocumentedCommand):
         parser.add_argument("--facility", help="the URL's tail that it goes to; every facility if not given")
         add_audiences(parser, "a {} that gets it; may be repeated")
         parser.add_argument("--expire", type=int, metavar="S", help="keep it for S seconds, for those who join later")
+    cut_off_status = 0  # it is sent
         parser.add_argument("--key", help="send it once only: not again with the same key, for some minutes at least")
         parser.add_argument("--retry", type=float, metavar="S", help="while Redis is away, try again for S seconds")
         parser.add_argument("--json", action="store_true", help="refuse a message that is not JSON")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from django_wsredis.configurations import File
 from django_wsredis.management import check_options, emitting
 from django_wsredis.management.display.checks import area_lines, listing, problem_lines, summary
 from django_wsredis.management.help import DocumentedCommand
+from django_wsredis.management.terminal import make_console
 
 EXAMPLES = """examples:
   ./manage.py wscheck                      everything that can be seen from here
@@ -51,6 +51,7 @@ each problem.
 class Command(DocumentedCommand):
     help = "See whether a websocket can live here; or print configurations of servers."
     examples = EXAMPLES
+    cut_off_status = 1  # nobody has seen the result
     requires_system_checks: list[str] = []  # it says itself what is wrong with the settings
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -58,12 +59,7 @@ class Command(DocumentedCommand):
         emitting.add_options(parser)
 
     def handle(self, *, emit: str | None, **options: Any) -> None:
-        console = Console(
-            file=options.get("stdout") or sys.stdout,
-            force_terminal=options["force_color"] or None,
-            no_color=options["no_color"] or None,
-            highlight=False,
-        )
+        console = make_console(options)
         if emit is not None:
             self.emit(emit, options)
         elif given := emitting.given_names(options):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
-from rich.console import Console, Group
+from rich.console import Group
 
 from django_wsredis.control import NOT_AUTHORIZED
 from django_wsredis.exceptions import BrokerUnavailable
@@ -27,6 +26,7 @@ from django_wsredis.management.display.messages import page
 from django_wsredis.management.following import follow
 from django_wsredis.management.help import DocumentedCommand
 from django_wsredis.management.views import OverviewView, SocketsView, View
+from django_wsredis.management.terminal import make_console
 from django_wsredis.management.watch import watch, watch_as_json
 from django_wsredis.wording import of_them
 
@@ -55,6 +55,7 @@ class Command(DocumentedCommand):
     help = "Show who is connected, to what, and how workers and Redis do; close sockets."
     examples = EXAMPLES
     requires_system_checks: list[str] = []  # to look costs no more than it must
+    cut_off_status = 0  # who reads has seen enough
 
     def add_arguments(self, parser: CommandParser) -> None:
         given.add_options(parser)
@@ -73,11 +74,8 @@ class Command(DocumentedCommand):
                     self.disconnect(options)
                 case _:
                     self.show(mode, options)
-            self.stdout.flush()
         except (BrokerUnavailable, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
-        except BrokenPipeError:  # who reads has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except KeyboardInterrupt:
             if not (mode == "tail" or options["watch"]):  # which end so
                 raise SystemExit(130) from None
@@ -88,7 +86,7 @@ class Command(DocumentedCommand):
         if options["watch"] and options["json"]:
             watch_as_json(view, options["watch"], self.write_line)
         elif options["watch"]:
-            console = self.console(options)
+            console = make_console(options)
             if not console.is_terminal or console.is_dumb_terminal:
                 raise CommandError("--watch needs a terminal; --watch --json writes one object on each line.")
             watch(view, options["watch"], console)
@@ -97,7 +95,7 @@ class Command(DocumentedCommand):
             if options["json"]:
                 self.stdout.write(json.dumps(view.told(report)))
             else:
-                console = self.console(options)
+                console = make_console(options)
                 console.print(Group(*view.lines(report, console.width)))
             if isinstance(report, Overview):
                 require_all(report)
@@ -123,12 +121,12 @@ class Command(DocumentedCommand):
         words = ["./manage.py", "wsinspect", "--messages", *channel_words(options)]
         if options["limit"]:
             words += ["--limit", str(options["limit"])]
-        console = self.console(options)
+        console = make_console(options)
         console.print(page(report, shlex.join(words), console.width))
 
     def tail(self, options: dict[str, Any]) -> None:
         """Follow messages, until Ctrl-C."""
-        console = self.console(options)
+        console = make_console(options)
         follow(options["tail"], as_json=options["json"], console=console, stdout=self.stdout, stderr=self.stderr)
 
     def disconnect(self, options: dict[str, Any]) -> None:
@@ -146,15 +144,6 @@ class Command(DocumentedCommand):
             say=self.stdout.write,
         )
         require_answers(closed.silent)
-
-    def console(self, options: dict[str, Any]) -> Console:
-        """Return what draws: in colours on a terminal."""
-        return Console(
-            file=options.get("stdout") or sys.stdout,
-            force_terminal=options["force_color"] or None,
-            no_color=options["no_color"] or None,
-            highlight=False,
-        )
 
     def write_line(self, line: str) -> None:
         """Write a line that somebody waits for."""
