@@ -110,6 +110,16 @@ def test_a_row_that_was_not_checked_is_counted(monkeypatch: pytest.MonkeyPatch) 
     assert text.rstrip().endswith("wscheck: 1 info, 1 of 2 rows not checked.")
 
 
+def test_list_prints_those_of_an_area_and_as_json() -> None:
+    _, text = wscheck("--list", "--only", "redis,live")
+    assert set(re.findall(r"wsredis\.[EWI]\d+", text)) == {*areas.titles_of("redis"), *areas.titles_of("live")}
+    told = json.loads(wscheck("--list", "--json")[1])
+    assert {id: title for area in told["areas"] for id, title in area["titles"].items()} == TITLES
+    (settings,) = json.loads(wscheck("--list", "--json", "--only", "settings")[1])["areas"]
+    assert settings["name"] == "settings"
+    assert list(settings["titles"])[:4] == ["wsredis.E001", "wsredis.W001", "wsredis.E002", "wsredis.W002"]
+
+
 @pytest.mark.parametrize("width", ["80", "120"])
 def test_names_are_never_cut(width: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", width)
@@ -153,6 +163,18 @@ def test_list_prints_every_id() -> None:
         (("--only", "redis", "--live", "ws://h/ws/x"), "--live is for the area live, which --only leaves out."),
         (("--only", "live"), "Nothing could be checked of live."),
         (("--emit", "nginx", "--against", "/nowhere/x"), "Cannot read /nowhere/x: No such file or directory."),
+        (("--emit", "nginx", "--against", "x", "--output", "y"), "Either --output or --against."),
+        (
+            ("--emit", "nginx", "--json", "--skip", "E001"),
+            "--json, --skip: not with --emit nginx, which checks",
+        ),
+        (("--emit", "nginx", "--list"), "--list: not with --emit nginx"),
+        (("--emit", "nginx", "--nginx-conf", __file__), "--nginx-conf: not with --emit nginx"),
+        (("--list", "--fail-level", "error"), "--fail-level: not with --list, which checks nothing."),
+        (("--list", "--live", "ws://h/ws/x", "--idle", "0"), "--live, --idle: not with --list"),
+        (("--list", "--only", "nginks"), "'nginks' is no area"),
+        (("--live", ""), "--live is no websocket's URL"),
+        (("--idle", "0"), "go with --live URL"),
     ],
 )
 def test_wrong_options_get_one_line(arguments: tuple[str, ...], said: str) -> None:

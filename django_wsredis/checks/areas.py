@@ -49,6 +49,12 @@ class Area:
         return [problem for row in self.rows for problem in row.problems]
 
 
+def titles_of(area: str) -> dict[str, str]:
+    """Return what each id of an area means, by their numbers."""
+    titles = [pair for module in MODULES[area] for pair in module.TITLES.items()]
+    return dict(sorted(titles, key=lambda pair: pair[0].removeprefix("wsredis.")[1:]))
+
+
 def look(
     situation: Situation,
     areas: Collection[str],

@@ -6,10 +6,12 @@ import math
 import re
 from argparse import ArgumentTypeError
 from typing import Any
+from urllib.parse import quote
 
 from django.core.management.base import CommandError
 
 from django_wsredis.channels import facility_problem, is_position
+from django_wsredis.conf import get_settings
 
 MIN_INTERVAL_SECONDS = 0.1
 MAX_INTERVAL_SECONDS = 86400.0
@@ -89,6 +91,27 @@ def require_facility(facility: str) -> None:
     """Raise CommandError for what is no facility."""
     if problem := facility_problem(facility):
         raise CommandError(f"{facility!r} is no facility: {problem}.")
+
+
+def is_given(value: Any) -> bool:
+    """Tell whether an option was given."""
+    return not (value is None or value is False or value == [])
+
+
+def option(name: str) -> str:
+    """Return how an option is written."""
+    return f"--{(name.removesuffix('s') if name in ('groups', 'users', 'sessions') else name).replace('_', '-')}"
+
+
+def shown_path(facility: str) -> str:
+    """Return in a sentence the path of a facility whose name is easily taken for a path itself; "" for any other.
+
+    In a URL `?` and `#` end the path, and `%` begins a byte; what begins with WEBSOCKET_URL is a path, and no facility.
+    """
+    url = get_settings().websocket_url
+    if set(facility) & set("?#%") or facility.startswith(url.removeprefix("/")):
+        return f"Browsers reach this facility at {url}{quote(facility)}."
+    return ""
 
 
 def require_names(names: list[str]) -> None:

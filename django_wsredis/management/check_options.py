@@ -11,11 +11,23 @@ from django.core.management.base import CommandError, CommandParser
 
 from django_wsredis.checks.areas import MODULES, TITLES
 from django_wsredis.checks.situation import Situation
-from django_wsredis.management.arguments import seconds
+from django_wsredis.management.arguments import is_given, option, seconds
 
 FAIL_LEVELS = ("warning", "error")
 FILES = ("nginx", "uwsgi", "gunicorn", "apache", "haproxy")
 FOLDERS = ("haproxy",)  # which reads all files in one
+NAMES = (
+    "list",
+    "json",
+    "only",
+    "skip",
+    "fail_level",
+    *(f"{name}_conf" for name in FILES),
+    "live",
+    "user",
+    "insecure",
+    "idle",
+)
 
 
 def add_options(parser: CommandParser) -> None:
@@ -23,19 +35,23 @@ def add_options(parser: CommandParser) -> None:
     add = parser.add_argument
     add("--only", metavar="AREA,…", help=f"look only at these: {', '.join(MODULES)}")
     add("--skip", action="append", default=[], metavar="ID", help="do not tell of this problem; may be repeated")
-    add("--fail-level", choices=FAIL_LEVELS, default="error", help="exit status 1 from this level on (error)")
+    add("--fail-level", choices=FAIL_LEVELS, help="exit status 1 from this level on (error)")
     add("--json", action="store_true", help="print one JSON object")
     add("--list", action="store_true", help="print all ids, with what they mean")
     for name in FILES:
         also = ", or a folder of *.cfg" if name in FOLDERS else ""
         add(f"--{name}-conf", type=Path, metavar="PATH", help=f"the configuration of {name}{also}")
     live = parser.add_argument_group("the whole way, through the real front door")
-    live.add_argument("--live", default="", metavar="URL", help="a websocket's URL: wss://example.com/ws/news")
-    live.add_argument("--user", default="", metavar="NAME", help="connect as this user, by a session of a few minutes")
+    live.add_argument("--live", metavar="URL", help="a websocket's URL: wss://example.com/ws/news")
+    live.add_argument("--user", metavar="NAME", help="connect as this user, by a session of a few minutes")
     live.add_argument("--insecure", action="store_true", help="go on where the certificate is not valid")
-    live.add_argument(
-        "--idle", type=seconds, default=0.0, metavar="S", help="also see that a silent socket lives so long"
-    )
+    live.add_argument("--idle", type=seconds, metavar="S", help="also see that a silent socket lives so long")
+
+
+def require_none(options: dict[str, Any], mode: str, *, but: tuple[str, ...] = ()) -> None:
+    """Raise CommandError for options of a check where none is made."""
+    if given := [option(name) for name in NAMES if name not in but and is_given(options[name])]:
+        raise CommandError(f"{', '.join(given)}: not with {mode}, which checks nothing.")
 
 
 def read_situation(options: dict[str, Any]) -> Situation:
@@ -46,11 +62,12 @@ def read_situation(options: dict[str, Any]) -> Situation:
         if path and not path.is_file() and not (name in FOLDERS and path.is_dir()):
             raise CommandError(f"{path} is no file.")
     live = options["live"]
-    if live and not is_websocket(live):
+    if live is not None and not is_websocket(live):
         raise CommandError("--live is no websocket's URL, such as wss://example.com/ws/news.")  # it may hold a login
-    if not live and (options["user"] or options["insecure"] or options["idle"]):
+    if live is None and (options["user"] is not None or options["insecure"] or options["idle"] is not None):
         raise CommandError("--user, --insecure and --idle go with --live URL.")
-    return Situation(**files, live=live, user=options["user"], idle=options["idle"], is_insecure=options["insecure"])
+    idle = options["idle"] or 0.0
+    return Situation(**files, live=live or "", user=options["user"] or "", idle=idle, is_insecure=options["insecure"])
 
 
 def is_websocket(url: str) -> bool:

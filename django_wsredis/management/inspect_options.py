@@ -13,7 +13,17 @@ from django_wsredis.commands import PAGE_MESSAGES
 from django_wsredis.control import MAX_ROWS, NOT_AUTHORIZED, Filter
 from django_wsredis.recipients import read_audiences
 
-from .arguments import add_audiences, count, interval, is_text, position, require_facility, require_names
+from .arguments import (
+    add_audiences,
+    count,
+    interval,
+    is_given,
+    is_text,
+    option,
+    position,
+    require_facility,
+    require_names,
+)
 from .display.words import printable
 from .orders import CHANNELS, SOCKETS, WORKERS, Order
 
@@ -124,16 +134,6 @@ def _check_tail(what: str) -> None:
         raise CommandError(
             f"--tail is {what!r}; channels are such as broadcast:chat, user:alice:chat, 'group:*:chat/*'."
         )
-
-
-def is_given(value: Any) -> bool:
-    """Tell whether an option was given."""
-    return not (value is None or value is False or value == [])
-
-
-def option(name: str) -> str:
-    """Return how an option is written."""
-    return f"--{name.removesuffix('s') if name in ('groups', 'users', 'sessions') else name}"
 
 
 # What they mean

@@ -13,7 +13,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.spinner import Spinner
 
-from django_wsredis.checks.areas import Area, look
+from django_wsredis.checks.areas import Area, look, titles_of
 from django_wsredis.checks.findings import RANKS, Row
 from django_wsredis.configurations import File
 from django_wsredis.management import check_options, emitting
@@ -61,13 +61,22 @@ class Command(DocumentedCommand):
     def handle(self, *, emit: str | None, **options: Any) -> None:
         console = make_console(options)
         if emit is not None:
+            check_options.require_none(options, f"--emit {emit}")
             self.emit(emit, options)
         elif given := emitting.given_names(options):
             raise CommandError(f"{', '.join(given)}: only with --emit KIND.")
         elif options["list"]:
-            console.print(Group(*listing(console.width)))
+            check_options.require_none(options, "--list", but=("list", "json", "only"))
+            self.list_ids(check_options.read_areas(options), options["json"], console)
         else:
             self.look(options, console)
+
+    def list_ids(self, names: list[str], as_json: bool, console: Console) -> None:
+        """Print all ids, with what they mean."""
+        if as_json:
+            self.stdout.write(json.dumps({"areas": [{"name": name, "titles": titles_of(name)} for name in names]}))
+        else:
+            console.print(Group(*listing(names, console.width)))
 
     def look(self, options: dict[str, Any], console: Console) -> None:
         """Look at everything, and tell of it; end with exit status 1 if there are problems of the level that fails."""
@@ -84,7 +93,7 @@ class Command(DocumentedCommand):
                 areas.append(area)
                 console.print(Group(*area_lines(area, console.width)))
         problems = sorted((problem for area in areas for problem in area.problems), key=lambda problem: problem.rank)
-        fails = any(problem.rank <= RANKS[options["fail_level"]] for problem in problems)
+        fails = any(problem.rank <= RANKS[options["fail_level"] or "error"] for problem in problems)
         unseen = [area.name for area in areas if not area.is_seen] if options["only"] else []
         console.print(Group(*(line for problem in problems for line in problem_lines(problem)), summary(areas)))
         if options["json"]:
@@ -97,6 +106,8 @@ class Command(DocumentedCommand):
 
     def emit(self, kind: str, options: dict[str, Any]) -> None:
         """Print a configuration, write it, or compare it with a file."""
+        if options["output"] and options["against"]:
+            raise CommandError("Either --output or --against.")
         files = emitting.make(kind, options)
         if django_settings.DEBUG:
             self.stderr.write("DEBUG is on: print it with the settings of the machine that it is for (--settings).")

@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from django_wsredis.checks.areas import MODULES, Area
+from django_wsredis.checks.areas import Area, titles_of
 from django_wsredis.checks.findings import LEVELS, Problem
 from django_wsredis.wording import of_them
 
@@ -68,17 +68,13 @@ def summary(areas: Sequence[Area]) -> Text:
     return Text("wscheck: ").append(Text(", ").join(texts)).append(".")
 
 
-def listing(width: int) -> Iterable[RenderableType]:
-    """Return the ids of each area, with what they mean."""
-    for area, modules in MODULES.items():
+def listing(names: Iterable[str], width: int) -> Iterable[RenderableType]:
+    """Return the ids of areas, with what they mean."""
+    for name in names:
         shown = table(width)
-        shown.add_column(area, no_wrap=True)
+        shown.add_column(name, no_wrap=True)
         shown.add_column("", ratio=1)
-        for id, title in sorted((pair for module in modules for pair in module.TITLES.items()), key=_number):
+        for id, title in titles_of(name).items():
             shown.add_row(Text(id), Text(title))
         yield shown
         yield Text()
-
-
-def _number(pair: tuple[str, str]) -> str:
-    return pair[0].removeprefix("wsredis.")[1:]
