@@ -115,6 +115,11 @@ def facility_problem(facility: str) -> str:
     return "" if 0 < len(facility) <= MAX_FACILITY_CHARACTERS else f"it has 1 to {MAX_FACILITY_CHARACTERS} characters"
 
 
+def is_pattern(text: str) -> bool:
+    """Tell whether a text is a pattern of the shell's, where one may be given; a facility may have such a name, too."""
+    return bool(set(text) & set("*?["))
+
+
 def is_position(text: str) -> bool:
     """Tell whether a text is a position in a channel: a stream id, such as `1700000000000-0`."""
     return _POSITION.fullmatch(text) is not None

@@ -241,6 +241,19 @@ def test_a_wrong_expire_is_refused(listener: Listener, options: list[str], said:
     assert listener.all() == []
 
 
+@pytest.mark.parametrize(
+    ("facility", "path"),
+    [("ws/x?y", "/ws/ws/x%3Fy"), ("ws/news", "/ws/ws/news"), ("a#b", "/ws/a%23b"), ("50%", "/ws/50%25")],
+)
+@pytest.mark.parametrize("options", [[], ["--dry-run"]], ids=["sent", "dry-run"])
+def test_a_name_that_looks_like_a_path_is_shown_as_one_if_nobody_listens(
+    configured: RedisServer, facility: str, path: str, options: list[str]
+) -> None:
+    said = wsbroadcast("x", "--facility", facility, *options)
+    assert said.endswith(f"\nBrowsers reach this facility at {path}.\n")
+    assert "Browsers" not in wsbroadcast("x", "--facility", "rooms/zürich", *options)
+
+
 @pytest.mark.parametrize("facility", ["", "x" * 201, "\ud800", "/news", "-/readyz"])
 def test_a_facility_that_is_none_is_refused(listener: Listener, facility: str) -> None:
     assert "is no facility" in refused("x", f"--facility={facility}")

@@ -319,6 +319,37 @@ def test_what_is_kept_is_narrowed(kept: RedisServer, options: list[str], channel
     assert report["kept_channels"] == len(channels)
 
 
+@pytest.mark.parametrize("options", [[], ["--sockets"], ["--disconnect", "--yes"]], ids=" ".join)
+def test_who_does_not_exist_is_named_if_nothing_is_found(kept: RedisServer, options: list[str]) -> None:
+    def last(*names: str) -> str:
+        return wsinspect(*options, *names).rstrip().splitlines()[-1]
+
+    assert last("--user", "alicia") == "There is no user 'alicia'. Did you mean 'alice'?"
+    assert last("--user", "alice", "--group", "nobody") == "There is no group 'nobody'."
+    assert last("--session", "nonsense") == "There is no such session."
+    assert "There is no user" not in last("--user", "alice")
+    assert "alicia" not in last("--facility", "chat")
+
+
+def test_a_user_whom_the_database_does_not_know_may_have_a_channel(kept: RedisServer) -> None:
+    say(1, users=["carol"])
+    assert "There is no" not in wsinspect("--user", "carol")
+
+
+def test_without_users_nobody_is_looked_up(kept: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django_wsredis.management.known.apps.is_installed", lambda name: False)
+    assert "There is no user" not in wsinspect("--user", "nobody")
+
+
+def test_a_pattern_in_place_of_a_name_is_told(kept: RedisServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert wsinspect("--messages", "--facility", "chat*") == "broadcast:chat%2A keeps no message.\n"
+    said = "'chat*' is a name here, and no pattern; what fits that: ./manage.py wsinspect --facility 'chat*'\n"
+    assert capsys.readouterr().err == said
+    publish("x", facility="chat*", broadcast=True, expire=60)
+    assert "  1 of 1 message, the oldest 0s old" in wsinspect("--messages", "--facility", "chat*")
+    assert capsys.readouterr().err == ""
+
+
 def test_channels_are_sorted(kept: RedisServer) -> None:
     for number, facility in ((1, "chat/b"), (3, "chat/c"), (2, "chat/a")):
         say(number, facility)

@@ -18,6 +18,7 @@ from ..channels import (
     Channel,
     channel_name,
     everywhere_name,
+    is_pattern,
     read_address,
     read_channel_name,
     read_redis_name,
@@ -64,7 +65,7 @@ def read_target(text: str) -> Target:
         return Target(frozenset({redis_name(prefix, channel)}))
     if text.partition(":")[0] in AUDIENCES and ":" in text:
         return Target(live=Filter(channel=text))
-    names = set() if set(text) & set("*?[") else {redis_name(prefix, Channel("broadcast", "", text))}
+    names = set() if is_pattern(text) else {redis_name(prefix, Channel("broadcast", "", text))}
     return Target(frozenset(names), Filter(facility=text))
 
 

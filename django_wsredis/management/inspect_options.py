@@ -25,6 +25,7 @@ from .arguments import (
     require_names,
 )
 from .display.words import printable
+from .known import find_absent
 from .orders import CHANNELS, SOCKETS, WORKERS, Order
 
 DEFAULT_LIMIT = 20
@@ -160,6 +161,14 @@ def read_theirs(options: dict[str, Any]) -> list[tuple[str, str]]:
     if not names:
         return []
     return read_audiences(broadcast=False, request=None, **{"groups": (), "users": (), "sessions": (), **names})
+
+
+def read_absent(options: dict[str, Any]) -> str:
+    """Return in a sentence which group, user or session that is named does not exist; "" if that is not known."""
+    try:
+        return find_absent(*(options[name] for name in ("groups", "users", "sessions")))
+    except DatabaseError:
+        return ""
 
 
 def narrowed(options: dict[str, Any]) -> str:

@@ -18,20 +18,37 @@ MOST_NAMES = 10_000  # that are compared to find the nearest
 
 def require_known(groups: list[str], users: list[str], sessions: list[str]) -> None:
     """Raise CommandError for who does not exist: naming the nearest group or user, and never a session's key."""
+    if reason := _unknowable(groups, users, sessions):
+        raise CommandError(f"{reason}; --force sends anyway.")
+    if absent := _absent(groups, users, sessions):
+        raise CommandError(f"{absent} (--force sends anyway.)")
+
+
+def find_absent(groups: list[str], users: list[str], sessions: list[str]) -> str:
+    """Return in a sentence who does not exist; "" if all do, or if that cannot be known."""
+    return "" if _unknowable(groups, users, sessions) else _absent(groups, users, sessions)
+
+
+def _unknowable(groups: list[str], users: list[str], sessions: list[str]) -> str:
+    """Return why they cannot be looked up; "" if they can."""
     if (groups or users) and not apps.is_installed("django.contrib.auth"):
-        raise CommandError("This project has no django.contrib.auth to look names up in; --force sends anyway.")
+        return "This project has no django.contrib.auth to look names up in"
+    if sessions and django_settings.SESSION_ENGINE.endswith(".db") and not apps.is_installed("django.contrib.sessions"):
+        return "This project has no django.contrib.sessions to look keys up in"
+    return ""
+
+
+def _absent(groups: list[str], users: list[str], sessions: list[str]) -> str:
+    found = ""
     if groups:
         group_model = apps.get_model("auth", "Group")
-        for name in groups:
-            _require("group", name, group_model.objects.all(), "name")
-    if users:
+        found = _first_absent("group", groups, group_model.objects.all(), "name")
+    if users and not found:
         user_model: Any = get_user_model()
-        for name in users:
-            _require("user", name, user_model._default_manager.all(), user_model.USERNAME_FIELD)
-    if sessions and django_settings.SESSION_ENGINE.endswith(".db") and not apps.is_installed("django.contrib.sessions"):
-        raise CommandError("This project has no django.contrib.sessions to look keys up in; --force sends anyway.")
-    if not all(map(_is_session, sessions)):
-        raise CommandError("There is no such session. (--force sends anyway.)")
+        found = _first_absent("user", users, user_model._default_manager.all(), user_model.USERNAME_FIELD)
+    if not found and not all(map(_is_session, sessions)):
+        found = "There is no such session."
+    return found
 
 
 def _is_session(key: str) -> bool:
@@ -44,10 +61,11 @@ def _is_session(key: str) -> bool:
         return False
 
 
-def _require(kind: str, name: str, rows: Any, field: str) -> None:
-    if rows.filter(**{field: name}).exists():
-        return
-    names = list(rows.order_by(field).values_list(field, flat=True)[:MOST_NAMES])
-    nearest = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    raise CommandError(f"There is no {kind} {name!r}.{hint} (--force sends anyway.)")
+def _first_absent(kind: str, names: list[str], rows: Any, field: str) -> str:
+    for name in names:
+        if rows.filter(**{field: name}).exists():
+            continue
+        others = list(rows.order_by(field).values_list(field, flat=True)[:MOST_NAMES])
+        nearest = difflib.get_close_matches(name, others, n=1)
+        return f"There is no {kind} {name!r}." + (f" Did you mean {nearest[0]!r}?" if nearest else "")
+    return ""

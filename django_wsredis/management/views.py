@@ -40,6 +40,10 @@ class View(ABC):
         """Return how it is now. Raises BrokerUnavailable."""
 
     @abstractmethod
+    def is_empty(self, report: Any) -> bool:
+        """Tell whether nothing is there of what was asked for."""
+
+    @abstractmethod
     def told(self, report: Any) -> dict[str, Any]:
         """Return what a program is told."""
 
@@ -68,6 +72,9 @@ class OverviewView(View):
     def look(self) -> Overview:
         return self._inspector.look()
 
+    def is_empty(self, report: Overview) -> bool:
+        return not report.channels
+
     def told(self, report: Overview) -> dict[str, Any]:
         workers = self.order.of(report.workers, WORKERS)
         channels = self.order.of(report.channels, CHANNELS)[: self.limit]
@@ -94,6 +101,9 @@ class SocketsView(View):
 
     def look(self) -> SocketList:
         return inspect_sockets(self._which, sort=SOCKETS[self.order.word], limit=self.limit)
+
+    def is_empty(self, report: SocketList) -> bool:
+        return not report.sockets
 
     def told(self, report: SocketList) -> dict[str, Any]:
         return asdict(report)

@@ -13,7 +13,13 @@ from django_wsredis.channels import audience_text
 from django_wsredis.conf import get_settings
 from django_wsredis.exceptions import BrokerUnavailable
 from django_wsredis.live import Count
-from django_wsredis.management.arguments import add_audiences, is_text, require_facility, require_names
+from django_wsredis.management.arguments import (
+    add_audiences,
+    is_text,
+    require_facility,
+    require_names,
+    shown_path,
+)
 from django_wsredis.management.help import DocumentedCommand
 from django_wsredis.management.known import require_known
 from django_wsredis.publisher import KEY_TEXT, RETRY_TEXT, Publisher, Receipt, is_key, is_retry
@@ -35,13 +41,13 @@ EXAMPLES = """examples:
 class Command(DocumentedCommand):
     help = "Send a message to everybody, or to groups, users and sessions, from the shell."
     examples = EXAMPLES
+    cut_off_status = 0  # it is sent
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("message", help="the text; - reads it from standard input")
         parser.add_argument("--facility", help="the URL's tail that it goes to; every facility if not given")
         add_audiences(parser, "a {} that gets it; may be repeated")
         parser.add_argument("--expire", type=int, metavar="S", help="keep it for S seconds, for those who join later")
-    cut_off_status = 0  # it is sent
         parser.add_argument("--key", help="send it once only: not again with the same key, for some minutes at least")
         parser.add_argument("--retry", type=float, metavar="S", help="while Redis is away, try again for S seconds")
         parser.add_argument("--json", action="store_true", help="refuse a message that is not JSON")
@@ -85,6 +91,7 @@ class Command(DocumentedCommand):
             found = live.hearers(publisher)
             reached = sockets(found, unanswered=len(found.silent))
             self.stdout.write(f"Would send {of_them(len(message.encode()), 'byte')} to {who} on {where} → {reached}")
+            self.say_path(facility, found)
             return
         given = {name: options[name] for name in ("expire", "key", "retry")}
         receipt = publisher.publish_message(message, on_commit=False, receipt=True, **given)
@@ -93,6 +100,12 @@ class Command(DocumentedCommand):
         self.stdout.write(f"Sent to {who} on {where} → {reached}")
         if not (receipt.sockets or receipt.unanswered):
             self.stdout.write(what_became(facility, receipt, options))
+        self.say_path(facility, receipt)
+
+    def say_path(self, facility: str | None, found: Count | Receipt) -> None:
+        """Say where browsers listen, if nobody does and the name may be wrong."""
+        if facility is not None and not found.sockets and (path := shown_path(facility)):
+            self.stdout.write(path)
 
 
 def sockets(found: Count | Receipt, *, unanswered: int) -> str:

@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 from rich.console import Group
 
+from django_wsredis.channels import is_pattern
 from django_wsredis.control import NOT_AUTHORIZED
 from django_wsredis.exceptions import BrokerUnavailable
 from django_wsredis.inspection import Inspector, inspect_channel
@@ -25,8 +26,8 @@ from django_wsredis.management.disconnecting import disconnect
 from django_wsredis.management.display.messages import page
 from django_wsredis.management.following import follow
 from django_wsredis.management.help import DocumentedCommand
-from django_wsredis.management.views import OverviewView, SocketsView, View
 from django_wsredis.management.terminal import make_console
+from django_wsredis.management.views import OverviewView, SocketsView, View
 from django_wsredis.management.watch import watch, watch_as_json
 from django_wsredis.wording import of_them
 
@@ -54,8 +55,8 @@ are never shown.
 class Command(DocumentedCommand):
     help = "Show who is connected, to what, and how workers and Redis do; close sockets."
     examples = EXAMPLES
-    requires_system_checks: list[str] = []  # to look costs no more than it must
     cut_off_status = 0  # who reads has seen enough
+    requires_system_checks: list[str] = []  # to look costs no more than it must
 
     def add_arguments(self, parser: CommandParser) -> None:
         given.add_options(parser)
@@ -97,6 +98,8 @@ class Command(DocumentedCommand):
             else:
                 console = make_console(options)
                 console.print(Group(*view.lines(report, console.width)))
+                if view.is_empty(report):
+                    self.say_who_is_absent(options)
             if isinstance(report, Overview):
                 require_all(report)
             require_answers(report.silent)
@@ -115,6 +118,10 @@ class Command(DocumentedCommand):
         limit = options["limit"] or given.DEFAULT_LIMIT
         around = {name: options[name] for name in ("since", "before")}
         report = inspect_channel(**read_channel(options), **around, limit=limit)
+        facility = options["facility"]
+        if report.kept is None and is_pattern(facility):
+            command = shlex.join(["./manage.py", "wsinspect", "--facility", facility])
+            self.stderr.write(f"{facility!r} is a name here, and no pattern; what fits that: {command}")
         if options["json"]:
             self.stdout.write(json.dumps(asdict(report)))
             return
@@ -123,6 +130,11 @@ class Command(DocumentedCommand):
             words += ["--limit", str(options["limit"])]
         console = make_console(options)
         console.print(page(report, shlex.join(words), console.width))
+
+    def say_who_is_absent(self, options: dict[str, Any]) -> None:
+        """Say who does not exist of those who are named: that is why nothing was found."""
+        if absent := given.read_absent(options):
+            self.stdout.write(absent)
 
     def tail(self, options: dict[str, Any]) -> None:
         """Follow messages, until Ctrl-C."""
@@ -143,6 +155,8 @@ class Command(DocumentedCommand):
             as_json=options["json"],
             say=self.stdout.write,
         )
+        if not (closed.sockets or options["json"]):
+            self.say_who_is_absent(options)
         require_answers(closed.silent)
 
     def write_line(self, line: str) -> None:

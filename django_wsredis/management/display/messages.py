@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from django_wsredis.inspection.reports import ChannelPage, ShownMessage
+from django_wsredis.wording import of_them
 
 from .channels import gone_in
 from .tables import add_number, add_text, cut, table
@@ -37,7 +38,7 @@ def _title(report: ChannelPage) -> Text:
     title, kept = Text(report.channel, style="bold", overflow="fold"), report.kept
     if kept is None:
         return title.append(" keeps no message.", style="not bold")
-    rest = f"  {kept.messages} of {kept.of} messages, the oldest {duration(kept.oldest_age_seconds)} old"
+    rest = f"  {kept.messages:,} of {of_them(kept.of, 'message')}, the oldest {duration(kept.oldest_age_seconds)} old"
     if kept.seconds_to_live is not None:
         rest += f", gone in {gone_in(kept)}"
     return title.append(rest, style="dim not bold")
