@@ -62,8 +62,8 @@ def clients(master: Master) -> Found:
     announced = living_workers(master)
     workers = announced or os.cpu_count() or 1
     needed = workers * CONNECTIONS
-    who = of_them(workers, "worker that runs", "workers that run") if announced else of_them(workers, "worker")
-    found = f"{used} of {most:,}; {who}{'' if announced else ', one for each core'}"
+    runs = of_them(workers, "worker, which runs", "workers, which run")
+    found = f"{used} of {most:,}; {runs if announced else of_them(workers, 'worker') + ', one for each core'}"
     if most - used >= needed:
         return found, ()
     problem = Problem(
