@@ -11,7 +11,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -319,26 +319,38 @@ def test_what_is_kept_is_narrowed(kept: RedisServer, options: list[str], channel
     assert report["kept_channels"] == len(channels)
 
 
-@pytest.mark.parametrize("options", [[], ["--sockets"], ["--disconnect", "--yes"]], ids=" ".join)
-def test_who_does_not_exist_is_named_if_nothing_is_found(kept: RedisServer, options: list[str]) -> None:
-    def last(*names: str) -> str:
-        return wsinspect(*options, *names).rstrip().splitlines()[-1]
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Return what it says on standard error, beside its answer."""
 
-    assert last("--user", "alicia") == "There is no user 'alicia'. Did you mean 'alice'?"
-    assert last("--user", "alice", "--group", "nobody") == "There is no group 'nobody'."
-    assert last("--session", "nonsense") == "There is no such session."
-    assert "There is no user" not in last("--user", "alice")
-    assert "alicia" not in last("--facility", "chat")
+    def said(*arguments: str) -> str:
+        wsinspect(*arguments)
+        return capsys.readouterr().err
+
+    return said
 
 
-def test_a_user_whom_the_database_does_not_know_may_have_a_channel(kept: RedisServer) -> None:
+@pytest.mark.parametrize("options", [[], ["--json"], ["--sockets"], ["--disconnect", "--yes"]], ids=" ".join)
+def test_who_does_not_exist_is_named_if_nothing_is_found(
+    kept: RedisServer, said: Callable[..., str], options: list[str]
+) -> None:
+    assert said(*options, "--user", "alicia") == "There is no user 'alicia'. Did you mean 'alice'?\n"
+    assert said(*options, "--user", "alice", "--group", "nobody") == "There is no group 'nobody'.\n"
+    assert said(*options, "--session", "nonsense") == "There is no such session.\n"
+    assert said(*options, "--user", "alice") == ""
+    assert said(*options, "--facility", "chat") == ""
+
+
+def test_a_user_whom_the_database_does_not_know_may_have_a_channel(kept: RedisServer, said: Callable[..., str]) -> None:
     say(1, users=["carol"])
-    assert "There is no" not in wsinspect("--user", "carol")
+    assert said("--user", "carol") == ""
 
 
-def test_without_users_nobody_is_looked_up(kept: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_users_nobody_is_looked_up(
+    kept: RedisServer, said: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("django_wsredis.management.known.apps.is_installed", lambda name: False)
-    assert "There is no user" not in wsinspect("--user", "nobody")
+    assert said("--user", "nobody") == ""
 
 
 def test_a_pattern_in_place_of_a_name_is_told(kept: RedisServer, capsys: pytest.CaptureFixture[str]) -> None:

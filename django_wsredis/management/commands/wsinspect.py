@@ -98,8 +98,8 @@ class Command(DocumentedCommand):
             else:
                 console = make_console(options)
                 console.print(Group(*view.lines(report, console.width)))
-                if view.is_empty(report):
-                    self.say_who_is_absent(options)
+            if view.is_empty(report):
+                self.say_who_is_absent(options)
             if isinstance(report, Overview):
                 require_all(report)
             require_answers(report.silent)
@@ -132,9 +132,10 @@ class Command(DocumentedCommand):
         console.print(page(report, shlex.join(words), console.width))
 
     def say_who_is_absent(self, options: dict[str, Any]) -> None:
-        """Say who does not exist of those who are named: that is why nothing was found."""
+        """Say beside the answer who does not exist of those who are named: that is why nothing was found."""
         if absent := given.read_absent(options):
-            self.stdout.write(absent)
+            self.stdout.flush()  # it comes first
+            self.stderr.write(absent)
 
     def tail(self, options: dict[str, Any]) -> None:
         """Follow messages, until Ctrl-C."""
@@ -155,7 +156,7 @@ class Command(DocumentedCommand):
             as_json=options["json"],
             say=self.stdout.write,
         )
-        if not (closed.sockets or options["json"]):
+        if not closed.sockets:
             self.say_who_is_absent(options)
         require_answers(closed.silent)
 
