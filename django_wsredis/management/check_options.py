@@ -16,7 +16,7 @@ from django_wsredis.management.arguments import is_given, option, seconds
 FAIL_LEVELS = ("warning", "error")
 FILES = ("nginx", "uwsgi", "gunicorn", "apache", "haproxy")
 FOLDERS = ("haproxy",)  # which reads all files in one
-NAMES = (
+NAMES = (  # of options that say what is checked, and how it is told
     "list",
     "json",
     "only",
