@@ -80,6 +80,13 @@ def reload(layout: Layout) -> None:
         os.kill(process.pid, signal.SIGHUP)
 
 
+def wait_until_reloaded(layout: Layout) -> None:
+    """Wait for the end of a reload: a worker of uWSGI that is told to stop while it starts is killed much later."""
+    (process,) = layout.sites
+    if any(layout.folder.glob("*.ini")):
+        process.wait_for("chain reloading complete")
+
+
 class Watcher(threading.Thread):
     """Waits for a socket's end, and remembers its code and when it came."""
 
@@ -165,6 +172,7 @@ def test_a_reload_runs_new_workers_loses_no_request_and_tells_each_socket_to_com
         wait_until(lambda: len(before & set(layout.pids())) == len(before) - 2, 30, "the end of the old workers")
         with layout.connect(PATH):
             pass
+        wait_until_reloaded(layout)
     for page in slow:
         page.join(20)
     assert [page.status for page in slow] == [200, 200]

@@ -23,7 +23,7 @@ from ..conftest import FAULTS
 from ..layouts import Layout
 from ..layouts import running as running_layout
 from ..servers import RedisServer, Site, find_redis, stopping, wait_until
-from ..test_reloads import HOSTS, reload
+from ..test_reloads import HOSTS, reload, wait_until_reloaded
 from ..topologies import Cluster, Sentinels
 from . import plan
 from .proxy import Proxy
@@ -161,6 +161,7 @@ def test_a_graceful_reload(
         trial.fault()
         reload(layout)
         wait_until(lambda: len(before & set(layout.pids())) == len(before) - 2, 30, "the end of the old workers")
+        wait_until_reloaded(layout)
         trial.flow()
         assert finish(trial).gaps == 0
 
