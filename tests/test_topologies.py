@@ -267,7 +267,8 @@ def test_the_command_follows_messages(site: Site, topology: Topology) -> None:
     facilities = [f"followed/{number}" for number in range(6)]  # on all masters of a cluster
     with ExitStack() as stack:
         for facility in facilities:
-            stack.enter_context(site.connect(f"{facility}?subscribe-broadcast"))
+            # max_queue: none, as nobody reads what comes, and a full one keeps the closing handshake waiting
+            stack.enter_context(site.connect(f"{facility}?subscribe-broadcast", max_queue=None))
         with Tail(topology.url, "followed/*", "--json", settings={"WSREDIS": GRANT}) as tail:
             for facility in facilities:
                 tail.wait_until_followed(lambda text, facility=facility: broadcast(text, facility))
