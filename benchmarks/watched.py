@@ -1,6 +1,6 @@
 """What it costs a worker to be watched: fan-out while `wsinspect --watch` asks it, next to fan-out in peace.
 
-    python -m benchmarks.watched [--sockets 1000 10000] [--rounds 15]
+    python -m benchmarks.watched [--sockets 1000 10000] [--rounds 11]
 
 Both are measured in turn, in one run, with the same sockets; the ratios are those of the medians. The one by processor
 time counts the worker's alone, so it holds although the one who watches needs the processor, too.
@@ -43,14 +43,18 @@ def measure(stack: ExitStack, sockets: int, rounds: int) -> list[str]:
     clients = Program(stack, BUILD / "clients", "127.0.0.1", server.port, sockets, PATH, cookie)
     clients.answer()
     once = partial(run, server.pids(), clients, messages, partial(publish, server, messages, CHANNEL_NAMES))
-    once()  # warms up
+
+    def some() -> list[Round]:
+        once()  # what came between has taken the sockets out of the processor's cache
+        return [once() for _ in range(3)]
+
     alone: list[Round] = []
     watched: list[Round] = []
     for _ in range(rounds):
-        alone += [once() for _ in range(3)]
+        alone += some()
         with watching(server):
-            watched += [once() for _ in range(3)]
-    rates = [[statistics.median(column) for column in zip(*some, strict=True)] for some in (alone, watched)]
+            watched += some()
+    rates = [[statistics.median(column) for column in zip(*all_rounds, strict=True)] for all_rounds in (alone, watched)]
     (per_second, per_cpu_second), (watched_per_second, watched_per_cpu_second) = rates
     return [
         f"{sockets:,}",
@@ -64,7 +68,7 @@ def measure(stack: ExitStack, sockets: int, rounds: int) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sockets", type=int, nargs="+", default=[1000, 10_000])
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=11)
     options = parser.parse_args()
     rows = []
     for sockets in options.sockets:

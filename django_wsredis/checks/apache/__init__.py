@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from ...wording import sentence
 from ..findings import Problem, Row, skipped
 from ..own_hosts import is_called, own_names
 from ..programs import find_program
@@ -87,7 +88,7 @@ def _read(path: Path, program: Program) -> tuple[Configuration, Configuration]:
 def _unreadable(configuration: Configuration) -> Row:
     what, why = configuration.unread[0] if configuration.unread else (configuration.top.place, "it is empty")
     hint = "./manage.py wscheck --emit apache > site.conf"
-    problem = Problem(id="wsredis.E452", text=f"{what}: {why}.", hint=hint)
+    problem = Problem(id="wsredis.E452", text=sentence(f"{what}: {why}"), hint=hint)
     return Row(checked="configuration", found=why, problems=(problem,))
 
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...wording import of_them
 from ..findings import Row, skipped
 from ..processes import closed
 from ..programs import Patience
@@ -36,5 +37,5 @@ def inspect(path: Path | None) -> tuple[Program, Row]:
         return Program(), skipped("Apache", f"{path}: {said.first_line}")
     listed = re.findall(r"(?m)^ +(\w+\.c)$", patience.ask(path, "-l").text)
     modules = frozenset(MPMS.get(name) or module_name(name) for name in listed)
-    found = f"{match[0][7:]}, {path}; {len(modules)} modules built in"
+    found = f"{match[0][7:]}, {path}; {of_them(len(modules), 'module')} built in"
     return Program(tuple(map(int, match.groups())), modules), Row(checked="Apache", found=found)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...wording import of_them, sentence
 from ..findings import Problem, Row, skipped
 from ..situation import Situation
 from . import access, arriving, capacity, host, lasting, passing, program, scheme, upstreams
@@ -78,13 +79,12 @@ def _configuration(configuration: Configuration, said: Said) -> Iterator[Row]:
         problems.append(
             Problem(
                 id="wsredis.E203",
-                text=f"NGiNX refuses it: {said.refusal}.",
+                text=sentence(f"NGiNX refuses it: {said.refusal}"),
                 hint=hint,
                 place=said.place or f"{configuration.path}:1",
             )
         )
-    count = configuration.files
-    found = f"{configuration.path}{kind}, {count} file{'s'[: count != 1]}"
+    found = f"{configuration.path}{kind}, {of_them(configuration.files, 'file')}"
     yield Row(checked="configuration", found=found, problems=tuple(problems))
     for fault in configuration.faults:
         if fault.is_denied:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 from ...conf import Settings
+from ...wording import of_them
 from ..findings import Problem, Row, skipped
 from .configuration import Configuration, Directive
 from .running import Running
@@ -46,7 +47,7 @@ def _processes(main: Directive) -> tuple[int, str]:
     count, directive = _number(main, "worker_processes", 1)
     is_auto = directive is None and any(found.args == ("auto",) for found in main.all("worker_processes"))
     count = (os.cpu_count() or 1) if is_auto else max(1, count)
-    return count, f"{count} worker{'s'[: count != 1]}{' (auto)' if is_auto else ''}"
+    return count, of_them(count, "worker") + (" (auto)" if is_auto else "")
 
 
 def _connections(

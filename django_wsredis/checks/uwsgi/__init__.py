@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...conf import Settings
+from ...wording import of_them, sentence
 from ..findings import Problem, Row, skipped
 from ..processes import closed, is_ours, of_another_project, open_to_us
 from ..programs import Patience, find_program
@@ -190,9 +191,11 @@ def _configuration(instance: Instance, settings: Settings | None, uwsgi: Program
 def _read(conf: Configuration) -> Row:
     places = dict.fromkeys(option.place.rpartition(":")[0] or "its command line" for option in conf.options)
     if conf.options:
-        return Row(checked="configuration", found=f"{', '.join(places)}: {len(conf.options)} options")
+        return Row(checked="configuration", found=f"{', '.join(places)}: {of_them(len(conf.options), 'option')}")
     what, why = conf.unread[0] if conf.unread else ("the command line", "it has no options")
-    problem = Problem(id="wsredis.E307", text=f"{what}: {why}.", hint="./manage.py wscheck --emit uwsgi > site.ini")
+    problem = Problem(
+        id="wsredis.E307", text=sentence(f"{what}: {why}"), hint="./manage.py wscheck --emit uwsgi > site.ini"
+    )
     return Row(checked="configuration", found=why, problems=(problem,))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ...wording import of_them
 from . import logic
 from .formats import FORMATS, USUAL_SECTION, parse_ini
 
@@ -177,7 +178,9 @@ class _Reader:
         if values is None:
             self.unread.append((place, f"{block.text}: what follows depends on it, up to its end"))
         else:
-            rounds = f"{len(values)} times" if block.name in logic.LOOPS else "true here" if values else "false here"
+            rounds = (
+                of_them(len(values), "time") if block.name in logic.LOOPS else "true here" if values else "false here"
+            )
             self.decided.append((place, f"{block.text}: {rounds}"))
 
     def _first_values(self) -> dict[str, str]:
