@@ -142,7 +142,7 @@ def clock(master: Master) -> Found:
     before = time.time()
     seconds, microseconds = master.call("TIME")
     skew = int(seconds) + int(microseconds) / 1e6 - (before + time.time()) / 2
-    found = f"{skew:+.3f} s from ours"
+    found = f"{round(skew, 3) + 0.0:+.3f} s from ours"  # + 0.0: there is no -0.000
     if abs(skew) < SKEW_SECONDS:
         return found, ()
     problem = Problem(
