@@ -559,6 +559,7 @@ def term(layout: Layout) -> None:
 
 
 def slow_view(layout: Layout) -> None:
+    layout.sites[0].wait_for(r"\(HTTP/1\.1 101\)")  # a worker has one harakiri: the handshake's end would be its end
     with pytest.raises(OSError):
         layout.get("slow/20000/")
 
