@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -252,6 +253,29 @@ def test_e101_no_redis(folder: Path) -> None:
         listener.settimeout(10)
         url = f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
         assert "did not answer within 2 s" in only(look(url), "wsredis.E101").text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://hangs.example/0",
+        "redis+sentinel://127.0.0.1:1,hangs.example:26379/service",
+        "redis+cluster://127.0.0.1:1,hangs.example:7000",
+    ],
+)
+def test_e101_a_name_whose_resolver_hangs(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    known, ended = socket.getaddrinfo, threading.Event()
+
+    def getaddrinfo(host: str, *arguments: Any, **options: Any) -> Any:
+        return ended.wait(20) if host == "hangs.example" else known(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    try:
+        problem = only(look(url), "wsredis.E101")
+    finally:
+        ended.set()
+    assert "hangs.example, is not resolved within 2 s" in problem.text
+    assert "127.0.0.1" not in problem.text
 
 
 MAKE: dict[str, Callable[[Path], Any]] = {
