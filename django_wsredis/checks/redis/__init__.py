@@ -52,6 +52,9 @@ def look(situation: Situation) -> Iterator[Row]:
     if settings is None:
         yield skipped("connection", "the settings are wrong, so it is not known where Redis is")
         return
+    if row := reach.unresolved(settings.url):
+        yield row
+        return
     try:
         if redis.has_sentinels(settings.url):
             yield from topology.look_at_sentinels(settings.url)

@@ -20,6 +20,8 @@ from ..findings import Problem
 
 Found: TypeAlias = tuple[str, tuple[Problem, ...]]  # what is there, and what is wrong with it
 
+MESSAGES = ([b"message"], [b"smessage"])  # as they begin, among replies
+
 
 class NotSeen(Exception):
     """Raised by a check that cannot see what it looks for; its text says why."""
@@ -29,7 +31,7 @@ class Master(Node):
     """A connection to a master, and what is known of it.
 
     scratch: a name that nobody has, of a channel that it serves; no browser may have that facility.
-    lacks: the rights that are missing, once they have been tried.
+    lacks: the rights that are missing, and the commands that it does not know, once they have been tried.
     """
 
     def __init__(self, settings: Settings, address: Address | None, scratch: bytes) -> None:
@@ -67,7 +69,10 @@ class Master(Node):
     def _reply(self) -> Any:
         try:
             with redis_errors.translated(self.settings.url):
-                return self._connection.read_response(push_request=True)
+                reply = self._connection.read_response(push_request=True)
+                while isinstance(reply, list) and reply[:1] in MESSAGES:  # of who publishes just now
+                    reply = self._connection.read_response(push_request=True)
+                return reply
         except BrokerUnavailable as error:
             if redis_errors.refusal(error):
                 return error

@@ -27,7 +27,7 @@ TITLES = {
 def message(master: Master) -> Found:
     """Publish a message on a channel that nobody has, and see that it arrives and is kept."""
     if master.lacks:
-        raise NotSeen("without the rights that are missing it would fail")
+        raise NotSeen("without the commands and rights that are missing it would fail")
     try:
         with closing(Link(master.settings.url, master.place)) as link:
             seconds = _heard(master, link)

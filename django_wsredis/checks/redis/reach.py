@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from ... import embedded, redis, redis_errors
 from ...exceptions import BrokerUnavailable
@@ -11,8 +13,10 @@ from ...inspection.servers import round_trip
 from ...redis_url import Address, shown_address
 from ...wording import sentence
 from ..findings import Problem, Row, skipped
+from ..waiting import within
 from .master import Found, Master, NotSeen
 
+RESOLVE_SECONDS = 2.0  # a resolver that hangs knows no deadline
 ROUND_TRIPS = 20
 MOST_SECONDS = 1.0  # for all of them
 SLOW_SECONDS = 0.02  # within a data centre it is 1 ms at most; what publishes waits for it
@@ -31,6 +35,34 @@ TITLES = {
     "wsredis.W104": "A round trip to Redis takes long.",
     "wsredis.W124": "Redis' clock and that of this machine differ.",
 }
+
+
+def unresolved(url: str) -> Row | None:
+    """Return the row for a URL that names a host for which the resolver hangs; None if it does not.
+
+    A name that it does not know is told by who connects.
+    """
+    hosts = redis.hosts(url)
+    with ThreadPoolExecutor(max(len(hosts), 1)) as threads:
+        hanging = [host for host, hangs in zip(hosts, threads.map(_hangs, hosts), strict=True) if hangs]
+    if not hanging:
+        return None
+    problem = Problem(
+        id="wsredis.E101",
+        text=f"The name of Redis' host, {', '.join(hanging)}, is not resolved within {RESOLVE_SECONDS:g} s.",
+        hint=f"Each worker that connects waits for it. Ask the DNS servers in /etc/resolv.conf: dig {hanging[0]}",
+    )
+    return Row(checked="connection", found=redis_errors.shown_url(url), problems=(problem,))
+
+
+def _hangs(host: str) -> bool:
+    try:
+        within(RESOLVE_SECONDS, lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+    except TimeoutError:
+        return True
+    except (OSError, UnicodeError):  # the latter: a label that no name can have
+        pass
+    return False
 
 
 def unreachable(url: str, error: BrokerUnavailable) -> Row:
