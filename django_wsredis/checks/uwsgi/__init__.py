@@ -208,12 +208,14 @@ def _unknown(conf: Configuration, uwsgi: Program | None) -> Row:
         return skipped(checked, "without the program it is not known which there are")
     used = set(re.findall(r"%\(([\w.-]+)\)", " ".join(option.raw for option in conf.options)))
     is_strict = conf.is_on("strict")
+    lacking = tuple(name for part, name in program.PARTS.items() if not uwsgi.has(part))  # of which E303 to E305 tell
     unknown = [
         option
         for option in conf.options
         if option.name not in uwsgi.options
         and option.name not in CHECKED
         and not option.is_placeholder
+        and not option.name.startswith(lacking)
         and (is_strict or option.name not in used)
     ]
     names = ", ".join(dict.fromkeys(option.name for option in unknown))
