@@ -718,6 +718,69 @@ def test_w555_ports_are_needed_by_tcp_alone(base: str, site: Site, monkeypatch: 
         assert found.found == "none is needed: no TCP to the site"
 
 
+@pytest.mark.parametrize(
+    ("key", "limit", "is_low"),
+    [
+        ("$binary_remote_addr", 99, True),
+        ("$binary_remote_addr", 100, False),
+        ("$binary_remote_addr", 500, False),
+        ("$server_name", 500, True),
+        ("$server_name", 1000, False),
+    ],
+)
+def test_w221_a_high_limit_is_well(key: str, limit: int, is_low: bool, site: Site) -> None:
+    main = site.files("split")
+    zone = f"limit_conn_zone {key} zone=one:1m;\n{SERVER}"
+    change(printed(main), [(SERVER, zone), *inside(f"limit_conn one {limit};")])
+    assert [problem.id for problem in problems(look(main, site))] == ["wsredis.W221"] * is_low
+    if not is_low:
+        with running(main, site.port):
+            assert crowded(site.port, "layout?subscribe-broadcast", browser_headers(site)) == "40 are well"
+
+
+@pytest.mark.parametrize(
+    ("directive", "seen"),
+    [
+        ("auth_request /ask;", "403"),
+        ("limit_req zone=one;", "503 after 1"),
+    ],
+)
+def test_what_only_nginx_decides_is_not_called_well(directive: str, seen: str, site: Site) -> None:
+    main = site.files("split")
+    ask = "    location = /ask { return 403; }\n"
+    zone = f"limit_req_zone $binary_remote_addr zone=one:1m rate=1r/m;\n{SERVER}"
+    change(printed(main), [(SERVER, zone), (WEBSOCKETS, f"{ask}{WEBSOCKETS}        {directive}\n")])
+    rows = look(main, site)
+    assert problems(rows) == []
+    name = directive.split()[0]
+    found = row(rows, name)
+    assert found.verdict == "not checked"
+    assert found.found.startswith(f"{printed(main)}:{line_of(main, directive)}: `{directive[:-1]}`")
+    assert (row(rows, "access").found == "for everybody") == (name == "limit_req")
+    with running(main, site.port):
+        assert crowded(site.port, "layout?subscribe-broadcast", browser_headers(site)).startswith(seen)
+
+
+@pytest.mark.parametrize("directive", ["auth_request off;", "ssl_verify_client off;", "ssl_verify_client on;"])
+def test_what_guards_nothing_is_not_told(directive: str, site: Site) -> None:
+    main = site.files("split")  # without TLS nobody is asked for a certificate
+    change(printed(main), beside(directive))
+    rows = look(main, site)
+    assert row(rows, "access").found == "for everybody"
+    assert [each for each in rows if each.checked == directive.split()[0]] == []
+
+
+def test_a_certificate_that_is_asked_for_is_not_called_well(site: Site) -> None:
+    main = site.files("split")
+    listen = f"listen 127.0.0.1:{site.port}"
+    change(printed(main), [(f"{listen};", f"{listen} ssl;"), *beside("ssl_verify_client on;")])
+    rows = look(main, site)
+    found = row(rows, "ssl_verify_client")
+    assert found.verdict == "not checked"
+    assert found.found.startswith(f"{printed(main)}:{line_of(main, 'ssl_verify_client')}: ")
+    assert row(rows, "access").found == "neither addresses nor passwords"
+
+
 USERS = "auth_basic x; auth_basic_user_file /etc/nginx/uwsgi_params;"
 
 

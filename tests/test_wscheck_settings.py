@@ -155,7 +155,7 @@ def test_files_below_a_script_name(script_name: str, url: str, websocket_url: st
     assert [problem.id for problem in found] == ids
 
 
-@pytest.mark.parametrize(("interval", "ids"), [(20, []), (54, []), (55, ["wsredis.W007"]), (300, ["wsredis.W007"])])
+@pytest.mark.parametrize(("interval", "ids"), [(20, []), (49, []), (50, ["wsredis.W007"]), (300, ["wsredis.W007"])])
 def test_w007_pings_that_come_too_late(interval: float, ids: list[str]) -> None:
     found = problems(WSREDIS={"PING_INTERVAL": interval})
     assert [problem.id for problem in found] == ids
@@ -504,4 +504,26 @@ def test_e014_no_host_is_allowed() -> None:
 def test_w013_the_embedded_redis_in_production() -> None:
     embedded = {"WSREDIS": {"URL": "embedded://"}}
     assert only(**embedded, DEBUG=False).id == "wsredis.W013"
-    assert problems(**embedded, DEBUG=True) == []
+    assert problems(**embedded, DEBUG=True, ALLOWED_HOSTS=[]) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "is_public"),
+    [
+        ("localhost", False),
+        (".localhost", False),
+        ("shop.localhost", False),
+        ("127.0.0.1", False),
+        ("[::1]", False),
+        ("testserver", False),
+        ("*", False),
+        ("example.com", True),
+        (".example.com", True),
+        ("192.0.2.1", True),
+    ],
+)
+def test_w013_the_embedded_redis_of_a_public_site_with_debug(host: str, is_public: bool) -> None:
+    found = problems(WSREDIS={"URL": "embedded://"}, DEBUG=True, ALLOWED_HOSTS=["localhost", host])
+    assert [problem.id for problem in found] == ["wsredis.W013"] * is_public
+    if is_public:
+        assert f"ALLOWED_HOSTS has {host}" in found[0].text

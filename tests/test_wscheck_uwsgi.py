@@ -100,7 +100,10 @@ def test_what_is_printed_has_no_problem(folder: Path, options: list[str], settin
 
 CHANGES: list[tuple[str, list[str], Change]] = [
     ("E307", [], swap(r"\[uwsgi\]", "[wsgi]")),
-    ("W308", [], swap("worker-reload-mercy", "worker-reload-merci")),
+    ("W308", [], lambda text: add("enable-thread = true")(drop("strict")(text))),
+    ("E333", [], add("worker-reload-merci = 60")),
+    ("E333", [], add("log-to = /dev/null")),
+    ("E333", [], add("set = folder=/srv")),
     ("W309", [], swap("module = .*", "module = tests.test_checks:djangos_own")),
     ("W310", [], drop("need-app")),
     ("E311", THREADS, drop("enable-threads", "threads")),
@@ -664,6 +667,47 @@ def test_a_real_uwsgi_does_not_start(folder: Path) -> None:
     done = subprocess.run([find_uwsgi(), "--ini", path], capture_output=True, text=True, timeout=30)
     assert done.returncode != 0
     assert "Listen queue size is greater than the system max net.core.somaxconn" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "unknown"),
+    [
+        (str, []),
+        (add("log-to = /dev/null"), ["log-to"]),
+        (add("worker-reload-merci = 60"), ["worker-reload-merci"]),
+        (add("folder = /tmp", "print = %(folder)"), ["folder"]),
+        (add("set = folder=/tmp"), ["folder"]),
+        (add("set-placeholder = folder=/tmp", "print = %(folder)"), []),
+        (lambda text: add("log-to = /dev/null")(drop("strict")(text)), []),
+    ],
+)
+def test_e333_a_real_strict_uwsgi_takes_no_unknown_option(folder: Path, change: Change, unknown: list[str]) -> None:
+    path = write(folder, ["--listen", f"127.0.0.1:{free_port()}"], change)
+    rows = look(uwsgi, path)
+    assert ids(rows) == ["E333"] * len(unknown)
+    process = Process([str(find_uwsgi()), "--ini", str(path)], cwd=folder)
+    try:
+        if unknown:
+            process.wait_for(re.escape(f"[strict-mode] unknown config directive: {unknown[0]}"))
+            assert process.popen.wait(10) != 0
+            assert found(rows, "names of options").found == f"not known: {unknown[0]}"
+        else:
+            process.wait_for("your server socket listen backlog")
+    finally:
+        process.stop()
+
+
+def test_names_that_are_not_known_are_not_called_known(folder: Path) -> None:
+    lines = add("log-to = /x", "folder = /srv", "print = %(folder)")
+    path = write(folder, [], lambda text: lines(drop("strict")(text)))
+    row = found(look(uwsgi, path), "names of options")
+    assert (row.found, row.problems) == ("not known: log-to", ())
+
+
+@pytest.mark.parametrize("loader", ["autoload = true", "dlopen = /nonexistent.so", "plugins = nonexistent"])
+def test_options_of_plugins_that_cannot_be_asked_are_not_judged(folder: Path, loader: str) -> None:
+    row = found(look(uwsgi, write(folder, [], add(loader, "log-to = /x"))), "names of options")
+    assert (row.verdict, row.problems) == ("not checked", ())
 
 
 def test_a_real_uwsgi_with_tls_in_its_worker_refuses_websockets(

@@ -26,6 +26,7 @@ TITLES = {
     "wsredis.W018": "CSRF_TRUSTED_ORIGINS trusts the sites of others.",
     "wsredis.W019": "A trusted page of another site comes without the session's cookie.",
 }
+OF_DEVELOPERS = ("localhost", "127.0.0.1", "[::1]", "testserver", "*")  # in ALLOWED_HOSTS; and names below .localhost
 
 
 def look(situation: Situation) -> Iterator[Row]:
@@ -81,11 +82,15 @@ def _url(url: str) -> Row:
     checked = "Redis for production"
     if not embedded.is_embedded(url):
         return Row(checked=checked, found="one of its own")
-    if django_settings.DEBUG:
+    public = [
+        host for host in django_settings.ALLOWED_HOSTS if host not in OF_DEVELOPERS and not host.endswith(".localhost")
+    ]
+    if django_settings.DEBUG and not public:
         return Row(checked=checked, found="none, as DEBUG is on")
+    why = f"ALLOWED_HOSTS has {public[0]}" if django_settings.DEBUG else "DEBUG is off"
     problem = Problem(
         id="wsredis.W013",
-        text="WSREDIS['URL'] is embedded:// while DEBUG is off: that Redis lives and dies with one runwsserver here.",
+        text=f"WSREDIS['URL'] is embedded:// while {why}: that Redis lives and dies with one runwsserver here.",
         hint='"URL": "redis://localhost:6379/0", or that of your Redis.',
     )
     return Row(checked=checked, found="embedded", problems=(problem,))

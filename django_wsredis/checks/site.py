@@ -26,9 +26,9 @@ TITLES = {
     "wsredis.W020": "FORCE_SCRIPT_NAME and WEBSOCKET_URL do not fit together.",
 }
 
-# NGiNX, Apache, uWSGI's router, HAProxy as most configure it, and load balancers of Amazon and Azure cut after 60 s and
-# more; Heroku's router after 55.
-PROXY_SECONDS = 55
+# Debian's haproxy.cfg has 50 s; Heroku's router cuts after 55; NGiNX, Apache, uWSGI's router, and load balancers of
+# Amazon and Azure after 60 s and more.
+PROXY_SECONDS = 50
 NEEDED = (
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -135,7 +135,8 @@ def _pings(interval: float) -> Row:
         return row
     problem = Problem(
         id="wsredis.W007",
-        text=f"WSREDIS['PING_INTERVAL'] is {interval:g} s: most proxies cut a connection that is silent for 60 s.",
+        text=f"WSREDIS['PING_INTERVAL'] is {interval:g} s: most proxies cut a connection that is silent for 60 s, some "
+        f"for {PROXY_SECONDS}.",
         hint="Let it be 20, the default; or see that every proxy on the way waits longer.",
     )
     return Row(checked=row.checked, found=row.found, problems=(problem,))

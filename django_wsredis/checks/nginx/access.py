@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..findings import Problem, Row
+from ..findings import Problem, Row, skipped
 from .configuration import Directive
 from .program import Program
 from .reaching import Way
@@ -15,16 +15,36 @@ TITLES = {
     "wsredis.E218": "A listener speaks HTTP/2 alone, in which NGiNX has no websockets.",
     "wsredis.E219": "Every address is denied.",
     "wsredis.W220": "A password is asked for, which not every browser sends with a websocket.",
-    "wsredis.W221": "Every open websocket counts for limit_conn.",
+    "wsredis.W221": "Every open websocket counts for limit_conn, which is low.",
 }
+# open websockets below which a limit is low: many people share one address, and each has some tabs
+ENOUGH = 100
+ENOUGH_FOR_ALL = 1000
+OF_ALL = ("$server_name", "$server_addr", "$server_port", "$host", "$http_host")  # zones by which everybody is counted
 HTTP_1_BESIDE_2 = (1, 25, 1)  # since then a listener without TLS sees which one is spoken
 
 
 def look(way: Way, program: Program | None) -> Iterator[Row]:
     """Look at what keeps browsers out."""
     yield _listener(way, program)
-    yield _permission(way.route)
+    guards = [*_guards(way)]
+    yield _permission(way.route, is_guarded=bool(guards))
+    for guard in guards:
+        yield skipped(guard.name, f"{guard.place}: `{guard.text}`: whom it lets in shows --live")
     yield _limit(way.route)
+    for limit in inherited(way.route.chain, "limit_req"):
+        why = f"{limit.place}: `{limit.text}`: whether it lets all browsers come back after a restart"
+        yield skipped(limit.name, why)
+
+
+def _guards(way: Way) -> Iterator[Directive]:
+    """Return what decides by more than the configuration tells: an address that is asked, a browser's certificate."""
+    value, guard = setting(way.route.chain, "auth_request", "off")
+    if guard is not None and value != "off":
+        yield guard
+    value, guard = setting(way.route.chain, "ssl_verify_client", "off")
+    if guard is not None and value == "on" and way.door.has_tls:
+        yield guard
 
 
 def _listener(way: Way, program: Program | None) -> Row:
@@ -44,7 +64,7 @@ def _listener(way: Way, program: Program | None) -> Row:
     return Row(checked="listener", found=f"{place}, HTTP/2 alone", problems=(problem,))
 
 
-def _permission(route: Route) -> Row:
+def _permission(route: Route, *, is_guarded: bool) -> Row:
     rules = inherited(route.chain, "allow", "deny")
     realm, asking = setting(route.chain, "auth_basic", "off")
     if not inherited(route.chain, "auth_basic_user_file"):  # then nobody is asked
@@ -52,7 +72,7 @@ def _permission(route: Route) -> Row:
     is_any = setting(route.chain, "satisfy", "all")[0] == "any"
     denying = _denies_all(rules)
     parts = [f"`{rule.text}`" for rule in rules] + ([f"`{asking.text}`"] if asking and realm != "off" else [])
-    found = ", ".join(parts) or "for everybody"
+    found = ", ".join(parts) or ("neither addresses nor passwords" if is_guarded else "for everybody")
     problems: tuple[Problem, ...] = ()
     if denying is not None and not (is_any and realm != "off"):
         text = f"`{denying.text}` stands before every `allow`: websockets get 403."
@@ -93,8 +113,13 @@ def _limit(route: Route) -> Row:
             place=limit.place,
         )
         for limit in limits
+        if limit.args[1].isdecimal() and int(limit.args[1]) < _enough(route, limit.args[0])
     )
     return Row(checked="limit_conn", found=found, problems=problems)
+
+
+def _enough(route: Route, zone: str) -> int:
+    return ENOUGH_FOR_ALL if _counted(route, zone) in OF_ALL else ENOUGH
 
 
 def _counted(route: Route, zone: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ..situation import Situation
 from . import buffer, ending, program, routing, serving, views
 from .formats import FORMATS
 from .program import Program
-from .reading import Configuration, read_command, read_file
+from .reading import Configuration, Option, read_command, read_file
 
 TITLES = {
     "wsredis.W301": "This version of uWSGI is not tested with us.",
@@ -52,7 +52,9 @@ TITLES = {
     "wsredis.W330": "A database driver holds up all greenlets of a worker of uWSGI.",
     "wsredis.W331": "Greenlets of uWSGI leave connections to the database open.",
     "wsredis.W332": "An async view starts asyncio in the thread of all greenlets of a worker of uWSGI.",
+    "wsredis.E333": "uWSGI does not start: strict is on, and it does not know an option.",
 }
+LOADERS = ("autoload", "dlopen", "early-plugin")  # of plugins, which bring options that `--help` is not asked for
 # those of which a misspelt name is told
 CHECKED = (
     "buffer-size", "chdir", "die-on-term", "enable-threads", "gevent", "harakiri", "hook-master-start", "http-socket",
@@ -200,20 +202,51 @@ def _read(conf: Configuration) -> Row:
 
 
 def _unknown(conf: Configuration, uwsgi: Program | None) -> Row:
-    """Look for misspelt options: uWSGI takes any name, which may be meant to be used as `%(name)`."""
-    if uwsgi is None:
-        return skipped("names of options", "without the program it is not known which there are")
+    """Look for names that are no options: uWSGI takes any, to be used as `%(name)`, but with `strict` it takes none."""
+    checked = "names of options"
+    if uwsgi is None or not uwsgi.options:
+        return skipped(checked, "without the program it is not known which there are")
     used = set(re.findall(r"%\(([\w.-]+)\)", " ".join(option.raw for option in conf.options)))
-    problems = [
-        Problem(
-            id="wsredis.W308",
-            text=f"{option.name} is no option of this uWSGI, which ignores it"
-            f"{'; with strict = true it does not start' if conf.is_on('strict') else ''}.",
-            hint=f"Did you mean {near[0]} = {option.value}? And with strict = true uWSGI tells itself.",
+    is_strict = conf.is_on("strict")
+    lacking = tuple(name for part, name in program.PARTS.items() if not uwsgi.has(part))  # of which E303 to E305 tell
+    unknown = [
+        option
+        for option in conf.options
+        if option.name not in uwsgi.options
+        and option.name not in CHECKED
+        and not option.is_placeholder
+        and not option.name.startswith(lacking)
+        and (is_strict or option.name not in used)
+    ]
+    names = ", ".join(dict.fromkeys(option.name for option in unknown))
+    if unknown and (uwsgi.lacks_plugins or conf.get(*LOADERS)):
+        return skipped(checked, f"not known: {names}; but not all plugins could be asked for their options")
+    refusals = _refused(unknown, used) if is_strict else _misspelt(unknown)
+    return Row(checked=checked, found=f"not known: {names}" if unknown else "known", problems=tuple(refusals))
+
+
+def _refused(unknown: Iterable[Option], used: Collection[str]) -> Iterator[Problem]:
+    for option in unknown:
+        near = difflib.get_close_matches(option.name, CHECKED, 1, 0.85)
+        line = f"{option.name} = {option.value}"
+        if option.name in used:
+            hint = f"set-placeholder = {option.name}={option.value}"
+        else:
+            hint = f"Did you mean {near[0]} = {option.value}?" if near else f"Remove `{line}`, or mend its name."
+        yield Problem(
+            id="wsredis.E333",
+            text=f"{option.name} is no option of this uWSGI, which does not start, as strict is on.",
+            hint=hint,
             place=option.place,
         )
-        for option in conf.options
-        if option.name not in uwsgi.options and option.name not in used and option.name not in CHECKED
-        if (near := difflib.get_close_matches(option.name, CHECKED, 1, 0.85))
-    ]
-    return Row(checked="names of options", found="unknown" if problems else "known", problems=tuple(problems))
+
+
+def _misspelt(unknown: Iterable[Option]) -> Iterator[Problem]:
+    for option in unknown:
+        if near := difflib.get_close_matches(option.name, CHECKED, 1, 0.85):
+            yield Problem(
+                id="wsredis.W308",
+                text=f"{option.name} is no option of this uWSGI, which ignores it.",
+                hint=f"Did you mean {near[0]} = {option.value}? And with strict = true uWSGI tells itself.",
+                place=option.place,
+            )

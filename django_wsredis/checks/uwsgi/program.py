@@ -25,13 +25,17 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A uWSGI. options: the names of all that it knows. is_wheel: whether it is pyuwsgi, a module that Python runs."""
+    """A uWSGI. options: the names of all that it knows. is_wheel: whether it is pyuwsgi, a module that Python runs.
+
+    lacks_plugins: whether a plugin could not be loaded when it was asked for its options.
+    """
 
     path: Path
     version: str
     python: str  # major.minor.micro; "" if it has none
     options: frozenset[str]
     is_wheel: bool
+    lacks_plugins: bool = False
 
     def has(self, part: str) -> bool:
         """Tell whether one of PARTS was built in."""
@@ -59,6 +63,7 @@ def inspect(path: Path, configuration: Configuration | None, patience: Patience)
         python=match[0] if match else "",
         options=frozenset(re.findall(r"--([\w-]+)", "\n".join(re.findall(r"(?m)^ +(-\S+)", help_text.text)))),
         is_wheel=_is_wheel(path),
+        lacks_plugins="UNABLE to load uWSGI plugin" in help_text.text,
     )
 
 

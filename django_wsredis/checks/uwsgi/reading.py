@@ -40,7 +40,8 @@ ALIASES = {
     "lazy": "lazy-apps",
 }
 INCLUDES = ("ini", "yaml", "xml", "json", "include", "inherit")
-PLACEHOLDERS = ("set", "set-ph", "set-placeholder")
+PLACEHOLDERS = ("set-ph", "set-placeholder")
+SETTERS = ("set", *PLACEHOLDERS)
 NOT_READ = ("sqlite", "sqlite3")
 MAX_FILES = 50  # a file may include itself
 
@@ -49,12 +50,14 @@ class Option(NamedTuple):
     """A line of a configuration.
 
     value: "" if it has none. place: "file:line", "" on a command line. raw: the value before `%(name)` was replaced.
+    is_placeholder: whether it says itself that it is none of uWSGI's, but for `%(name)`.
     """
 
     name: str
     value: str
     place: str
     raw: str = ""
+    is_placeholder: bool = False
 
     @property
     def is_on(self) -> bool:
@@ -163,9 +166,9 @@ class _Reader:
             self.unread.append((place, f"{name} in another block: uWSGI does not start"))
         elif logic.begins(name):
             self._begin(logic.Block(name, value, self._folder), place)
-        elif name in PLACEHOLDERS:
+        elif name in SETTERS:
             key, _, value = value.partition("=")
-            self.options.append(Option(key, value, place))
+            self.options.append(Option(key, value, place, is_placeholder=name in PLACEHOLDERS))
         elif name in INCLUDES:
             self.read(value, name)
         else:
