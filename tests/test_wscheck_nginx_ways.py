@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from django.test import override_settings
 
+from django_wsredis.checks.nginx.choosing import meant
 from django_wsredis.checks.nginx.configuration import Configuration, Directive, read_file
 from django_wsredis.checks.nginx.locations import rule
-from django_wsredis.checks.nginx.reaching import meant, ways
+from django_wsredis.checks.nginx.reaching import ways
 from django_wsredis.checks.nginx.routes import Route, follow
 from django_wsredis.checks.nginx.servers import doors
 from django_wsredis.checks.nginx.variables import Request, Variables, seconds, variables

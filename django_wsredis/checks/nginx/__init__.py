@@ -10,10 +10,11 @@ from ...wording import of_them, sentence
 from ..findings import Problem, Row, skipped
 from ..situation import Situation
 from . import access, arriving, capacity, host, lasting, passing, program, scheme, upstreams
+from .choosing import meant
 from .configuration import Configuration, read_dump, read_file
 from .program import Program, Said
-from .reaching import meant, ways
-from .running import account_of, running
+from .reaching import ways
+from .running import surroundings
 
 TITLES: dict[str, str] = {
     **program.TITLES,
@@ -51,11 +52,10 @@ def look(situation: Situation) -> Iterator[Row]:
     if not chosen and situation.nginx_conf is None:
         yield skipped("WEBSOCKET_URL", f"no server in {configuration.path} is for this site; is it --nginx-conf PATH?")
         return
-    yield program.look_at_needs(found, configuration.main)
-    now = running(configuration)
-    account = now.account if now else account_of(configuration)
-    yield from arriving.look(configuration, chosen or in_use, situation.settings, found, account)
-    yield from capacity.look(configuration, situation.settings, now)
+    around = surroundings(configuration, found, is_given=situation.nginx_conf is not None)
+    yield program.look_at_needs(around.program, configuration.main)
+    yield from arriving.look(configuration, chosen or in_use, situation.settings, around)
+    yield from capacity.look(configuration, situation.settings, around.running)
 
 
 def _read(situation: Situation, found: Program | None, said: Said) -> Configuration | None:

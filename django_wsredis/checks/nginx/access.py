@@ -33,6 +33,9 @@ def look(way: Way, program: Program | None) -> Iterator[Row]:
         yield skipped(guard.name, f"{guard.place}: `{guard.text}`: whom it lets in shows --live")
     yield _limit(way.route)
     for limit in inherited(way.route.chain, "limit_req"):
+        if _only_counts(way.route, limit):
+            yield Row(checked=limit.name, found=f"`{limit.text}` refuses nobody: limit_req_dry_run is on")
+            continue
         why = f"{limit.place}: `{limit.text}`: whether it lets all browsers come back after a restart"
         yield skipped(limit.name, why)
 
@@ -101,6 +104,11 @@ def _denies_all(rules: list[Directive]) -> Directive | None:
     return None
 
 
+def _only_counts(route: Route, limit: Directive) -> bool:
+    """Tell whether a limit is only tried out."""
+    return setting(route.chain, f"{limit.name}_dry_run", "off")[0] == "on"
+
+
 def _limit(route: Route) -> Row:
     limits = [limit for limit in inherited(route.chain, "limit_conn") if len(limit.args) == 2]
     found = ", ".join(f"`{limit.text}`" for limit in limits) or "none"
@@ -113,7 +121,9 @@ def _limit(route: Route) -> Row:
             place=limit.place,
         )
         for limit in limits
-        if limit.args[1].isdecimal() and int(limit.args[1]) < _enough(route, limit.args[0])
+        if not _only_counts(route, limit)
+        and limit.args[1].isdecimal()
+        and int(limit.args[1]) < _enough(route, limit.args[0])
     )
     return Row(checked="limit_conn", found=found, problems=problems)
 

@@ -8,13 +8,12 @@ from dataclasses import replace
 from ...conf import Settings
 from ..findings import Problem, Row, skipped
 from . import access, host, lasting, passing, scheme, upstreams
+from .choosing import ours
 from .configuration import Configuration, Directive
 from .locations import unreadable
-from .probing import probe
-from .program import Program
 from .reaching import Way, answering, sides
 from .routes import Route
-from .running import Account
+from .running import Surroundings
 
 TITLES = {
     "wsredis.E204": "What WEBSOCKET_URL reaches does not pass websockets to the site.",
@@ -22,32 +21,44 @@ TITLES = {
 }
 
 
-def look(
-    configuration: Configuration, found: list[Way], settings: Settings, nginx: Program | None, account: Account | None
-) -> Iterator[Row]:
-    """Look at each way in, once for each location that it ends in. account: as which NGiNX's workers run, if known."""
+def look(configuration: Configuration, found: list[Way], settings: Settings, around: Surroundings) -> Iterator[Row]:
+    """Look at each way in that leads to this site, once for each location that it ends in."""
     if not found:
         yield _without_server(configuration)
-    addresses = {
-        upstream.text: upstreams.protocol(way.route.passing)
-        for way in found
-        if way.route.passing is not None
-        for upstream in upstreams.of(way.route) or ()
-    }
-    probed = probe(addresses, f"{settings.websocket_url}-/healthz")  # which asks neither Redis nor the database
+    probed = upstreams.ask([way.route for way in found], settings.websocket_url, around)
+    chosen = ours(found, probed, lambda way: _is_right(way, settings, around))
+    yield from _others(found, chosen)
     looked_at: set[tuple[int, bool]] = set()
-    has_passing = any(way.route.passing for way in found)
-    for way in sorted(found, key=lambda way: not way.door.has_tls):  # what is most used comes first
-        yield _way(way, is_spare=has_passing and way.route.redirects)
+    has_ends = any(not way.route.redirects for way in chosen)
+    for way in sorted(chosen, key=lambda way: not way.door.has_tls):  # what is most used comes first
+        yield _way(way, is_spare=has_ends and way.route.redirects)
         passed = way.route.passing
         key = (id(way.route.location), way.route.request.http_host == way.route.request.host)
         if passed is None or key in looked_at:
             continue
         looked_at.add(key)
-        yield from _passing(way.route, passed, settings, nginx)
-        yield from access.look(way, nginx)
-        yield from upstreams.look(way.route, passed, probed, settings, account)
-        yield from _sides(way, settings, nginx)
+        yield from _passing(way.route, passed, settings, around)
+        yield from access.look(way, around.program)
+        yield from upstreams.look(way.route, passed, probed, settings, around)
+        yield from _sides(way, settings, around)
+
+
+def _is_right(way: Way, settings: Settings, around: Surroundings) -> bool:
+    """Tell whether websockets arrive, if somebody listens there."""
+    passed = way.route.passing
+    if passed is None:
+        return False
+    rows = _passing(way.route, passed, settings, around)
+    return not any(problem.level == "error" for row in rows for problem in row.problems)
+
+
+def _others(found: list[Way], chosen: list[Way]) -> Iterator[Row]:
+    """Tell which servers are not looked at, each once."""
+    seen = {id(way.route.server) for way in chosen}
+    others = {id(way.route.server): way for way in found if id(way.route.server) not in seen}
+    for way in others.values():
+        why = "nothing shows that it is this site's, as another is; if it is, name its host in ALLOWED_HOSTS"
+        yield skipped(f"to {way.shown}", f"server at {way.route.server.place}: {why}")
 
 
 def _without_server(configuration: Configuration) -> Row:
@@ -92,15 +103,15 @@ def _way(way: Way, *, is_spare: bool) -> Row:
     return Row(checked=checked, found=found, problems=(problem,))
 
 
-def _passing(route: Route, passed: Directive, settings: Settings, nginx: Program | None) -> Iterator[Row]:
+def _passing(route: Route, passed: Directive, settings: Settings, around: Surroundings) -> Iterator[Row]:
     """Look at what a location makes of a handshake, and of the websocket."""
-    yield from passing.look(route, passed, settings.websocket_url, nginx)
-    yield host.look(route, passed)
+    yield from passing.look(route, passed, settings.websocket_url, around.program)
+    yield host.look(route, passed, has_own_ports=around.has_own_ports)
     yield scheme.look(route, passed)
     yield from lasting.look(route, passed, settings)
 
 
-def _sides(way: Way, settings: Settings, nginx: Program | None) -> Iterator[Row]:
+def _sides(way: Way, settings: Settings, around: Surroundings) -> Iterator[Row]:
     """Look at other locations that catch some websockets."""
     caught = []
     for route in sides(way):
@@ -108,7 +119,7 @@ def _sides(way: Way, settings: Settings, nginx: Program | None) -> Iterator[Row]
         if passed is None:
             caught.append(route)
             continue
-        for row in _passing(route, passed, settings, nginx):
+        for row in _passing(route, passed, settings, around):
             if row.problems:
                 yield replace(row, checked=f"{row.checked} of `{route.location.text}`")
     problems = tuple(

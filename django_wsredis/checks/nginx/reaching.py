@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from django.conf import settings as django_settings
@@ -72,19 +72,6 @@ def ways(http: Directive, url: str) -> list[Way]:
             if key not in found or way.rank > found[key].rank:
                 found[key] = way
     return list(found.values())
-
-
-def meant(found: Iterable[Way]) -> list[Way]:
-    """Return those that are for this site: by name, by a location for websockets, or since they pass something on.
-
-    By a name of the machine itself come monitors and others as well.
-    """
-    of_names = [way for way in found if way.is_named]
-    chosen = [way for way in (of_names or found) if way.concerns_us or way.route.redirects or way.has_own_name]
-    with_location = {id(way.route.server) for way in chosen if way.has_location}
-    if "*" in django_settings.ALLOWED_HOSTS and with_location:  # then each site of this machine would be meant
-        chosen = [way for way in chosen if id(way.route.server) in with_location or way.route.redirects]
-    return chosen if any(way.concerns_us or way.has_own_name for way in chosen) else []
 
 
 def hosts(http: Directive) -> list[str]:

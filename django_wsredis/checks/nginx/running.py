@@ -1,4 +1,4 @@
-"""NGiNX as it runs: as which user its workers do, and how many files they may open. Read from /proc."""
+"""Where NGiNX runs, and as which user its workers do; how many files they may open. Read from /proc."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .configuration import Configuration, Directive
+from .program import NAMES, USUAL_PATH, Program
 
 USUAL_PID_PATHS = ("/run/nginx.pid", "/var/run/nginx.pid")
+CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")  # of Docker, and of Podman
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +49,62 @@ class Running:
     max_files: int | None
 
 
-def running(configuration: Configuration) -> Running | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """Where NGiNX has a configuration, as far as it is known.
+
+    program: that of this machine, None if it may be another. running: None if none runs, or it is not known. account:
+    that of its workers. is_here: whether it is of this machine, so that its addresses are ours. is_used: whether this
+    machine's NGiNX has just this configuration. has_own_ports: whether browsers come by the ports at which it listens.
+    """
+
+    program: Program | None = None
+    running: Running | None = None
+    account: Account | None = None
+    is_here: bool = False
+    is_used: bool = False
+    has_own_ports: bool = False
+
+
+def surroundings(configuration: Configuration, program: Program | None, *, is_given: bool) -> Surroundings:
+    """Return where a configuration is in use. is_given: by the command line; else it is this machine's own."""
+    now = running(configuration, program)
+    is_here = not configuration.is_copy and (now is not None or program is not None)
+    if not is_here:
+        return Surroundings()
+    return Surroundings(
+        program=program,
+        running=now,
+        account=now.account if now else account_of(configuration),
+        is_here=True,
+        is_used=now is not None or not is_given,
+        has_own_ports=not any(map(os.path.exists, CONTAINER_MARKS)),
+    )
+
+
+def running(configuration: Configuration, program: Program | None) -> Running | None:
     """Return the NGiNX that runs with a main file, None if none does, or it is not known."""
-    if not configuration.is_whole:
+    if not configuration.is_whole or configuration.is_copy:
         return None
     named = [found.args[0] for found in configuration.main.all("pid") if found.args]
-    for path in named or USUAL_PID_PATHS:
+    own = [program.pid_path] if program and program.pid_path else []
+    for path in named or [*own, *USUAL_PID_PATHS]:
         try:
             pid = int(Path(path).read_text())
-            if not Path(f"/proc/{pid}/comm").read_text().startswith("nginx"):
-                continue
-            return _process(_worker(pid))
+            comm = Path(f"/proc/{pid}/comm").read_text().strip()
+            usual = program.configuration if program else USUAL_PATH
+            if comm in NAMES and os.path.realpath(_main_file(pid, usual)) == os.path.realpath(configuration.path):
+                return _process(_worker(pid))
         except (OSError, ValueError):
             continue
     return None
+
+
+def _main_file(pid: int, usual: str) -> str:
+    """Return the main file with which a master was started; `usual` where it was not told. Its title has the words."""
+    title = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    given, prefix = (re.search(rf"\s-{option}\s*(\S+)", title) for option in "cp")
+    return os.path.join(prefix[1] if prefix else os.path.dirname(usual), given[1] if given else usual)
 
 
 def account_of(configuration: Configuration) -> Account | None:
