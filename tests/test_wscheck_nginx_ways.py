@@ -7,15 +7,17 @@ import os
 import shutil
 import socket
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from django.test import override_settings
 
-from django_wsredis.checks.nginx.choosing import meant
+from django_wsredis.checks.nginx.choosing import meant, ours
 from django_wsredis.checks.nginx.configuration import Configuration, Directive, read_file
 from django_wsredis.checks.nginx.locations import rule
+from django_wsredis.checks.nginx.probing import Found
 from django_wsredis.checks.nginx.reaching import ways
 from django_wsredis.checks.nginx.routes import Route, follow
 from django_wsredis.checks.nginx.servers import doors
@@ -227,6 +229,12 @@ OURS = "location / { proxy_pass http://127.0.0.1:8000; }"
             ["*"],
             ["ws://a.example/"],
         ),
+        # by TLS it is the one for every name
+        (
+            REDIRECTING + f"server {{ listen 443 ssl; {OURS} }}",
+            ["a.example"],
+            ["ws://a.example/ 301", "wss://a.example/"],
+        ),
         (f"server {{ {OURS} }}", ["*"], ["ws://localhost/"]),
         (f"server {{ server_name ~^(www\\.)?a\\.example$; {OURS} }}", [".a.example"], ["ws://a.example/"]),
         (
@@ -248,7 +256,8 @@ OURS = "location / { proxy_pass http://127.0.0.1:8000; }"
 )
 def test_the_servers_that_are_looked_at(text: str, hosts: list[str], seen: list[str], tmp_path: Path) -> None:
     with override_settings(ALLOWED_HOSTS=hosts):
-        found = meant(ways(read(tmp_path, text).http, "/ws/"))
+        candidates = meant(ways(read(tmp_path, text).http, "/ws/"))
+        found = ours(candidates, defaultdict(Found), lambda way: False)
     shown = [f"{way.shown.partition('ws/anything')[0]}{' 301' * way.route.redirects}" for way in found]
     assert [text.replace("ws/anything", "") for text in shown] == seen
 
