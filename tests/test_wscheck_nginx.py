@@ -641,7 +641,7 @@ def test_w215_the_header_says_http(value: str, scheme: str, site: Site, believin
         ],
     )
     found = [(problem.id, problem.place) for problem in problems(look(main, site, **BELIEVED))]
-    assert found == [("wsredis.W215", f"{printed(main)}:{line_of(main, 'Proto http')}")] * (value == "http")
+    assert found == [("wsredis.W215", f"{printed(main)}:{line_of(main, 'X-Forwarded-Proto')}")] * (value == "http")
     with running(main, site.port):
         site.tls = trust(cert)
         try:
