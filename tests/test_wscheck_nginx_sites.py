@@ -238,6 +238,8 @@ def test_addresses_in_what_another_nginx_printed_are_not_judged(site: Site, fold
     assert row(rows, "upstream").found.startswith("127.0.0.1:1: (not known: it is of the machine where NGiNX is)")
     assert row(rows, "ports").is_skipped
     assert row(rows, "may open /run/x").is_skipped
+    dump.write_text(dump.read_text().replace("worker_processes 1;", "worker_processes auto;"))
+    assert row(look(dump, site), "worker_connections").is_skipped
 
 
 def test_where_there_is_no_nginx_local_addresses_are_not_judged(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,12 +70,17 @@ def _read(situation: Situation, found: Program | None, said: Said) -> Configurat
 def _configuration(configuration: Configuration, said: Said) -> Iterator[Row]:
     kind = "" if configuration.is_whole else ", a site's file"
     problems = [
-        Problem(id="wsredis.E203", text=fault.text, hint="`nginx -t` says when it is right.", place=fault.place)
+        Problem(
+            id="wsredis.E203",
+            text=fault.text,
+            hint="Mend that line; this says when it is right: nginx -t",
+            place=fault.place,
+        )
         for fault in configuration.faults
         if not fault.is_denied
     ]
     if said.refusal and not said.is_denied and not problems:
-        hint = "NGiNX does not start, or does not load it: mend it, and see with `nginx -t`."
+        hint = "NGiNX does not start, or does not load it. Mend that line; this says when it is right: nginx -t"
         problems.append(
             Problem(
                 id="wsredis.E203",

@@ -29,6 +29,10 @@ def look(configuration: Configuration, settings: Settings, running: Running | No
         yield skipped("worker_connections", f"{configuration.path} is a site's file: give the main one, as nginx.conf")
         return
     main = configuration.main
+    if configuration.is_copy and _is_auto(main):
+        why = "worker_processes is auto, and how many processors NGiNX' machine has is not known"
+        yield skipped("worker_connections", why)
+        return
     events = next(iter(main.all("events")), main)
     connections, directive = _number(events, "worker_connections", USUAL_CONNECTIONS)
     top = f"{configuration.path}:1"
@@ -44,10 +48,14 @@ def _number(block: Directive, name: str, usual: int) -> tuple[int, Directive | N
 
 def _processes(main: Directive) -> tuple[int, str]:
     """Return how many workers NGiNX has, and that for people; `auto` is one for each processor."""
-    count, directive = _number(main, "worker_processes", 1)
-    is_auto = directive is None and any(found.args == ("auto",) for found in main.all("worker_processes"))
-    count = (os.cpu_count() or 1) if is_auto else max(1, count)
+    is_auto = _is_auto(main)
+    count = (os.cpu_count() or 1) if is_auto else max(1, _number(main, "worker_processes", 1)[0])
     return count, of_them(count, "worker") + (" (auto)" if is_auto else "")
+
+
+def _is_auto(main: Directive) -> bool:
+    """Tell whether there is a worker for each processor."""
+    return any(found.args == ("auto",) for found in main.all("worker_processes"))
 
 
 def _connections(

@@ -99,7 +99,7 @@ def arriving_path(route: Route, passing: Directive) -> str | None:
 
 def _keeping(changing: Directive) -> str:
     if changing.name != "proxy_pass":
-        return "Remove it, or let WEBSOCKET_URL be what arrives."
+        return f"Remove that line: {changing.text};"
     without = re.sub(r"(://(?:unix:[^:]+:?|[^/]+)).*", r"\1", changing.args[0]).rstrip(":")
     return f"Write it without a path behind the address: proxy_pass {without};"
 
@@ -197,13 +197,13 @@ def _withheld(route: Route, passing: Directive) -> Row:
     for directive in inherited(route.chain, f"{kind}_hide_header"):
         if directive.args and directive.args[0].lower() in ANSWER_HEADERS:
             text = f"`{directive.text}` takes away what the browser must see of the answer: it closes the websocket."
-            problems.append(Problem(id="wsredis.E210", text=text, hint="Remove it.", place=directive.place))
+            problems.append(Problem(id="wsredis.E210", text=text, hint="Remove that line.", place=directive.place))
     origin = sent_headers(route).get("origin") if kind == "proxy" else None
     if origin is not None and route.variables.expand(origin.args[1]) == "":
         problem = Problem(
             id="wsredis.W211",
             text=f"`{origin.text}`: a page of any other site may connect with a visitor's cookies.",
-            hint="Remove it. Name the pages of yours that may connect in CSRF_TRUSTED_ORIGINS.",
+            hint="Remove that line. Pages of yours that may connect: CSRF_TRUSTED_ORIGINS = ['https://app.example.com']",
             place=origin.place,
         )
         problems.append(problem)
@@ -215,9 +215,9 @@ def _withheld_requests(route: Route, kind: str) -> Iterator[Problem]:
     value, directive = setting(route.chain, f"{kind}_pass_request_headers", "on")
     if value == "off" and directive is not None:
         text = f"`{directive.text}`: neither Sec-WebSocket-Key nor a cookie arrives; the site answers 400 or 426."
-        yield Problem(id="wsredis.E210", text=text, hint="Remove it.", place=directive.place)
+        yield Problem(id="wsredis.E210", text=text, hint="Remove that line.", place=directive.place)
     for name in NEEDED_HEADERS if kind == "proxy" else ():
         header = sent_headers(route).get(name)
         if header is not None and route.variables.expand(header.args[1]) == "":
             text = f"`{header.text}`: the site refuses handshakes without it, or takes everybody for nobody."
-            yield Problem(id="wsredis.E210", text=text, hint="Remove it.", place=header.place)
+            yield Problem(id="wsredis.E210", text=text, hint="Remove that line.", place=header.place)

@@ -119,7 +119,7 @@ def look(program: Program) -> Row:
     problem = Problem(
         id="wsredis.E201",
         text=f"NGiNX is {program.shown_version}: every websocket gets 400 or 502, since it passes no upgrade on.",
-        hint="Install 1.3.13 or newer; of what is maintained today every version will do.",
+        hint="Install one that is maintained, as by: apt-get install nginx",
     )
     return Row(checked="nginx", found=found, problems=(problem,))
 
@@ -163,7 +163,7 @@ def _instead(directive: Directive) -> str:
         return "Remove the line, and write `listen 443 ssl http2;`; or install a newer NGiNX."
     if "request_port" in directive.text:
         return "Write $http_host instead; or install a newer NGiNX."
-    return "Remove it, or install a newer NGiNX."
+    return f"Remove `{directive.text}`, or install a newer NGiNX."
 
 
 def _shown(version: Version) -> str:

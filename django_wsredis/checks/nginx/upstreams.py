@@ -148,14 +148,16 @@ def _listening(addresses: list[Upstream], passing: Directive, probed: dict[str, 
 
 def _silence(upstream: Upstream, what: str, passing: Directive, *, is_all: bool) -> Problem:
     id, then = "wsredis.W223", "The others have to do."
+    hint = f"Start the site there, or write where it is: {_line(upstream, passing)}"
     if what == NO_HOST and upstream.needs_name:
         id, then = "wsredis.E222", "NGiNX refuses to start, or to reload."
+        hint = f"Write where the site is, by an address that this machine knows: {_line(upstream, passing)}"
     elif is_all:
         id, then = "wsredis.E222", "Every websocket gets 502."
     return Problem(
         id=id,
         text=f"{upstream.text}: {what}. {then}",
-        hint=f"Start the site there, or write where it is: {_line(upstream, passing)}",
+        hint=hint,
         place=upstream.written.place,
     )
 
