@@ -125,8 +125,8 @@ def _low(route: Route, limit: Directive) -> Problem:
     zone = f"limit_conn_zone {key or '$binary_remote_addr'} zone=websockets:10m;"
     return Problem(
         id="wsredis.W221",
-        text=f"`{limit.text}`: more than {limit.args[1]} open websockets of one {key or 'key'} get 503, and pages beside"
-        " them.",
+        text=f"`{limit.text}`: more than {limit.args[1]} open websockets of one {key or 'key'} get 503, and pages"
+        " beside them.",
         hint=f"Beside the server: {zone}\n"
         f"and in `{route.location.text}`: limit_conn websockets {_enough(route, limit)};",
         place=limit.place,
