@@ -17,8 +17,8 @@ from django.test import override_settings
 
 from django_wsredis.checks import nginx
 from django_wsredis.checks.nginx import probing, program
-from django_wsredis.checks.nginx.configuration import Disk
-from django_wsredis.checks.nginx.probing import Found
+from django_wsredis.checks.nginx.probing import Probed
+from django_wsredis.checks.nginx.reading import Disk
 from django_wsredis.checks.situation import Situation
 
 from .nginx_site import Site, change, in_nginx_place, line_of, look, printed, problems, real, row, running_site
@@ -230,21 +230,21 @@ def test_connections_that_hang_are_not_waited_for(monkeypatch: pytest.MonkeyPatc
         assert time.monotonic() - start < 2.5
     finally:
         over.set()
-    assert set(found.values()) == {Found("(not known: no answer within 1.5 s)")}
+    assert set(found.values()) == {Probed("(not known: no answer within 1.5 s)")}
 
 
 def test_what_is_found_at_an_address(site: Site, folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         (folder / "file").touch()
         seen = {
-            f"127.0.0.1:{listener.getsockname()[1]}": Found(),
-            f"127.0.0.1:{site.http}": Found(speaks="http", is_site=True),
-            f"unix:{site.socket}": Found(speaks="uwsgi", is_site=True),
-            f"unix:{folder}/b.sock": Found("there is no such socket"),
-            f"unix:{folder}/file": Found("it is no socket"),
-            "127.0.0.1:1": Found("nobody listens"),
-            "nowhere.invalid:80": Found("there is no such host"),
-            "::": Found("it is no address"),
+            f"127.0.0.1:{listener.getsockname()[1]}": Probed(),
+            f"127.0.0.1:{site.http}": Probed(speaks="http", is_site=True),
+            f"unix:{site.socket}": Probed(speaks="uwsgi", is_site=True),
+            f"unix:{folder}/b.sock": Probed("there is no such socket"),
+            f"unix:{folder}/file": Probed("it is no socket"),
+            "127.0.0.1:1": Probed("nobody listens"),
+            "nowhere.invalid:80": Probed("there is no such host"),
+            "::": Probed("it is no address"),
         }
         for protocol in ("http", "uwsgi"):
             assert probing.probe(dict.fromkeys(seen, protocol), "/ws/-/healthz") == seen
@@ -269,5 +269,5 @@ def test_a_server_that_answers_400_to_all_that_is_no_http_speaks_http() -> None:
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-        assert probing.probe({address: "uwsgi"}, "/") == {address: Found(speaks="http")}
+        assert probing.probe({address: "uwsgi"}, "/") == {address: Probed(speaks="http")}
         thread.join(5)

@@ -11,9 +11,9 @@ from ..findings import Problem, Row, skipped
 from ..situation import Situation
 from . import access, arriving, capacity, host, lasting, passing, program, scheme, upstreams
 from .choosing import meant
-from .configuration import Configuration, read_dump, read_file
 from .program import Program, Said
-from .reaching import ways
+from .reaching import arrivals
+from .reading import Configuration, read_dump, read_file
 from .running import surroundings
 
 TITLES: dict[str, str] = {
@@ -47,7 +47,7 @@ def look(situation: Situation) -> Iterator[Row]:
         yield skipped("WEBSOCKET_URL", "the settings are wrong")
         return
     url = situation.settings.websocket_url
-    in_use = ways(configuration.http, url)
+    in_use = arrivals(configuration.http, url)
     chosen = meant(in_use)
     if not chosen and situation.nginx_conf is None:
         yield skipped("WEBSOCKET_URL", f"no server in {configuration.path} is for this site; is it --nginx-conf PATH?")
@@ -55,11 +55,11 @@ def look(situation: Situation) -> Iterator[Row]:
     around = surroundings(configuration, found, is_given=situation.nginx_conf is not None)
     yield program.look_at_needs(around.program, configuration.main)
     yield from arriving.look(configuration, chosen or in_use, situation.settings, around)
-    yield from capacity.look(configuration, situation.settings, around.running)
+    yield from capacity.look(configuration, situation.settings, around.workers)
 
 
 def _read(situation: Situation, found: Program | None, said: Said) -> Configuration | None:
-    usual = found.configuration if found else program.USUAL_PATH
+    usual = found.main_path if found else program.USUAL_PATH
     if situation.nginx_conf is not None:
         return read_file(situation.nginx_conf, os.path.dirname(usual))
     if said.dump:

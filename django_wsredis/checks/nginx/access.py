@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..findings import Problem, Row, skipped
-from .configuration import Directive
 from .program import Program
-from .reaching import Way
+from .reaching import Arrival
+from .reading import Directive
 from .routes import Route
 from .variables import inherited, setting
 
@@ -24,34 +24,34 @@ OF_ALL = ("$server_name", "$server_addr", "$server_port", "$host", "$http_host")
 HTTP_1_BESIDE_2 = (1, 25, 1)  # since then a listener without TLS sees which one is spoken
 
 
-def look(way: Way, program: Program | None) -> Iterator[Row]:
+def look(arrival: Arrival, program: Program | None) -> Iterator[Row]:
     """Look at what keeps browsers out."""
-    yield _listener(way, program)
-    guards = [*_guards(way)]
-    yield _permission(way.route, is_guarded=bool(guards))
+    yield _listener(arrival, program)
+    guards = [*_guards(arrival)]
+    yield _permission(arrival.route, is_guarded=bool(guards))
     for guard in guards:
         yield skipped(guard.name, f"{guard.place}: `{guard.text}`: whom it lets in shows --live")
-    yield _limit(way.route)
-    for limit in inherited(way.route.chain, "limit_req"):
-        if _only_counts(way.route, limit):
+    yield _limit(arrival.route)
+    for limit in inherited(arrival.route.chain, "limit_req"):
+        if _only_counts(arrival.route, limit):
             yield Row(checked=limit.name, found=f"`{limit.text}` refuses nobody: limit_req_dry_run is on")
             continue
         why = f"{limit.place}: `{limit.text}`: whether it lets all browsers come back after a restart"
         yield skipped(limit.name, why)
 
 
-def _guards(way: Way) -> Iterator[Directive]:
+def _guards(arrival: Arrival) -> Iterator[Directive]:
     """Return what decides by more than the configuration tells: an address that is asked, a browser's certificate."""
-    value, guard = setting(way.route.chain, "auth_request", "off")
+    value, guard = setting(arrival.route.chain, "auth_request", "off")
     if guard is not None and value != "off":
         yield guard
-    value, guard = setting(way.route.chain, "ssl_verify_client", "off")
-    if guard is not None and value == "on" and way.door.has_tls:
+    value, guard = setting(arrival.route.chain, "ssl_verify_client", "off")
+    if guard is not None and value == "on" and arrival.door.has_tls:
         yield guard
 
 
-def _listener(way: Way, program: Program | None) -> Row:
-    door = way.door
+def _listener(arrival: Arrival, program: Program | None) -> Row:
+    door = arrival.door
     place = door.address if door.port == 0 else f"{door.address}:{door.port}"
     found = f"{place}{', TLS' if door.has_tls else ''}{', HTTP/1.1 and HTTP/2' if 'http2' in door.options else ''}"
     is_old = program is not None and () < program.version < HTTP_1_BESIDE_2

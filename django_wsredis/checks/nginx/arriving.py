@@ -9,9 +9,9 @@ from ...conf import Settings
 from ..findings import Problem, Row, skipped
 from . import access, host, lasting, passing, scheme, upstreams
 from .choosing import ours
-from .configuration import Configuration, Directive
 from .locations import unreadable
-from .reaching import Way, answering, sides
+from .reaching import Arrival, answering, sides
+from .reading import Configuration, Directive
 from .routes import Route
 from .running import Surroundings
 
@@ -21,44 +21,44 @@ TITLES = {
 }
 
 
-def look(configuration: Configuration, found: list[Way], settings: Settings, around: Surroundings) -> Iterator[Row]:
-    """Look at each way in that leads to this site, once for each location that it ends in."""
+def look(configuration: Configuration, found: list[Arrival], settings: Settings, around: Surroundings) -> Iterator[Row]:
+    """Look at each arrival that is for this site, once for each location that it ends in."""
     if not found:
         yield _without_server(configuration)
-    probed = upstreams.ask([way.route for way in found], settings.websocket_url, around)
-    chosen = ours(found, probed, lambda way: _is_right(way, settings, around))
+    probed = upstreams.ask([arrival.route for arrival in found], settings.websocket_url, around)
+    chosen = ours(found, probed, lambda arrival: _is_right(arrival, settings, around))
     yield from _others(found, chosen)
     looked_at: set[tuple[int, bool]] = set()
-    has_ends = any(not way.route.redirects for way in chosen)
-    for way in sorted(chosen, key=lambda way: not way.door.has_tls):  # what is most used comes first
-        yield _way(way, is_spare=has_ends and way.route.redirects)
-        passed = way.route.passing
-        key = (id(way.route.location), way.route.request.http_host == way.route.request.host)
+    has_ends = any(not arrival.route.redirects for arrival in chosen)
+    for arrival in sorted(chosen, key=lambda arrival: not arrival.door.has_tls):  # what is most used comes first
+        yield _arrival(arrival, is_spare=has_ends and arrival.route.redirects)
+        passed = arrival.route.passing
+        key = (id(arrival.route.location), arrival.route.request.http_host == arrival.route.request.host)
         if passed is None or key in looked_at:
             continue
         looked_at.add(key)
-        yield from _passing(way.route, passed, settings, around)
-        yield from access.look(way, around.program)
-        yield from upstreams.look(way.route, passed, probed, settings, around)
-        yield from _sides(way, settings, around)
+        yield from _passing(arrival.route, passed, settings, around)
+        yield from access.look(arrival, around.program)
+        yield from upstreams.look(arrival.route, passed, probed, settings, around)
+        yield from _sides(arrival, settings, around)
 
 
-def _is_right(way: Way, settings: Settings, around: Surroundings) -> bool:
+def _is_right(arrival: Arrival, settings: Settings, around: Surroundings) -> bool:
     """Tell whether websockets arrive, if somebody listens there."""
-    passed = way.route.passing
+    passed = arrival.route.passing
     if passed is None:
         return False
-    rows = _passing(way.route, passed, settings, around)
+    rows = _passing(arrival.route, passed, settings, around)
     return not any(problem.level == "error" for row in rows for problem in row.problems)
 
 
-def _others(found: list[Way], chosen: list[Way]) -> Iterator[Row]:
+def _others(found: list[Arrival], chosen: list[Arrival]) -> Iterator[Row]:
     """Tell which servers are not looked at, each once."""
-    seen = {id(way.route.server) for way in chosen}
-    others = {id(way.route.server): way for way in found if id(way.route.server) not in seen}
-    for way in others.values():
+    seen = {id(arrival.route.server) for arrival in chosen}
+    others = {id(arrival.route.server): arrival for arrival in found if id(arrival.route.server) not in seen}
+    for arrival in others.values():
         why = "nothing shows that it is this site's, as another is; if it is, name its host in ALLOWED_HOSTS"
-        yield skipped(f"to {way.shown}", f"server at {way.route.server.place}: {why}")
+        yield skipped(f"to {arrival.shown}", f"server at {arrival.route.server.place}: {why}")
 
 
 def _without_server(configuration: Configuration) -> Row:
@@ -71,13 +71,13 @@ def _without_server(configuration: Configuration) -> Row:
     return Row(checked="WEBSOCKET_URL", found="no server", problems=(problem,))
 
 
-def _way(way: Way, *, is_spare: bool) -> Row:
-    """Tell where a way ends. is_spare: it need not lead to the site, as another one does."""
-    route = way.route
-    by = "" if way.is_named else ", by default"
+def _arrival(arrival: Arrival, *, is_spare: bool) -> Row:
+    """Tell where an arrival ends. is_spare: it need not lead to the site, as another one does."""
+    route = arrival.route
+    by = "" if arrival.is_named else ", by default"
     head = f"server at {route.server.place}{by}"
     doubts = "".join(f"; not known: `{found.name}` at {found.place}" for found in route.doubtful)
-    checked = f"to {way.shown}"
+    checked = f"to {arrival.shown}"
     if route.passing is not None:
         rewritten = "".join(f" → `{found.text}`" for found in route.rewriting)
         found = (
@@ -89,14 +89,14 @@ def _way(way: Way, *, is_spare: bool) -> Row:
         return Row(checked=checked, found=found)
     if route.doubtful:
         return skipped(checked, found)
-    hint = f"Pass {way.url} on to the site: `./manage.py wscheck --emit nginx` prints how."
+    hint = f"Pass {arrival.url} on to the site: `./manage.py wscheck --emit nginx` prints how."
     if route.redirects:
         hint += " A websocket follows no redirect."
     elif route.location.name == "location":
-        hint += f" Begin with: location ^~ {way.url} {{"
+        hint += f" Begin with: location ^~ {arrival.url} {{"
     problem = Problem(
         id="wsredis.E204",
-        text=f"{way.shown} does not reach the site: {answering(route)}.",
+        text=f"{arrival.shown} does not reach the site: {answering(route)}.",
         hint=hint,
         place=(route.stop or route.location).place,
     )
@@ -111,10 +111,10 @@ def _passing(route: Route, passed: Directive, settings: Settings, around: Surrou
     yield from lasting.look(route, passed, settings)
 
 
-def _sides(way: Way, settings: Settings, around: Surroundings) -> Iterator[Row]:
+def _sides(arrival: Arrival, settings: Settings, around: Surroundings) -> Iterator[Row]:
     """Look at other locations that catch some websockets."""
     caught = []
-    for route in sides(way):
+    for route in sides(arrival):
         passed = route.passing
         if passed is None:
             caught.append(route)
@@ -126,7 +126,7 @@ def _sides(way: Way, settings: Settings, around: Surroundings) -> Iterator[Row]:
         Problem(
             id="wsredis.W205",
             text=f"{route.request.uri} does not reach the site: {answering(route)}.",
-            hint=f"Let no expression and no other prefix come first: location ^~ {way.url} {{"
+            hint=f"Let no expression and no other prefix come first: location ^~ {arrival.url} {{"
             if route.location.args[:1] in (("~",), ("~*",))
             else "Remove that location, or give that facility another name.",
             place=(route.stop or route.location).place,
@@ -135,5 +135,5 @@ def _sides(way: Way, settings: Settings, around: Surroundings) -> Iterator[Row]:
     )
     found = ", ".join(f"`{route.location.text}` catches {route.request.uri}" for route in caught) or "none in the way"
     yield Row(checked="other locations", found=found, problems=problems)
-    for location in unreadable(way.route.server):
+    for location in unreadable(arrival.route.server):
         yield skipped("other locations", f"`{location.text}` at {location.place} cannot be read here")

@@ -10,8 +10,8 @@ from django.http import HttpRequest
 from ...exceptions import HandshakeError
 from ...origin import check_origin
 from ..findings import Problem, Row, skipped
-from .configuration import Directive
 from .passing import sent_header, sent_headers, target
+from .reading import Directive
 from .routes import Route
 from .variables import inherited
 

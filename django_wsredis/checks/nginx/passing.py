@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 from ..findings import Problem, Row, skipped
-from .configuration import Directive
-from .locations import rule
+from .locations import scope
 from .program import HTTP_1_1_BY_DEFAULT, Program
+from .reading import Directive
 from .routes import Route
 from .variables import inherited, setting
 
@@ -93,7 +93,7 @@ def arriving_path(route: Route, passing: Directive) -> str | None:
         return route.uri
     if "$" in passing.args[0]:
         return path
-    place = rule(route.location)
+    place = scope(route.location)
     return path + route.uri.removeprefix(place.name) if place.is_prefix else path
 
 

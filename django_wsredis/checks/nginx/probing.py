@@ -23,7 +23,7 @@ HEALTHS = (b"ok\n", b"not ok\n")  # what `-/healthz` of a site of ours answers, 
 HOST_AND_PORT = re.compile(r"(?P<host>\[[^\]]+\]|[^:]+):(?P<port>\d+)")
 
 
-class Found(NamedTuple):
+class Probed(NamedTuple):
     """What was found at an address.
 
     wrong: what is wrong, "" if somebody listens; in parentheses why that is not known. speaks: one of PROTOCOLS, "" if
@@ -35,12 +35,12 @@ class Found(NamedTuple):
     is_site: bool = False
 
 
-def probe(addresses: Mapping[str, str], path: str) -> dict[str, Found]:
+def probe(addresses: Mapping[str, str], path: str) -> dict[str, Probed]:
     """Ask for a path at each address, `unix:/path` or `host:port`, in its protocol; else in the other one.
 
     addresses: with the protocol of each, one of PROTOCOLS; "" to connect only.
     """
-    unknown = Found(f"(not known: no answer within {TOTAL_SECONDS:g} s)")
+    unknown = Probed(f"(not known: no answer within {TOTAL_SECONDS:g} s)")
     found = dict.fromkeys(addresses, unknown)
 
     def look(address: str, protocol: str) -> None:
@@ -56,24 +56,24 @@ def probe(addresses: Mapping[str, str], path: str) -> dict[str, Found]:
     return dict(found)
 
 
-def _look(address: str, protocol: str, path: str) -> Found:
+def _look(address: str, protocol: str, path: str) -> Probed:
     try:
         _connect(address).close()
     except TimeoutError:
-        return Found(f"no answer within {CONNECT_SECONDS:g} s")
+        return Probed(f"no answer within {CONNECT_SECONDS:g} s")
     except ValueError:
-        return Found("it is no address")
+        return Probed("it is no address")
     except socket.gaierror:
-        return Found(NO_HOST)
+        return Probed(NO_HOST)
     except BlockingIOError:  # its queue is full: somebody listens, and is busy
-        return Found()
+        return Probed()
     except OSError as error:
-        return Found(_reason(error, address))
+        return Probed(_reason(error, address))
     for one in sorted(PROTOCOLS, key=lambda one: one != protocol) if protocol else ():
         if answer := _answer(address, one, path):
             head, _, body = answer.partition(b"\r\n\r\n")
-            return Found(speaks=one, is_site=body in HEALTHS and b"no-store" in head)
-    return Found()
+            return Probed(speaks=one, is_site=body in HEALTHS and b"no-store" in head)
+    return Probed()
 
 
 def _connect(address: str) -> socket.socket:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..findings import Problem, Row, skipped
 from ..programs import Patience, find_program
-from .configuration import Directive
+from .reading import Directive
 
 TITLES = {
     "wsredis.E201": "NGiNX is older than 1.3.13, the first that passes websockets on.",
@@ -50,7 +50,7 @@ class Program:
     path: Path
     name: str = ""
     version: Version = ()
-    configuration: str = USUAL_PATH
+    main_path: str = USUAL_PATH
     pid_path: str = ""
     patience: Patience = field(default_factory=Patience)
 
@@ -78,12 +78,12 @@ def find() -> Program | None:
     patience = Patience()
     said, _, arguments = patience.ask(path, "-V").text.partition("configure arguments:")
     name, version = NAME.search(said), VERSION.search(said)
-    configuration, pid = (re.search(rf"--{option}-path=(\S+)", arguments) for option in ("conf", "pid"))
+    main, pid = (re.search(rf"--{option}-path=(\S+)", arguments) for option in ("conf", "pid"))
     return Program(
         path=path,
         name=name[1] if name else "",
         version=tuple(map(int, version.groups())) if version else (),
-        configuration=configuration[1] if configuration else USUAL_PATH,
+        main_path=main[1] if main else USUAL_PATH,
         pid_path=pid[1] if pid else "",
         patience=patience,
     )

@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from .configuration import Configuration, Directive
 from .program import NAMES, USUAL_PATH, Program
+from .reading import Configuration, Directive
 
 USUAL_PID_PATHS = ("/run/nginx.pid", "/var/run/nginx.pid")
 CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")  # of Docker, and of Podman
@@ -42,8 +42,8 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """What a running NGiNX has. max_files: None if there is no limit, or it is not known."""
+class Workers:
+    """What the workers of a NGiNX that runs have. max_files: None if there is no limit, or it is not known."""
 
     account: Account
     max_files: int | None
@@ -53,13 +53,13 @@ class Running:
 class Surroundings:
     """Where NGiNX has a configuration, as far as it is known.
 
-    program: that of this machine, None if it may be another. running: None if none runs, or it is not known. account:
+    program: that of this machine, None if it may be another. workers: None if none runs, or it is not known. account:
     that of its workers. is_here: whether it is of this machine, so that its addresses are ours. is_used: whether this
     machine's NGiNX has just this configuration. has_own_ports: whether browsers come by the ports at which it listens.
     """
 
     program: Program | None = None
-    running: Running | None = None
+    workers: Workers | None = None
     account: Account | None = None
     is_here: bool = False
     is_used: bool = False
@@ -68,22 +68,22 @@ class Surroundings:
 
 def surroundings(configuration: Configuration, program: Program | None, *, is_given: bool) -> Surroundings:
     """Return where a configuration is in use. is_given: by the command line; else it is this machine's own."""
-    now = running(configuration, program)
-    is_here = not configuration.is_copy and (now is not None or program is not None)
+    workers = workers_of(configuration, program)
+    is_here = not configuration.is_copy and (workers is not None or program is not None)
     if not is_here:
         return Surroundings()
     return Surroundings(
         program=program,
-        running=now,
-        account=now.account if now else account_of(configuration),
+        workers=workers,
+        account=workers.account if workers else account_of(configuration),
         is_here=True,
-        is_used=now is not None or not is_given,
+        is_used=workers is not None or not is_given,
         has_own_ports=not any(map(os.path.exists, CONTAINER_MARKS)),
     )
 
 
-def running(configuration: Configuration, program: Program | None) -> Running | None:
-    """Return the NGiNX that runs with a main file, None if none does, or it is not known."""
+def workers_of(configuration: Configuration, program: Program | None) -> Workers | None:
+    """Return the workers of the NGiNX that runs with a main file, None if none does, or it is not known."""
     if not configuration.is_whole or configuration.is_copy:
         return None
     named = [found.args[0] for found in configuration.main.all("pid") if found.args]
@@ -92,7 +92,7 @@ def running(configuration: Configuration, program: Program | None) -> Running | 
         try:
             pid = int(Path(path).read_text())
             comm = Path(f"/proc/{pid}/comm").read_text().strip()
-            usual = program.configuration if program else USUAL_PATH
+            usual = program.main_path if program else USUAL_PATH
             if comm in NAMES and os.path.realpath(_main_file(pid, usual)) == os.path.realpath(configuration.path):
                 return _process(_worker(pid))
         except (OSError, ValueError):
@@ -139,10 +139,10 @@ def _worker(pid: int) -> int:
     return int(children[0]) if children else pid
 
 
-def _process(pid: int) -> Running:
+def _process(pid: int) -> Workers:
     status = Path(f"/proc/{pid}/status").read_text()
     uid, gid = (int(re.findall(rf"^{name}:\s+\d+\s+(\d+)", status, re.M)[0]) for name in ("Uid", "Gid"))
     groups = re.search(r"^Groups:(.*)$", status, re.M)
     limit = re.search(r"^Max open files\s+(\d+)", Path(f"/proc/{pid}/limits").read_text(), re.M)
     account = Account(uid, gid, frozenset({gid, *map(int, groups[1].split() if groups else ())}))
-    return Running(account, int(limit[1]) if limit else None)
+    return Workers(account, int(limit[1]) if limit else None)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from ...conf import Settings
 from ..findings import Problem, Row, skipped
 from ..kernel import ports_row
-from .configuration import Directive
 from .passing import target
-from .probing import NO_HOST, Found, probe
+from .probing import NO_HOST, Probed, probe
+from .reading import Directive
 from .routes import Route
 from .running import Account, Surroundings
 
@@ -47,7 +47,7 @@ class Upstream:
         return "resolve" not in self.written.args and "$" not in self.written.text
 
 
-def ask(routes: Iterable[Route], url: str, around: Surroundings) -> dict[str, Found]:
+def ask(routes: Iterable[Route], url: str, around: Surroundings) -> dict[str, Probed]:
     """Return what is found at each address. Of a NGiNX that may be elsewhere only what answers is known from here."""
     asked = {upstream: protocol(route.passing) for route in routes if route.passing for upstream in of(route) or ()}
     addresses = {upstream.text: spoken for upstream, spoken in asked.items() if around.is_here or not upstream.is_local}
@@ -55,9 +55,9 @@ def ask(routes: Iterable[Route], url: str, around: Surroundings) -> dict[str, Fo
     return {upstream.text: _judged(probed.get(upstream.text), around) for upstream in asked}
 
 
-def _judged(found: Found | None, around: Surroundings) -> Found:
+def _judged(found: Probed | None, around: Surroundings) -> Probed:
     if found is None:
-        return Found("(not known: it is of the machine where NGiNX is)")
+        return Probed("(not known: it is of the machine where NGiNX is)")
     is_known = around.is_here and (found.wrong != NO_HOST or around.is_used)
     if is_known or not found.wrong or found.wrong.startswith("("):
         return found
@@ -65,7 +65,7 @@ def _judged(found: Found | None, around: Surroundings) -> Found:
 
 
 def look(
-    route: Route, passing: Directive, probed: dict[str, Found], settings: Settings, around: Surroundings
+    route: Route, passing: Directive, probed: dict[str, Probed], settings: Settings, around: Surroundings
 ) -> Iterator[Row]:
     """Look at each address. probed: what `ask()` found."""
     addresses = of(route)
@@ -108,7 +108,7 @@ def protocol(passing: Directive) -> str:
     return "" if passing.args[0].startswith("https:") else "http"
 
 
-def _protocol(addresses: list[Upstream], passing: Directive, probed: dict[str, Found]) -> Row:
+def _protocol(addresses: list[Upstream], passing: Directive, probed: dict[str, Probed]) -> Row:
     spoken = protocol(passing)
     seen = [(upstream, speaks) for upstream in addresses if (speaks := probed[upstream.text].speaks)]
     if not seen:
@@ -135,7 +135,7 @@ def _other_pass(passing: Directive) -> str:
     return f"include /etc/nginx/uwsgi_params; uwsgi_pass {address};"
 
 
-def _listening(addresses: list[Upstream], passing: Directive, probed: dict[str, Found]) -> Row:
+def _listening(addresses: list[Upstream], passing: Directive, probed: dict[str, Probed]) -> Row:
     seen = [(upstream, probed[upstream.text].wrong) for upstream in addresses]
     found = ", ".join(f"{upstream.text}: {what or 'listens'}" for upstream, what in seen) or "no server"
     silent = [(upstream, what) for upstream, what in seen if what and not what.startswith("(")]
