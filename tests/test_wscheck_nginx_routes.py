@@ -252,6 +252,12 @@ OURS = "location / { proxy_pass http://127.0.0.1:8000; }"
         ),
         # nothing of ours
         ("server { root /srv; }", ["a.example"], []),
+        ("server { server_name b.example; root /srv; }", ["*"], []),
+        (
+            f"server {{ server_name b.example; root /srv; }} server {{ server_name a.example; {OURS} }}",
+            ["*"],
+            ["ws://a.example/"],
+        ),
     ],
 )
 def test_the_servers_that_are_looked_at(text: str, hosts: list[str], seen: list[str], tmp_path: Path) -> None:

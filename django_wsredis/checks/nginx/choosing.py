@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from django.conf import settings as django_settings
-from django.utils.http import is_same_domain
-
 from . import upstreams
 from .probing import Probed
 from .reaching import Arrival
@@ -30,7 +27,7 @@ def ours(found: list[Arrival], probed: Mapping[str, Probed], is_right: Callable[
     Where ALLOWED_HOSTS names the host, or this site answers behind a server, that is certain. Else those are taken that
     pass websockets well; of wrong ones those with a location for them; else all. A redirect leads to one or the other.
     """
-    told = [arrival for arrival in found if _is_allowed_by_name(arrival) or _leads_to_site(arrival, probed)]
+    told = [arrival for arrival in found if arrival.has_own_name or _leads_to_site(arrival, probed)]
     chosen = [arrival for arrival in told if not arrival.route.redirects]
     if not chosen:
         ends = [arrival for arrival in found if not arrival.route.redirects]
@@ -38,11 +35,6 @@ def ours(found: list[Arrival], probed: Mapping[str, Probed], is_right: Callable[
         chosen = [arrival for arrival in ends if is_right(arrival)] or located or ends
     servers = {id(arrival.route.server) for arrival in chosen}
     return [arrival for arrival in found if id(arrival.route.server) in servers or arrival.route.redirects]
-
-
-def _is_allowed_by_name(arrival: Arrival) -> bool:
-    names = [host for host in django_settings.ALLOWED_HOSTS if host != "*"]
-    return arrival.has_own_name and any(is_same_domain(arrival.route.request.host, name) for name in names)
 
 
 def _leads_to_site(arrival: Arrival, probed: Mapping[str, Probed]) -> bool:

@@ -41,13 +41,15 @@ class Arrival:
 
     @property
     def has_own_name(self) -> bool:
-        """Tell whether the server has the host's name, and that is one of the site alone."""
-        return self.is_named and self.route.request.host not in LOCAL_HOSTS
+        """Tell whether the server has the host's name, and ALLOWED_HOSTS has it as one of the site alone."""
+        names = [host for host in django_settings.ALLOWED_HOSTS if host != "*"]
+        host = self.route.request.host
+        return self.is_named and host not in LOCAL_HOSTS and any(is_same_domain(host, name) for name in names)
 
     @property
     def rank(self) -> tuple[bool, bool]:
         """What is best of several hosts that lead to the same server."""
-        return self.has_own_name, self.is_named
+        return self.is_named and self.route.request.host not in LOCAL_HOSTS, self.is_named
 
     @property
     def has_location(self) -> bool:
