@@ -210,8 +210,9 @@ def test_a_name_is_an_error_too_where_nginx_itself_refuses_it(
     named(main, site)
     script = f'[ "$1" = -V ] && echo "configure arguments: --conf-path={main}" && exit; {real(main)}'
     in_nginx_place(folder, monkeypatch, script)
-    found = [problem.text for problem in problems(look(None, site))]
-    assert 'NGiNX refuses it: host not found in upstream "web.invalid:8000".' in found
+    (problem,) = problems(look(None, site))
+    assert (problem.id, problem.place) == ("wsredis.E203", f"{printed(main)}:{line_of(main, 'web.invalid')}")
+    assert problem.text == 'NGiNX refuses it: host not found in upstream "web.invalid:8000".'
 
 
 def test_another_nginx_that_runs_does_not_make_a_file_one_of_this_machine(site: Site) -> None:

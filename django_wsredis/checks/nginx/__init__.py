@@ -52,7 +52,7 @@ def look(situation: Situation) -> Iterator[Row]:
     if not chosen and situation.nginx_conf is None:
         yield skipped("WEBSOCKET_URL", f"no server in {configuration.path} is for this site; is it --nginx-conf PATH?")
         return
-    around = surroundings(configuration, found, is_given=situation.nginx_conf is not None)
+    around = surroundings(configuration, found)
     yield program.look_at_needs(around.program, configuration.main)
     yield from arriving.look(configuration, chosen or in_use, situation.settings, around)
     yield from capacity.look(configuration, situation.settings, around.workers)

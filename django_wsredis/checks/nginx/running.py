@@ -53,21 +53,20 @@ class Workers:
 class Surroundings:
     """Where NGiNX has a configuration, as far as it is known.
 
-    program: that of this machine, None if it may be another. workers: None if none runs, or it is not known. account:
-    that of its workers. is_here: whether it is of this machine, so that its addresses are ours. is_used: whether this
-    machine's NGiNX has just this configuration. has_own_ports: whether browsers come by the ports at which it listens.
+    program: that of this machine, None if it may be another. workers: of the NGiNX that runs here with it, None if none
+    does, or it is not known. account: that of its workers. is_here: whether it is for this machine, so that its
+    addresses are ours. has_own_ports: whether browsers come by the ports at which it listens.
     """
 
     program: Program | None = None
     workers: Workers | None = None
     account: Account | None = None
     is_here: bool = False
-    is_used: bool = False
     has_own_ports: bool = False
 
 
-def surroundings(configuration: Configuration, program: Program | None, *, is_given: bool) -> Surroundings:
-    """Return where a configuration is in use. is_given: by the command line; else it is this machine's own."""
+def surroundings(configuration: Configuration, program: Program | None) -> Surroundings:
+    """Return where a configuration is in use."""
     workers = workers_of(configuration, program)
     is_here = not configuration.is_copy and (workers is not None or program is not None)
     if not is_here:
@@ -77,7 +76,6 @@ def surroundings(configuration: Configuration, program: Program | None, *, is_gi
         workers=workers,
         account=workers.account if workers else account_of(configuration),
         is_here=True,
-        is_used=workers is not None or not is_given,
         has_own_ports=not any(map(os.path.exists, CONTAINER_MARKS)),
     )
 

@@ -58,7 +58,7 @@ def ask(routes: Iterable[Route], url: str, around: Surroundings) -> dict[str, Pr
 def _judged(found: Probed | None, around: Surroundings) -> Probed:
     if found is None:
         return Probed("(not known: it is of the machine where NGiNX is)")
-    is_known = around.is_here and (found.wrong != NO_HOST or around.is_used)
+    is_known = around.is_here and (found.wrong != NO_HOST or around.workers is not None)
     if is_known or not found.wrong or found.wrong.startswith("("):
         return found
     return found._replace(wrong=f"(from here {found.wrong}; where NGiNX is may be another)")
