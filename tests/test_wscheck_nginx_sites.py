@@ -181,7 +181,9 @@ def test_a_name_that_is_not_known_here_may_be_known_where_nginx_is(site: Site) -
     rows = look(main, site)
     assert problems(rows) == []
     assert row(rows, "upstream").is_skipped
-    assert "web.invalid:8000: (from here there is no such host" in row(rows, "upstream").found
+    assert (
+        "web.invalid:8000: (seen from here: there is no such host; NGiNX may reach it)" in row(rows, "upstream").found
+    )
     with running(main, site.port) as process:  # here it does not start
         process.wait_for("host not found in upstream", 5)
         assert process.popen.wait(5) != 0

@@ -57,7 +57,7 @@ def _others(found: list[Arrival], chosen: list[Arrival]) -> Iterator[Row]:
     seen = {id(arrival.route.server) for arrival in chosen}
     others = {id(arrival.route.server): arrival for arrival in found if id(arrival.route.server) not in seen}
     for arrival in others.values():
-        why = "nothing shows that it is this site's, as another is; if it is, name its host in ALLOWED_HOSTS"
+        why = "nothing shows that it is this site's, and another is; if it is, name its host in ALLOWED_HOSTS"
         yield skipped(f"to {arrival.shown}", f"server at {arrival.route.server.place}: {why}")
 
 

@@ -61,7 +61,7 @@ def _judged(found: Probed | None, around: Surroundings) -> Probed:
     is_known = around.is_here and (found.wrong != NO_HOST or around.workers is not None)
     if is_known or not found.wrong or found.wrong.startswith("("):
         return found
-    return found._replace(wrong=f"(from here {found.wrong}; where NGiNX is may be another)")
+    return found._replace(wrong=f"(seen from here: {found.wrong}; NGiNX may reach it)")
 
 
 def look(
