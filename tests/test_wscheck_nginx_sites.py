@@ -30,6 +30,7 @@ from .servers import RedisServer
 
 UPGRADE = "        proxy_set_header Upgrade $http_upgrade;\n"
 HOST = "        proxy_set_header Host $http_host;  # with its port: the browser's Origin is compared with it\n"
+WEBSOCKETS = "        proxy_pass http://tests_websockets;\n"
 ANY = {"ALLOWED_HOSTS": ["*"]}
 
 
@@ -95,7 +96,8 @@ def test_another_site_without_websockets_is_no_error(base: str, site: Site, othe
 
 
 @pytest.mark.parametrize(
-    ("base", "old", "id", "seen"), [("split", UPGRADE, "E208", "426"), ("proxy", HOST, "E212", "400")]
+    ("base", "old", "id", "seen"),
+    [("split", UPGRADE, "E208", "426"), ("proxy", HOST, "E212", "400"), ("split", WEBSOCKETS, "E204", "404")],
 )
 def test_ours_among_two_is_an_error_where_it_is_wrong(
     base: str, old: str, id: str, seen: str, site: Site, other: int

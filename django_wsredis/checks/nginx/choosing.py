@@ -38,4 +38,5 @@ def ours(found: list[Arrival], probed: Mapping[str, Probed], is_right: Callable[
 
 
 def _leads_to_site(arrival: Arrival, probed: Mapping[str, Probed]) -> bool:
-    return any(probed[upstream.text].is_site for upstream in upstreams.of(arrival.route) or ())
+    """Tell whether the site answers behind some location of the server, be it that websockets do not get there."""
+    return any(probed[upstream.text].is_site for upstream, _ in upstreams.of_server(arrival.route))

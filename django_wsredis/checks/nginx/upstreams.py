@@ -14,7 +14,7 @@ from ..kernel import ports_row
 from .passing import target
 from .probing import NO_HOST, Probed, probe
 from .reading import Directive
-from .routes import Route
+from .routes import PASSES, Route
 from .running import Account, Surroundings
 
 TITLES = {
@@ -48,8 +48,11 @@ class Upstream:
 
 
 def ask(routes: Iterable[Route], url: str, around: Surroundings) -> dict[str, Probed]:
-    """Return what is found at each address. Of a NGiNX that may be elsewhere only what answers is known from here."""
-    asked = {upstream: protocol(route.passing) for route in routes if route.passing for upstream in of(route) or ()}
+    """Return what is found at each address of the servers, for websockets or not.
+
+    Of a NGiNX that may be elsewhere only what answers is known from here.
+    """
+    asked = {upstream: protocol(passing) for route in routes for upstream, passing in of_server(route)}
     addresses = {upstream.text: spoken for upstream, spoken in asked.items() if around.is_here or not upstream.is_local}
     probed = probe(addresses, f"{url}-/healthz")  # which asks neither Redis nor the database
     return {upstream.text: _judged(probed.get(upstream.text), around) for upstream in asked}
@@ -85,9 +88,19 @@ def look(
 
 def of(route: Route) -> list[Upstream] | None:
     """Return the addresses to which a route leads; None if it leads to none, or a variable is not known."""
-    passing = route.passing
-    found = target(route, passing) if passing is not None else None
-    if passing is None or found is None:
+    return _addresses(route, route.passing) if route.passing is not None else None
+
+
+def of_server(route: Route) -> Iterator[tuple[Upstream, Directive]]:
+    """Yield all addresses of a route's server, those of its other locations as well, and what passes requests there."""
+    others = [found for found in route.server.walk() if found.name in PASSES and found.args]
+    for passing in [*others, *([route.passing] if route.passing is not None else [])]:  # the last one counts
+        yield from ((upstream, passing) for upstream in _addresses(route, passing) or ())
+
+
+def _addresses(route: Route, passing: Directive) -> list[Upstream] | None:
+    found = target(route, passing)
+    if found is None:
         return None
     name, is_tls = found[0], passing.args[0].startswith("https:")
     for block in route.chain[0].all("upstream"):
