@@ -83,8 +83,7 @@ def test_what_others_made_of_nginx_has_numbers_of_its_own(
     rows = look(main, site)
     assert row(rows, "nginx").found.startswith(shown)
     assert row(rows, "nginx").is_skipped is (usual == "")
-    assert row(rows, "proxy_http_version").is_skipped is (usual == "")
-    assert [problem.id for problem in problems(rows)] == ["wsredis.E207"] * (usual == "1.0")
+    assert [problem.id for problem in problems(rows)] == ["wsredis.E207"] * (usual != "1.1")
 
 
 def test_what_nginx_prints_is_looked_at_where_no_file_is_given(as_nginx: Callable[[str], None], site: Site) -> None:

@@ -107,10 +107,8 @@ def _keeping(changing: Directive) -> str:
 def _version(route: Route, program: Program | None) -> Row:
     number = program.version if program is not None else ()
     version, directive = setting(route.chain, "proxy_http_version", "1.1" if number >= HTTP_1_1_BY_DEFAULT else "1.0")
-    if directive is None and not number:
-        why = "1.0 by default before NGiNX 1.29.7, and which one it is is not known: write proxy_http_version 1.1;"
-        return skipped("proxy_http_version", why)
-    found = f"HTTP/{version}{'' if directive else ', by default'}"
+    default = ", by default" if number else ", by default before NGiNX 1.29.7"  # mostly it is older than that
+    found = f"HTTP/{version}{'' if directive else default}"
     if version == "1.1":
         return Row(checked="proxy_http_version", found=found)
     problem = Problem(
