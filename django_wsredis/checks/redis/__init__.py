@@ -42,6 +42,7 @@ CHECKS: dict[str, Callable[[Master], Found]] = {
     "clock": reach.clock,
     "keys": keys.keys,
     "listeners": keys.listeners,
+    "projects": keys.projects,
     "message": message.message,
 }
 
@@ -132,6 +133,7 @@ def together(looks: Sequence[tuple[str, list[Row]]]) -> Iterator[Row]:
             found=texts.pop()
             if len(texts) == 1
             else "; ".join(f"{where}: {row.found}" for where, row in found.items()),
-            problems=tuple(problem for row in found.values() for problem in row.problems),
+            # what each master of a cluster tells of all is told once
+            problems=tuple(dict.fromkeys(problem for row in found.values() for problem in row.problems)),
             is_skipped=all(row.is_skipped for row in found.values()),
         )
