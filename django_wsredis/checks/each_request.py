@@ -67,13 +67,12 @@ def _middleware() -> Row:
 
 
 def _missing(name: str, error: BaseException) -> Problem:
-    cure = f"Correct it, or remove it: {name!r}"
+    why, cure = str(error) or type(error).__name__, f"Correct it, or remove it: {name!r}"
     if isinstance(error, ModuleNotFoundError) and (module := str(error.name)) == name.partition(".")[0]:
         cure = f"Install what has the module {module} here, or remove the line: {name!r}"
     return Problem(
         id="wsredis.E022",
-        text=f"MIDDLEWARE has {name!r}, which cannot be imported: {str(error) or type(error).__name__}. With it no page "
-        "is served.",
+        text=f"MIDDLEWARE has {name!r}, which cannot be imported: {why}. With it no page is served.",
         hint=cure,
     )
 
