@@ -58,7 +58,8 @@ def _middleware() -> Row:
         Problem(
             id="wsredis.W009",
             text=f"The middleware {name} is for asyncio alone: in a worker with gevent each page {LOOP}.",
-            hint=f"Let its class have: sync_capable = True\n{THREADS}",
+            hint="Let its class have: sync_capable = True\nOr, of a function: @sync_and_async_middleware, in place of "
+            f"@async_only_middleware\n{THREADS}",
         )
         for name, middleware in found.items()
         if not getattr(middleware, "sync_capable", True) and getattr(middleware, "async_capable", False)

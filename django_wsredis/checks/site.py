@@ -49,7 +49,7 @@ def _patterns(websocket_url: str) -> Row:
         Problem(
             id="wsredis.W005",
             text=f"The URL pattern {text} is below WEBSOCKET_URL {websocket_url}: its page is never served.",
-            hint="Move the pattern elsewhere, or let WEBSOCKET_URL be another path.",
+            hint='WEBSOCKET_URL = "/sockets/", here and where a proxy names it; or move the pattern elsewhere.',
         )
         for text in below
     )
@@ -88,7 +88,7 @@ def _files(websocket_url: str) -> Row:
         Problem(
             id="wsredis.E006",
             text=f"{name} is {paths[name]}, and WEBSOCKET_URL {websocket_url}: one is below the other.",
-            hint='Let them have different first parts, such as "/static/" and "/ws/".',
+            hint=f'{name} = "/{name.partition("_")[0].lower()}/" and WEBSOCKET_URL = "/ws/"',
         )
         for name, path in behind.items()
         if path.startswith(websocket_url) or websocket_url.startswith(path)
@@ -128,6 +128,6 @@ def _pings(interval: float) -> Row:
         id="wsredis.W007",
         text=f"WSREDIS['PING_INTERVAL'] is {interval:g} s: most proxies cut a connection that is silent for 60 s, some "
         f"for {PROXY_SECONDS}.",
-        hint="Let it be 20, the default; or see that every proxy on the way waits longer.",
+        hint='WSREDIS = {"PING_INTERVAL": 20, …}, the default; or see that every proxy on the way waits longer.',
     )
     return Row(checked=row.checked, found=row.found, problems=(problem,))

@@ -49,15 +49,14 @@ def keys(master: Master) -> Found:
             id="wsredis.E125",
             text=f"On {master.address} keys of another type have names of ours: {_named(taken)}. Nothing can be kept "
             "there.",
-            hint=f"Set another WSREDIS['PREFIX'] than {prefix!r}; or, if nobody needs them: "
-            f"redis-cli DEL {taken[0].decode(errors='replace')}",
+            hint=f"{_another(prefix)}\nOr, if nobody needs them: redis-cli DEL {taken[0].decode(errors='replace')}",
         )
         problems.append(problem)
     if foreign:
         problem = Problem(
             id="wsredis.W126",
             text=f"On {master.address} keys below {prefix}: are not ours: {_named(foreign)}.",
-            hint=f"Set another WSREDIS['PREFIX'] than {prefix!r}, before one of them has a name that we need.",
+            hint=f"{_another(prefix)}, before one of them has a name that we need.",
         )
         problems.append(problem)
     return found, tuple(problems)
@@ -117,7 +116,7 @@ def listeners(master: Master) -> Found:
         id="wsredis.I128",
         text=f"Listeners of {name.decode()}: {number}; workers of this site: {workers}. Another site may have the same "
         "PREFIX, and get what is published here; another database does not separate them.",
-        hint="Give each site a WSREDIS['PREFIX'] of its own. (wsinspect --tail is one more, too.)",
+        hint=f"If it is a site: there {_another(master.settings.prefix)}. (wsinspect --tail is one more, too.)",
     )
     return found, (problem,)
 
@@ -141,10 +140,15 @@ def projects(master: Master) -> Found:
         id="wsredis.W130",
         text=f"Workers with another SECRET_KEY have this Redis and the PREFIX {prefix!r}, too: {named}. Each project "
         "gets what the other one publishes.",
-        hint=f'In one of the two: WSREDIS = {{"PREFIX": "{prefix}-2", …}}\n'
+        hint=f"In one of the two: {_another(prefix)}\n"
         "If they are of this project, let all have the same SECRET_KEY: without it they share no session.",
     )
     return found, (problem,)
+
+
+def _another(prefix: str) -> str:
+    """Return the line that sets another PREFIX."""
+    return f'WSREDIS = {{"PREFIX": "{prefix}-2", …}}'
 
 
 def _named(names: list[bytes]) -> str:

@@ -184,7 +184,7 @@ def look_at_nodes(url: str) -> Iterator[Row]:
         Problem(
             id="wsredis.W110",
             text=sentence(f"The node {shown_address(address)}, which WSREDIS['URL'] names, gives no answer: {why}"),
-            hint=tls.RENEW if tls.EXPIRED in why else "Start it, or name another one in WSREDIS['URL'].",
+            hint=_cure(address, why),
         )
         for address, (why, _) in zip(addresses, answers, strict=True)
         if why
@@ -194,6 +194,13 @@ def look_at_nodes(url: str) -> Iterator[Row]:
     told = {shown_address(address): told for address, (_, told) in zip(addresses, answers, strict=True) if told}
     if told:
         yield tls.others("replica", told, "no worker can use it when it becomes a master", tls.RENEW)
+
+
+def _cure(address: Address, why: str) -> str:
+    if tls.EXPIRED in why:
+        return tls.RENEW
+    host, port = address
+    return f"Start it, or name another one in WSREDIS['URL']. Try it: redis-cli -h {host} -p {port} PING"
 
 
 def _asked(url: str, address: Address) -> tuple[str, dict[str, Any]]:
