@@ -289,6 +289,26 @@ def test_e101_a_name_whose_resolver_hangs(monkeypatch: pytest.MonkeyPatch, url: 
     assert "127.0.0.1" not in problem.text
 
 
+@pytest.mark.parametrize("scheme", ["redis+sentinel", "redis+cluster"])
+def test_names_that_are_resolved_slowly_take_no_longer_together_than_allowed(
+    monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    ended = threading.Event()
+
+    def getaddrinfo(host: str, port: int | None, *arguments: Any, **options: Any) -> Any:
+        ended.wait(1.8)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port or 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    hosts = ",".join(f"node{number}.example:{free_port()}" for number in range(3))
+    try:
+        rows = look(f"{scheme}://{hosts}" + ("/service" if scheme == "redis+sentinel" else ""))
+    finally:
+        ended.set()
+    assert rows["the rest"].is_skipped
+    assert "resolved slowly" in rows["the rest"].found
+
+
 MAKE: dict[str, Callable[[Path], Any]] = {
     "single": lambda folder: Single(folder, "tcp"),
     "sentinels": Sentinels,

@@ -14,10 +14,12 @@ from ...exceptions import BrokerUnavailable
 from ...redis_url import Address, shown_address
 from ..findings import Row, skipped
 from ..situation import Situation
+from ..waiting import yielded_within
 from . import keeping, keys, limits, message, reach, rights, tls, topology
 from .master import Found, Master, NotSeen, scratch_name
 
 SECONDS = 2.5  # after which nothing more is begun; what was begun may take redis.TIMEOUT_SECONDS longer
+MOST_SECONDS = 4.6  # for all: how long a name is looked up knows no limit, and each new connection looks it up
 SELECT = "'select'"  # the command that a user may lack when the URL names a database
 
 TITLES: dict[str, str] = {
@@ -48,6 +50,14 @@ CHECKS: dict[str, Callable[[Master], Found]] = {
 
 
 def look(situation: Situation) -> Iterator[Row]:
+    """Look at Redis for so long."""
+    try:
+        yield from yielded_within(MOST_SECONDS, _look(situation))
+    except TimeoutError:
+        yield skipped("the rest", f"it takes longer than {MOST_SECONDS:g} s; are the names of hosts resolved slowly?")
+
+
+def _look(situation: Situation) -> Iterator[Row]:
     """Look at each master; those of a cluster at the same time."""
     settings, until = situation.settings, time.monotonic() + SECONDS
     if settings is None:
