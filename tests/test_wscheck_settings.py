@@ -109,6 +109,7 @@ def test_w005_a_page_below_websocket_url(pattern: Any, said: str) -> None:
     problem = only(ROOT_URLCONF=urlconf(path("", page), pattern))
     assert problem.id == "wsredis.W005"
     assert problem.text.startswith(f"The URL pattern {said} is below WEBSOCKET_URL /ws/")
+    assert problem.hint.startswith('WEBSOCKET_URL = "/sockets/"')
 
 
 @pytest.mark.parametrize(
@@ -137,6 +138,7 @@ def test_e006_files_and_websockets_below_each_other(name: str, url: str, websock
     problem = only(**{name: url}, WEBSOCKET_URL=websocket_url)
     assert problem.id == "wsredis.E006"
     assert f"{name} is {url}" in problem.text
+    assert f'{name} = "/{name[:-4].lower()}/"' in problem.hint
 
 
 @pytest.mark.parametrize("url", ["/static/", "https://cdn.example.com/ws/", "/wsstatic/", "", None])
@@ -169,6 +171,7 @@ def test_w007_pings_that_come_too_late(interval: float, ids: list[str]) -> None:
     found = problems(WSREDIS={"PING_INTERVAL": interval})
     assert [problem.id for problem in found] == ids
     assert all(f"is {interval} s" in problem.text for problem in found)
+    assert all(problem.hint.startswith('WSREDIS = {"PING_INTERVAL": 20, …}') for problem in found)
 
 
 @pytest.mark.parametrize("missing", [SESSIONS, AUTHENTICATION])
@@ -240,6 +243,7 @@ def test_w009_a_middleware_for_asyncio_alone() -> None:
     problem = only(MIDDLEWARE=[SESSIONS, AUTHENTICATION, "tests.test_wscheck_settings.asynchronous"])
     assert problem.id == "wsredis.W009"
     assert "tests.test_wscheck_settings.asynchronous" in problem.text
+    assert "sync_capable = True" in problem.hint
 
 
 async def receive(**given: Any) -> None:

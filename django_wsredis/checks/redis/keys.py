@@ -123,6 +123,8 @@ def listeners(master: Master) -> Found:
 
 def projects(master: Master) -> Found:
     """Look whether the workers that live are all of this project. In a cluster each master is told the same."""
+    if {"+zrange", "+time"} & {*master.lacks}:
+        raise NotSeen("without the rights that are missing the workers are not known")
     workers = read_workers(living_workers(master))
     if not workers:
         return "no worker is announced", ()
