@@ -107,12 +107,13 @@ def certify(folder: Path, name: str = "IP:127.0.0.1", *, since: float = -1, days
     _openssl(
         folder, "req", "-new", "-newkey", "rsa:2048", "-nodes", *subject, "-keyout", str(key), "-out", str(request)
     )
-    dates = ["-startdate", _date(since), "-enddate", _date(days)]
+    dates = ["-startdate", date(since), "-enddate", date(days)]
     _openssl(folder, "ca", "-batch", "-notext", "-config", "ca.cnf", *dates, "-in", str(request), "-out", str(cert))
     return ["--certfile", str(cert), "--keyfile", str(key)]
 
 
-def _date(days: float) -> str:
+def date(days: float) -> str:
+    """Return the time in so many days, as openssl reads it."""
     return (datetime.now(UTC) + timedelta(days=days)).strftime("%y%m%d%H%M%SZ")
 
 

@@ -6,7 +6,7 @@ import ssl
 from typing import Any
 
 from ...wording import of_them
-from ..certificates import SOON_DAYS, days_in_all, days_left
+from ..certificates import days_left, ends_soon
 from ..findings import Problem, Row
 from .way import Broken, Way, seen
 
@@ -76,8 +76,7 @@ def _explained(way: Way, error: ssl.SSLCertVerificationError, text: str) -> Prob
 
 
 def _soon(told: dict[str, Any]) -> tuple[Problem, ...]:
-    # one that is made for some days is renewed later
-    if days_left(told) >= min(SOON_DAYS, days_in_all(told) / 4):
+    if not ends_soon(told):
         return ()
     text = f"TLS: the certificate ends in {days_left(told):.1f} days, on {told['notAfter']}."
     hint = "Renew it (certbot renew), and see why that was not done by itself: systemctl list-timers"
