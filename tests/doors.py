@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from . import layouts
 from .layouts import as_nobody, find_program
-from .servers import Process, free_port, wait_until
+from .servers import Process, children, free_port, wait_until
 
 # what a proxy needs for websockets, without "server" and "location"
 RIGHT = """
@@ -54,19 +55,39 @@ class Doors:
             Path(shutil.copy(authority / name, self.folder)).chmod(0o644)
         return f"ssl_certificate {self.folder}/server.pem; ssl_certificate_key {self.folder}/server.key;"
 
-    def haproxy(self, site_port: int, tunnel: str = "1h") -> int:
+    def haproxy(self, site_port: int, tunnel: str = "1h", *, add: str = "") -> int:
+        """Return the port of a proxy that is right, but for its timeout, and a line that it has."""
         port = free_port()
         site = self.folder / "site.cfg"
         site.write_text(
             "defaults\n    mode http\n    timeout connect 5s\n    timeout client 60s\n    timeout server 60s\n"
             f"    timeout tunnel {tunnel}\n"
-            f"listen site\n    bind 127.0.0.1:{port}\n    server one 127.0.0.1:{site_port} check inter 100ms\n"
+            f"listen site\n    bind 127.0.0.1:{port}\n    {add}\n"
+            f"    server one 127.0.0.1:{site_port} check inter 100ms\n"
         )
         return self._run([*layouts.haproxy(self.folder, site), "-db"], port)
 
+    def apache(self, lines: str) -> int:
+        """Return the port of a server with some lines."""
+        port = free_port()
+        site = self.folder / "apache.conf"
+        site.write_text(f"Listen 127.0.0.1:{port}\n{lines}\n")
+        return self._run([*layouts.apache(self.folder, site), "-DFOREGROUND"], port)
+
+    def freeze(self) -> None:
+        """Let all proxies hang: they keep their sockets, and pass nothing on."""
+        self._signal(signal.SIGSTOP)
+
     def stop(self) -> None:
+        self._signal(signal.SIGCONT)
         for process in self._processes:
             process.stop()
+
+    def _signal(self, number: int) -> None:
+        for process in self._processes:
+            for pid in (process.pid, *children(process.pid)):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
     def _run(self, command: list[str], port: int) -> int:
         process = Process(command, cwd=self.folder, **as_nobody())

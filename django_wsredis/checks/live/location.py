@@ -11,7 +11,7 @@ from .way import Way
 HEALTH = "-/healthz"  # below WEBSOCKET_URL a worker answers it, and nobody else as it does
 
 KEEP_PREFIX = """The prefix stands on both sides, or on none. NGiNX: proxy_pass http://site; with no slash behind it.
-Apache: ProxyPass "/ws/" "http://127.0.0.1:8000/ws/". All of it: ./manage.py wscheck --emit nginx, or apache."""
+Apache: ProxyPass "/ws/" "http://127.0.0.1:8000/ws/". All of it: ./manage.py wscheck --emit nginx, or apache"""
 
 
 def explain(way: Way, path: str, answer: Answer) -> Problem:
@@ -20,17 +20,23 @@ def explain(way: Way, path: str, answer: Answer) -> Problem:
     url = way.settings.websocket_url
     if _is_worker(way, url + HEALTH):
         text = f"Location: {said}, while {url}{HEALTH} is answered by a worker: websockets are led elsewhere."
-        return _wrong(text, f"Look for rules by the header Upgrade, or of single paths below {url}.")
+        hint = (
+            f"Take out what leads them there; a rule by the header, or by a path: nginx -T | grep -nE 'upgrade|{url}'"
+        )
+        return _wrong(text, hint)
     if problem := explain_prefix(way, answer):
         return problem
     if answer.is_ours or answer.is_djangos:
         text = f"Location: {said}: Django answers there, and takes no websockets at {url!r}."
         hint = (
             "In wsgi.py: from django_wsredis.wsgi import get_wsgi_application\n"
-            f"Is WEBSOCKET_URL {url!r} in the settings of the site, too?"
+            f"In the settings of the site, as here: WEBSOCKET_URL = {url!r}"
         )
         return _wrong(text, hint)
-    hint = f"Let a location for {url} lead to the site. NGiNX: location {url} {{ … }} in the server of {way.host}."
+    hint = (
+        f"Let a location for it lead to the site. NGiNX, in the server with server_name {way.host};\n"
+        f"    location {url} {{ proxy_pass http://127.0.0.1:8000; … }}"
+    )
     return _wrong(f"Location: {said}: it is somebody else who answers below {url}.", hint)
 
 
@@ -46,7 +52,7 @@ def explain_prefix(way: Way, answer: Answer) -> Problem | None:
 
 
 def _wrong(text: str, hint: str) -> Problem:
-    return Problem(id="wsredis.E613", text=text, hint=f"{hint}\nAll of it: ./manage.py wscheck --emit nginx, …")
+    return Problem(id="wsredis.E613", text=text, hint=f"{hint}\nAll of it: ./manage.py wscheck --emit nginx, or apache")
 
 
 def _stripped(way: Way, url: str) -> str:

@@ -20,6 +20,9 @@ def look(way: Way) -> Row:
     problem = Problem(
         id="wsredis.E634",
         text=f"Origin: a page of {FOREIGN} may connect, with the session of its visitor.",
-        hint="Let the proxy pass on the header Origin, and set WSREDIS['REQUIRE_ORIGIN'] to True.",
+        hint=(
+            "A proxy must pass the header on. NGiNX: proxy_set_header Origin $http_origin;\n"
+            "And in the settings: WSREDIS = {'REQUIRE_ORIGIN': True, …}"
+        ),
     )
     return seen("accepted", problem)

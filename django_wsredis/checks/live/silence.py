@@ -6,8 +6,10 @@ import time
 
 from websockets.exceptions import ConnectionClosed
 
+from ...wording import of_them
 from ..findings import Problem, Row
 from . import ending
+from .hints import nearer
 from .way import STEP_SECONDS, Broken, Way, milliseconds, seen
 
 
@@ -19,7 +21,7 @@ def ping(way: Way) -> Row:
     problem = Problem(
         id="wsredis.E631",
         text=f"Proxy: a ping is not answered in {STEP_SECONDS:g} s: what the browser sends does not arrive.",
-        hint="uWSGI's http router: http-websockets = true. Else look for what buffers requests on the way.",
+        hint=f"uWSGI, where its http router is used: http-websockets = true\n{nearer(way)}",
     )
     return seen("no pong", problem)
 
@@ -40,5 +42,5 @@ def wait(way: Way) -> Row:
         if closed.rcvd is not None:
             raise
         raise Broken(ending.cut(way, time.monotonic() - began_at)) from None
-    noise = f"; not silent: {came} message{'s'[: came != 1]} came on {way.facility}" if came else ""
+    noise = f"; not silent: {of_them(came, 'message')} came on {way.facility}" if came else ""
     return seen(f"open after {seconds:g} s, pinged each {way.settings.ping_interval:g} s{noise}")
