@@ -539,6 +539,7 @@ def test_a_certificate_that_browsers_refuse(
     assert problem.text.startswith("TLS: browsers refuse the certificate of 127.0.0.1: ")
     assert said in problem.text
     assert not_checked(found) == {"handshake"} | AFTER_THE_HANDSHAKE - {"idle", "message to the user"}
+    assert ("Or go to the name that it has: --live wss://example.com:" in problem.hint) == (number == "E607")
     found = go(url, insecure=True)
     assert said in the_problem(found, "W609").text
     assert not_checked(found) == set()
@@ -957,9 +958,11 @@ def test_what_the_browser_sends_is_lost() -> None:
 @pytest.mark.parametrize(
     ("step", "kind", "numbers"),
     [
-        ("message of 100 KB", "nginx", ["E629", "E631", "E635"]),
-        ("message of 100 KB", "haproxy", ["E629", "E631", "E635"]),
+        ("message of 100 KB", "nginx", ["E629", "E631"]),
+        ("message of 100 KB", "haproxy", ["E629", "E631"]),
+        ("ping", "nginx", ["E632"]),
         ("idle", "nginx", ["E635"]),
+        ("ping", "haproxy", ["E632"]),
         ("idle", "haproxy", ["E635"]),
     ],
 )
@@ -975,7 +978,11 @@ def test_a_proxy_that_hangs(
             doors.freeze()
     seen = [problem for name, row in found.items() if name != "foreign Origin" for problem in row.problems]
     assert [problem.id for problem in seen] == [f"wsredis.{number}" for number in numbers]
-    assert all(f"--live ws://127.0.0.1:8000{get_settings().websocket_url}" in problem.hint for problem in seen)
+    if step == "ping":
+        assert "after 0.1 s of silence no ping is answered any more" in seen[0].text
+        assert not_checked(found) == {"close"}
+    else:
+        assert all("--live ws://127.0.0.1:8000/ws/" in problem.hint for problem in seen)
 
 
 def test_compression_that_is_not_agreed_on(doors: Doors, site: Site, configured: RedisServer) -> None:

@@ -92,7 +92,7 @@ STEPS = (
     Step("message of 100 KB", messages.send_large, ("handshake", "message")),
     Step("compression", messages.send_compressible, ("handshake", "message")),
     Step("ping", silence.ping, ("handshake",)),
-    Step("idle", silence.wait, ("handshake",), is_idle),
+    Step("idle", silence.wait, ("handshake", "ping"), is_idle),
     Step("foreign Origin", origin.look, ("handshake",)),
     Step("close", ending.close, ("handshake", "idle")),
 )

@@ -57,13 +57,13 @@ def _refused(way: Way, error: ssl.SSLCertVerificationError) -> Row:
     told = _read(way)
     found = f"{_told(told)}: {_reason(error)}" if told else _reason(error)
     text = f"TLS: browsers refuse the certificate of {way.host}: {found}."
-    problem = _explained(way, error, text)
+    problem = _explained(way, error, text, told)
     if way.situation.is_insecure:
         return seen(found, replace(problem, id="wsredis.W609"))
     raise Broken(seen(found, problem))
 
 
-def _explained(way: Way, error: ssl.SSLCertVerificationError, text: str) -> Problem:
+def _explained(way: Way, error: ssl.SSLCertVerificationError, text: str, told: dict[str, Any]) -> Problem:
     if error.verify_code in DATES:
         hint = "Renew it: certbot renew; let the proxy read it: nginx -s reload; is the clock here right? date"
         return Problem(id="wsredis.E606", text=text, hint=hint)
@@ -72,10 +72,12 @@ def _explained(way: Way, error: ssl.SSLCertVerificationError, text: str) -> Prob
             f"Get one: certbot --nginx -d {way.host}\n"
             f"Or another server answers than the one with server_name {way.host}; that has it already: nginx -T"
         )
+        if name := next((name for name in _names(told) if name[:1] not in ("", "*")), ""):
+            hint += f"\nOr go to the name that it has: --live {way.shown.replace(way.host, name, 1)}"
         return Problem(id="wsredis.E607", text=text, hint=hint)
     hint = (
         f"Send the whole chain: fullchain.pem, and not cert.pem: {_lines(way)}\n"
-        f"One that signed itself is for tests: {again(way, options='--insecure')}"
+        f"One that signed itself is for tests: {again(way, '--insecure')}"
     )
     return Problem(id="wsredis.E608", text=text, hint=hint)
 
@@ -96,9 +98,12 @@ def _lines(way: Way) -> str:
 
 def _told(told: dict[str, Any]) -> str:
     """Return the names, the issuer and the days that are left."""
-    names = [value for _, value in told.get("subjectAltName", ())] or [_part(told["subject"], "commonName")]
     issuer = _part(told["issuer"], "organizationName") or _part(told["issuer"], "commonName")
-    return f"for {', '.join(names[:3])}, by {issuer}, {of_them(round(days_left(told)), 'day')} left"
+    return f"for {', '.join(_names(told)[:3])}, by {issuer}, {of_them(round(days_left(told)), 'day')} left"
+
+
+def _names(told: dict[str, Any]) -> list[str]:
+    return [value for _, value in told.get("subjectAltName", ())] or [_part(told.get("subject", ()), "commonName")]
 
 
 def _part(name: Any, wanted: str) -> str:

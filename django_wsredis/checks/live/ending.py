@@ -34,19 +34,31 @@ def close(way: Way) -> Row:
 
 def cut(way: Way, seconds: float) -> Row:
     """Return the row for a silent socket that ended without a close code."""
+    text = f"after {seconds:.1f} s a proxy cut the silent socket: there is no close code of ours"
+    return seen(f"cut after {seconds:.1f} s", _too_silent(way, text, seconds))
+
+
+def forgotten(way: Way, seconds: float) -> Row:
+    """Return the row for a silent socket through which nothing comes any more, and nobody has ended it."""
+    text = (
+        f"after {seconds:g} s of silence no ping is answered any more: a firewall, a NAT or a proxy forgot the socket"
+    )
+    return seen("no pong", _too_silent(way, text, seconds))
+
+
+def _too_silent(way: Way, text: str, seconds: float) -> Problem:
     every = way.settings.ping_interval
     enough = max(USUAL_SECONDS, math.ceil(3 * every))
-    problem = Problem(
+    return Problem(
         id="wsredis.E632",
-        text=f"Idle timeout: after {seconds:.1f} s a proxy cut the silent socket: there is no close code of ours.",
+        text=f"Idle timeout: {text}.",
         hint=(
             f"The site pings each {every:g} s (WSREDIS['PING_INTERVAL']); whatever is between must wait longer.\n"
             f"NGiNX: proxy_read_timeout {enough}s; or uwsgi_read_timeout {enough}s;\n"
             f"HAProxy: timeout tunnel {enough}s\nApache: Timeout {enough}\n"
-            f"A load balancer that cannot: WSREDIS = {{'PING_INTERVAL': {max(1, int(seconds / 2))}, …}}"
+            f"A load balancer or a firewall that cannot: WSREDIS = {{'PING_INTERVAL': {max(1, int(seconds / 2))}, …}}"
         ),
     )
-    return seen(f"cut after {seconds:.1f} s", problem)
 
 
 def closed_early(way: Way, closed: ConnectionClosed, seconds: float) -> Problem:
@@ -67,11 +79,11 @@ def _meaning(way: Way, received: Close) -> tuple[str, str]:
         return "Proxy", f"The answers to the site's pings do not arrive there.\n{nearer(way)}"
     match received.code:
         case 4401:
-            return "Session", f"It has ended: its user has logged out. Again: {again(way, options='--user NAME')}"
+            return "Session", f"It has ended: its user has logged out. Again: {again(way, '--user NAME')}"
         case 4403:
             return "Permission", (
                 "It was withdrawn: by disconnect(), ./manage.py wsinspect, or WSREDIS['ALLOWED_CHANNELS'], which was "
-                f"asked again. Again, as somebody who may: {again(way, options='--user NAME')}"
+                f"asked again. Again, as somebody who may: {again(way, '--user NAME')}"
             )
         case 1001 | 1012:
             return "Site", f"It stops, or is reloaded. Once it runs: {again(way)}"

@@ -29,10 +29,9 @@ PROXY_LOG = "The proxy's log has the reason: tail /var/log/nginx/error.log"
 BOTH_LOGS = f"{SITE_LOG}\n{PROXY_LOG}"
 
 
-def again(way: Way, facility: str = "", options: str = "") -> str:
-    """Return the command that goes the same way: to a facility below WEBSOCKET_URL, with further options."""
-    url = f"{way.url.scheme}://{way.netloc}{way.base or way.settings.websocket_url}{facility}"
-    return f"./manage.py wscheck --live {url} {options}".rstrip()
+def again(way: Way, options: str = "") -> str:
+    """Return the command that goes the same way, with further options."""
+    return f"./manage.py wscheck --live {way.shown} {options}".rstrip()
 
 
 def nearer(way: Way) -> str:

@@ -63,7 +63,7 @@ def _no_upgrade(way: Way, path: str, answer: Answer) -> Problem:
 def _unsound(way: Way, path: str, answer: Answer) -> Problem:
     reason = rehearse(way, path)
     if reason is not None:
-        hint = f"ALLOWED_HOSTS = [{way.host!r}, …]" if "ALLOWED_HOSTS" in str(reason) else hints.again(way, "news")
+        hint = f"ALLOWED_HOSTS = [{way.host!r}, …]" if "ALLOWED_HOSTS" in str(reason) else hints.again(way)
         return Problem(id="wsredis.E616", text=sentence(f"Host: the answer is {answer.shown}: {reason}"), hint=hint)
     # The site looks at these first, and says 426: at the version, if that arrives; at the protocol, in HTTP/1.1 alone.
     if not _needs_upgrade(way, path, {"Sec-WebSocket-Version": "12"}):
@@ -97,7 +97,7 @@ def _forbidden(way: Way, path: str, answer: Answer) -> Problem:
             text=sentence(f"Permission: the answer is {answer.shown}: {reason}"),
             hint=(
                 "The function of WSREDIS['ALLOWED_CHANNELS'] decides: def allowed(request, channels): return channels\n"
-                f"As somebody who may: {hints.again(way, way.facility, '--user NAME')}"
+                f"As somebody who may: {hints.again(way, '--user NAME')}"
             ),
         )
     if way.cookie:
@@ -105,7 +105,7 @@ def _forbidden(way: Way, path: str, answer: Answer) -> Problem:
         return Problem(id="wsredis.E618", text=text, hint=hints.SESSION)
     text = f"Permission: the answer is {answer.shown}: by the settings and the code here it would be granted."
     hint = (
-        f"With the settings and the code of the site: {hints.again(way, way.facility)}\n"
+        f"With the settings and the code of the site: {hints.again(way)}\n"
         f"If these are that already: systemctl restart mysite\n{hints.SITE_LOG}"
     )
     return Problem(id="wsredis.E619", text=text, hint=hint)

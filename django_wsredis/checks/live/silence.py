@@ -23,11 +23,11 @@ def ping(way: Way) -> Row:
         text=f"Proxy: a ping is not answered in {STEP_SECONDS:g} s: what the browser sends does not arrive.",
         hint=f"uWSGI, where its http router is used: http-websockets = true\n{nearer(way)}",
     )
-    return seen("no pong", problem)
+    raise Broken(seen("no pong", problem))
 
 
 def wait(way: Way) -> Row:
-    """Send nothing for as long as --idle says; the site pings, as it does with every browser."""
+    """Send nothing for as long as --idle says, and a ping then; the site pings, as it does with every browser."""
     seconds = way.situation.idle
     began_at = time.monotonic()
     deadline, came = began_at + seconds, 0
@@ -38,6 +38,8 @@ def wait(way: Way) -> Row:
                 came += 1
             except TimeoutError:
                 break
+        if not way.line.ping(STEP_SECONDS):
+            raise Broken(ending.forgotten(way, seconds))
     except ConnectionClosed as closed:
         if closed.rcvd is not None:
             raise
