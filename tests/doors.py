@@ -43,11 +43,26 @@ class Doors:
         site.write_text(f"{http}\nserver {{\nlisten 127.0.0.1:{port} {listen};\n{lines}\n}}\n")
         return self._run(layouts.nginx(self.folder, site), port)
 
-    def to(self, site_port: int, *, remove: str = "", add: str = "", slash: str = "", where: str = "/") -> int:
-        """Return the port of a proxy that is right, but for a line that it lacks, one that it has, and a slash."""
+    def to(
+        self,
+        site_port: int,
+        *,
+        remove: str = "",
+        add: str = "",
+        slash: str = "",
+        where: str = "/",
+        server: str = "",
+        http: str = "",
+        listen: str = "",
+    ) -> int:
+        """Return the port of a proxy that is right, but for a line that it lacks, those that it has, and a slash.
+
+        add: a line of the location; server, http: those of the blocks around it; listen: its options.
+        """
         assert remove in RIGHT
         lines = RIGHT.replace(remove, "") + add
-        return self.nginx(f"location {where} {{ proxy_pass http://127.0.0.1:{site_port}{slash};\n{lines} }}")
+        location = f"location {where} {{ proxy_pass http://127.0.0.1:{site_port}{slash};\n{lines} }}"
+        return self.nginx(f"{server}\n{location}", listen=listen, http=http)
 
     def certificate(self, authority: Path) -> str:
         """Return the lines for nginx that name what an authority certified last."""
@@ -131,6 +146,18 @@ def certify(folder: Path, name: str = "IP:127.0.0.1", *, since: float = -1, days
     dates = ["-startdate", _date(since), "-enddate", _date(days)]
     _openssl(folder, "ca", "-batch", "-notext", "-config", "ca.cnf", *dates, "-in", str(request), "-out", str(cert))
     return ["--certfile", str(cert), "--keyfile", str(key)]
+
+
+def certify_through_another(folder: Path, name: str = "IP:127.0.0.1") -> None:
+    """Have the authority certify another one, `between.pem`, and that one a server."""
+    (folder / "between.cnf").write_text("basicConstraints = critical, CA:TRUE\n")
+    (folder / "server.cnf").write_text(f"subjectAltName = {name}\n")
+    for made, by in (("between", "ca"), ("server", "between")):
+        key, request = f"{made}.key", f"{made}.csr"
+        subject = ["-subj", f"/CN={made}", "-newkey", "rsa:2048", "-nodes"]
+        _openssl(folder, "req", "-new", *subject, "-keyout", key, "-out", request)
+        signed = ["-CA", f"{by}.pem", "-CAkey", f"{by}.key", "-set_serial", "7", "-days", "60"]
+        _openssl(folder, "x509", "-req", "-in", request, *signed, "-extfile", f"{made}.cnf", "-out", f"{made}.pem")
 
 
 def _date(days: float) -> str:

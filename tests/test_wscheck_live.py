@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import ssl
@@ -23,6 +24,8 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.test import override_settings
+from websockets.sync.client import connect
+from websockets.sync.server import serve
 
 from django_wsredis import disconnect, live, sessions
 from django_wsredis.checks.findings import Problem, Row
@@ -31,7 +34,7 @@ from django_wsredis.checks.situation import Situation
 from django_wsredis.conf import get_settings
 
 from . import layouts
-from .doors import RIGHT, Doors, Relay, certify, dumb_server, make_authority
+from .doors import RIGHT, Doors, Relay, certify, certify_through_another, dumb_server, make_authority
 from .layouts import Layout, find_uwsgi, run_proxy, run_runwsserver, run_uwsgi
 from .rawsocket import HEADERS
 from .servers import ROOT, Process, RedisServer, Site, free_port, stopping, wait_until
@@ -70,6 +73,7 @@ def go(url: str, **options: Any) -> dict[str, Row]:
 
 LAYERS = {"url", "dns", "tcp", "tls", "proxy", "location", "prefix", "host", "origin", "session", "permission", "site"}
 LAYERS |= {"redis", "idle timeout"}
+LINE_OR_COMMAND = r"(?m)\./manage\.py \w|--live |\b(dig|journalctl|tail|certbot|curl|ss) |\S;( |$)| = |def \w+\("
 
 
 def layers(text: str) -> set[str]:
@@ -78,9 +82,10 @@ def layers(text: str) -> set[str]:
 
 
 def problems(found: dict[str, Row]) -> list[Problem]:
-    """Return those of all rows; each begins with its layer, one of those of its title."""
+    """Return those of all rows; each begins with its layer, one of those of its title, and has a line or a command."""
     seen = [problem for row in found.values() for problem in row.problems]
     assert all(layers(problem.text) <= layers(TITLES[problem.id]) for problem in seen), seen
+    assert all(re.search(LINE_OR_COMMAND, problem.hint) for problem in seen), seen
     return seen
 
 
@@ -555,6 +560,23 @@ def test_a_certificate_whose_issuer_nobody_knows(secure: Callable[..., str], mon
     the_problem(go(url, insecure=True), "W609")
 
 
+def test_a_chain_that_is_not_sent_whole(
+    doors: Doors, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(make_authority(tmp_path)))
+    certify_through_another(tmp_path)
+    urls = []
+    for chain in (["server"], ["server", "between"]):
+        whole = "".join((tmp_path / f"{name}.pem").read_text() for name in chain)
+        lines = doors.certificate(tmp_path)
+        (doors.folder / "server.pem").write_text(whole)
+        urls.append(f"wss://127.0.0.1:{doors.to(site.port, server=lines, listen='ssl')}/ws/")
+    problem = the_problem(go(urls[0]), "E608")
+    assert "for 127.0.0.1, by between, 60 days left: unable to get local issuer certificate" in problem.text
+    assert "fullchain.pem, and not cert.pem" in problem.hint
+    assert problems(go(urls[1])) == []
+
+
 def test_a_certificate_that_signed_itself(start: Callable[..., Site], folder: Path) -> None:
     cert, key = layouts.certificate(folder)
     site = start("--certfile", str(cert), "--keyfile", str(key))
@@ -635,7 +657,8 @@ def test_a_proxy_that_is_right(doors: Doors, site: Site) -> None:
         ({"add": "return 400;"}, "E620", "Proxy: the answer is 400 Bad Request, by nginx/1", "large_client_head"),
         ({"add": 'return 400 "no";'}, "E616", "400 Bad Request, by nginx/1", "ALLOWED_HOSTS"),
         ({"add": "return 426;"}, "E612", "426 Upgrade Required, by nginx", UPGRADE),
-        ({"add": "return 503;"}, "E621", "503 Service Unavailable, by nginx", "error.log"),
+        ({"add": "return 503;"}, "E620", "503 Service Unavailable, by nginx/1", "limit_conn"),
+        ({"add": "return 429;"}, "E620", "Proxy: the answer is 429 Too Many Requests, by nginx", "limit_(conn|req)"),
         ({"add": "return 500;"}, "E624", "Proxy: the answer is 500 Internal Server Error, by nginx", "error.log"),
         ({"add": "return 418;"}, "E624", "Site or proxy: the answer is 418", "journalctl"),
     ],
@@ -747,6 +770,47 @@ def test_an_answer_that_is_none_of_a_websocket(answer: bytes, said: str) -> None
 def test_a_proxy_that_spoils_the_answer(doors: Doors, site: Site, add: str, said: str) -> None:
     port = doors.to(site.port, add=add)
     assert said.replace("PORT", str(port)) in the_problem(go(behind(port)), "E624").text
+
+
+def test_a_proxy_that_takes_no_more(doors: Doors, site: Site) -> None:
+    port = doors.to(site.port, add="limit_conn sockets 1;", http="limit_conn_zone $binary_remote_addr zone=sockets:1m;")
+    with connect(behind(port, "news?subscribe-broadcast")):
+        problem = the_problem(go(behind(port)), "E620")
+    assert problem.text.startswith("Proxy: the answer is 503 Service Unavailable, by nginx/")
+    assert "limit_conn NAME 10000;" in problem.hint
+
+
+def test_a_proxy_that_does_not_take_the_request(
+    doors: Doors, site: Site, authority: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certify(authority)
+    browsers = shutil.copy(authority / "ca.pem", doors.folder)
+    asking = f"{doors.certificate(authority)} ssl_verify_client on; ssl_client_certificate {browsers};"
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority / "ca.pem"))
+    problem = the_problem(go(f"wss://127.0.0.1:{doors.to(site.port, server=asking, listen='ssl')}/ws/"), "E620")
+    assert "says '400 No required SSL certificate was sent'" in problem.text
+    assert "ssl_verify_client off;" in problem.hint
+    port = doors.to(site.port, server="client_header_buffer_size 1k; large_client_header_buffers 2 1k;")
+    problem = the_problem(go(behind(port, f"?token={'x' * 1500}")), "E620")
+    assert problem.text.startswith("Proxy: the answer is 414 ")
+    assert "large_client_header_buffers 4 16k;" in problem.hint
+    found = go(f"ws://joe:{'x' * 1500}@127.0.0.1:{port}/ws/")  # in the header Authorization
+    assert "says '400 Request Header Or Cookie Too Large'; the site has not seen it" in the_problem(found, "E620").text
+
+
+def test_another_server_of_websockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "STEP_SECONDS", 0.7)
+    with serve(lambda connection: list(connection), "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        found = go(behind(server.socket.getsockname()[1]))
+        server.shutdown()
+        thread.join()
+    (problem,) = found["message"].problems
+    assert problem.id == "wsredis.E613"
+    assert "no worker of django_wsredis: it does not answer /ws/-/healthz as one" in problem.text
+    assert problems(found)[0] == problem
+    assert found["foreign Origin"].problems[0].id == "wsredis.E634"
 
 
 def test_who_has_answered_500(doors: Doors, site: Site) -> None:
@@ -1013,8 +1077,16 @@ def test_a_site_that_pings_often_enough(doors: Doors, start: Callable[..., Site]
     assert found["idle"].found.startswith("open after 5 s")
 
 
-@pytest.mark.parametrize(("code", "reason", "said"), [(4403, "", "4403."), (1012, "a reload", "1012 (a reload).")])
-def test_a_socket_that_the_site_closes(site: Site, code: int, reason: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "reason", "layer", "said"),
+    [
+        (4401, "", "Session", "4401."),
+        (4403, "", "Permission", "4403."),
+        (1012, "a reload", "Site", "1012 (a reload)."),
+        (1013, "too slow", "Site", "1013 (too slow)."),
+    ],
+)
+def test_a_socket_that_the_site_closes(site: Site, code: int, reason: str, layer: str, said: str) -> None:
     def close() -> None:
         wait_until(lambda: disconnect(facility="wscheck*", code=code, reason=reason).sockets)
 
@@ -1026,8 +1098,23 @@ def test_a_socket_that_the_site_closes(site: Site, code: int, reason: str, said:
         if row.checked == "ping":
             thread.start()
     thread.join()
-    assert the_problem(found, "E633").text.endswith(f"s the site closed the socket with {said}")
+    text = the_problem(found, "E633").text
+    assert re.fullmatch(rf"{layer}: after [\d.]+ s the site closed the socket with {re.escape(said)}", text)
     assert not_checked(found) == {"foreign Origin", "close"}
+
+
+def test_answers_to_pings_that_are_lost(start: Callable[..., Site]) -> None:
+    site = start(settings={"WSREDIS": {"PING_INTERVAL": 1, "PING_TIMEOUT": 1}})
+    lost = threading.Event()
+    found = {}
+    with Relay(site.port, to_site=lambda data: b"" if lost.is_set() else data) as relay:
+        for row in look(Situation(live=behind(relay.port), idle=10)):
+            found[row.checked] = row
+            if row.checked == "ping":
+                lost.set()
+    problem = the_problem(found, "E633")
+    assert problem.text.startswith("Proxy: after ")
+    assert problem.text.endswith("closed the socket with 1011 (no answer to a ping).")
 
 
 def test_a_site_that_ends_meanwhile(start: Callable[..., Site]) -> None:

@@ -33,7 +33,7 @@ TITLES = {
     "wsredis.W610": "TLS: the certificate ends soon.",
     "wsredis.E611": "Session: none can be made for the user.",
     "wsredis.E612": "Proxy: the upgrade is not passed on, or not whole.",
-    "wsredis.E613": "Location: what answers takes no websockets.",
+    "wsredis.E613": "Location: what answers is no worker that takes websockets.",
     "wsredis.E614": "Prefix: a proxy strips WEBSOCKET_URL.",
     "wsredis.E615": "Location: the answer is a redirection.",
     "wsredis.E616": "Host: the site does not take the one that arrives.",
@@ -143,4 +143,4 @@ def _go(way: Way) -> Iterator[Row]:
 
 def _no_broker(error: BrokerUnavailable) -> Problem:
     hint = "Run it where WSREDIS['URL'] leads to the site's Redis. What is wrong here: ./manage.py wscheck --only redis"
-    return Problem(id="wsredis.E626", text=sentence(f"Redis: {error}"), hint=hint)
+    return Problem(id="wsredis.E626", text=sentence(f"Redis: nothing can be published: {error}"), hint=hint)

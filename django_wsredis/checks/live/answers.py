@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import re
 import secrets
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ PROXIES = (b"<center>nginx", b"<html><head>\n<title>", b"<html><body><h1>")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class HTTPAnswer:
     """An HTTP answer. headers: by their names in lower case. body: its beginning."""
 
     status: int
@@ -55,6 +56,17 @@ class Answer:
         return "Proxy" if any(part in self.body for part in PROXIES) else "Site or proxy"
 
     @property
+    def is_nginxs(self) -> bool:
+        """Whether it is a page of NGiNX itself."""
+        return PROXIES[0] in self.body
+
+    @property
+    def reason(self) -> str:
+        """The title of the page, which says more than the status where a proxy refuses; "" without."""
+        found = re.search(rb"<title>(.*?)</title>", self.body)
+        return found[1].decode(errors="replace") if found else ""
+
+    @property
     def title(self) -> str:
         """The status in words."""
         try:
@@ -71,7 +83,7 @@ class Answer:
         return f"{self.title}, by {server}" if server else self.title
 
 
-def ask(way: Way, path: str, headers: dict[str, str] | None = None, *, seconds: float = STEP_SECONDS) -> Answer:
+def ask(way: Way, path: str, headers: dict[str, str] | None = None, *, seconds: float = STEP_SECONDS) -> HTTPAnswer:
     """Ask for a path with its query; each part of the answer may take so long.
 
     Raises OSError and http.client.HTTPException.
@@ -82,10 +94,10 @@ def ask(way: Way, path: str, headers: dict[str, str] | None = None, *, seconds: 
         connection.request("GET", path, headers={"Host": way.netloc, **way.headers, **(headers or {})})
         with connection.getresponse() as response:
             told = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(status=response.status, headers=told, body=response.read(BODY_BYTES))
+            return HTTPAnswer(status=response.status, headers=told, body=response.read(BODY_BYTES))
 
 
-def ask_upgrade(way: Way, path: str, origin: str | None, changed: dict[str, str] | None = None) -> Answer:
+def ask_upgrade(way: Way, path: str, origin: str | None, changed: dict[str, str] | None = None) -> HTTPAnswer:
     """Ask for a websocket, from a page of an origin; it is closed at once. changed: headers. Raises as `ask()`."""
     headers = {
         "Connection": "Upgrade",

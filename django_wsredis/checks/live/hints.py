@@ -20,6 +20,8 @@ Compare, on both: ./manage.py diffsettings | grep SESSION_
 A proxy must pass the cookie on. NGiNX: proxy_set_header Cookie $http_cookie;
 WSREDIS['PROCESS_REQUEST'], if it is set, must look at sessions."""
 
+ALLOWED = "The function of WSREDIS['ALLOWED_CHANNELS'] decides: def allowed(request, channels): return channels"
+
 PROTOCOLS = (
     """uwsgi_pass is for uWSGI's socket =; proxy_pass for what speaks HTTP: http-socket =, gunicorn, runwsserver."""
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from http.client import HTTPException
 
 from ..findings import Problem
-from .answers import Answer, ask
+from .answers import HTTPAnswer, ask
 from .way import Way
 
 HEALTH = "-/healthz"  # below WEBSOCKET_URL a worker answers it, and nobody else as it does
@@ -14,7 +14,7 @@ KEEP_PREFIX = """The prefix stands on both sides, or on none. NGiNX: proxy_pass 
 Apache: ProxyPass "/ws/" "http://127.0.0.1:8000/ws/". All of it: ./manage.py wscheck --emit nginx, or apache"""
 
 
-def explain(way: Way, path: str, answer: Answer) -> Problem:
+def explain(way: Way, path: str, answer: HTTPAnswer) -> Problem:
     """Return the problem that something else answers than a facility."""
     said = f"the answer is {answer.shown}"
     url = way.settings.websocket_url
@@ -33,14 +33,10 @@ def explain(way: Way, path: str, answer: Answer) -> Problem:
             f"In the settings of the site, as here: WEBSOCKET_URL = {url!r}"
         )
         return _wrong(text, hint)
-    hint = (
-        f"Let a location for it lead to the site. NGiNX, in the server with server_name {way.host};\n"
-        f"    location {url} {{ proxy_pass http://127.0.0.1:8000; … }}"
-    )
-    return _wrong(f"Location: {said}: it is somebody else who answers below {url}.", hint)
+    return _wrong(f"Location: {said}: it is somebody else who answers below {url}.", _location_of(way))
 
 
-def explain_prefix(way: Way, answer: Answer) -> Problem | None:
+def explain_prefix(way: Way, answer: HTTPAnswer) -> Problem | None:
     """Return the problem that a proxy strips the prefix, so that a page answers, or where Django knows one."""
     url = way.settings.websocket_url
     stripped = _stripped(way, url)
@@ -49,6 +45,23 @@ def explain_prefix(way: Way, answer: Answer) -> Problem | None:
     said = f"the answer is {answer.shown}"
     text = f"Prefix: {said}: a proxy strips {stripped!r}, and the site sees no path below WEBSOCKET_URL, {url!r}."
     return Problem(id="wsredis.E614", text=text, hint=KEEP_PREFIX)
+
+
+def explain_stranger(way: Way) -> Problem | None:
+    """Return the problem that another server than ours has taken the websocket."""
+    health = way.base + HEALTH
+    answer = ask(way, health)
+    if answer.is_healthy or answer.status in (401, 403):  # in the latter case a proxy hides it
+        return None
+    text = f"Location: what takes the websocket is no worker of django_wsredis: it does not answer {health} as one."
+    return _wrong(text, _location_of(way))
+
+
+def _location_of(way: Way) -> str:
+    return (
+        f"Let a location for it lead to the site. NGiNX, in the server with server_name {way.host};\n"
+        f"    location {way.settings.websocket_url} {{ proxy_pass http://127.0.0.1:8000; … }}"
+    )
 
 
 def _wrong(text: str, hint: str) -> Problem:

@@ -11,7 +11,7 @@ from ... import live, publisher, redis_errors
 from ...channels import Channel, channel_name
 from ...wording import of_them
 from ..findings import Problem, Row
-from . import hints
+from . import hints, location
 from .way import STEP_SECONDS, Broken, Way, milliseconds, seen
 from .websocket import Websocket
 
@@ -147,6 +147,8 @@ def _lost(way: Way, user: str) -> Problem:
     """Return why a message does not come, by what the workers here know of the socket. user: whom it was for."""
     known = live.connections(facility=way.scratch).sockets
     if not known:
+        if stranger := location.explain_stranger(way):
+            return stranger
         where = f"{redis_errors.shown_url(way.settings.url)}, PREFIX {way.settings.prefix!r}"
         return Problem(
             id="wsredis.E627",
@@ -165,8 +167,8 @@ def _lost(way: Way, user: str) -> Problem:
     if name not in socket.channels:
         text = f"Permission: {name} is not granted; the socket has {', '.join(socket.channels)}."
         hint = (
-            f"WSREDIS['ALLOWED_CHANNELS'] must return 'subscribe-{'user' if user else 'broadcast'}', too, and "
-            f"the class of WSREDIS['SUBSCRIBER'] the channel: {name}"
+            f"{hints.ALLOWED}  # with 'subscribe-{'user' if user else 'broadcast'}'\n"
+            f"The class of WSREDIS['SUBSCRIBER'], if there is one, must return the channel: {name}"
         )
         return Problem(id="wsredis.E619", text=text, hint=hint)
     return _damaged(way, "a message, which the worker has sent", "nothing")

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from ...wording import sentence
 from ..findings import Problem
 from . import certificate, hints, location, unanswered
-from .answers import Answer, ask, ask_upgrade
+from .answers import HTTPAnswer, ask, ask_upgrade
 from .rehearsal import rehearse
 from .way import STEP_SECONDS, Way
 
@@ -55,12 +55,12 @@ def _tls_there(way: Way) -> Problem:
 # Answers of ours
 
 
-def _no_upgrade(way: Way, path: str, answer: Answer) -> Problem:
+def _no_upgrade(way: Way, path: str, answer: HTTPAnswer) -> Problem:
     text = f"Proxy: the answer is {answer.shown}: the request arrives without its header Upgrade, or Connection."
     return Problem(id="wsredis.E612", text=text, hint=hints.UPGRADE)
 
 
-def _unsound(way: Way, path: str, answer: Answer) -> Problem:
+def _unsound(way: Way, path: str, answer: HTTPAnswer) -> Problem:
     reason = rehearse(way, path)
     if reason is not None:
         hint = f"ALLOWED_HOSTS = [{way.host!r}, …]" if "ALLOWED_HOSTS" in str(reason) else hints.again(way)
@@ -86,7 +86,7 @@ def _needs_upgrade(way: Way, path: str, headers: dict[str, str]) -> bool:
     return ask_upgrade(way, path, way.origin, headers).status == 426
 
 
-def _forbidden(way: Way, path: str, answer: Answer) -> Problem:
+def _forbidden(way: Way, path: str, answer: HTTPAnswer) -> Problem:
     reason = rehearse(way, path)
     if ask_upgrade(way, path, None).status == 101:
         text = f"Origin: the answer is {answer.shown} to {way.origin}: the proxy passes on another Host than that."
@@ -95,10 +95,7 @@ def _forbidden(way: Way, path: str, answer: Answer) -> Problem:
         return Problem(
             id="wsredis.E619",
             text=sentence(f"Permission: the answer is {answer.shown}: {reason}"),
-            hint=(
-                "The function of WSREDIS['ALLOWED_CHANNELS'] decides: def allowed(request, channels): return channels\n"
-                f"As somebody who may: {hints.again(way, '--user NAME')}"
-            ),
+            hint=(f"{hints.ALLOWED}\nAs somebody who may: {hints.again(way, '--user NAME')}"),
         )
     if way.cookie:
         text = f"Session: the answer is {answer.shown}: here {way.user} may; the site does not know the session."
@@ -111,7 +108,7 @@ def _forbidden(way: Way, path: str, answer: Answer) -> Problem:
     return Problem(id="wsredis.E619", text=text, hint=hint)
 
 
-def _unavailable(way: Way, path: str, answer: Answer) -> Problem:
+def _unavailable(way: Way, path: str, answer: HTTPAnswer) -> Problem:
     readiness = ask(way, f"{way.base}-/readyz")
     if readiness.status == 200:
         layer, why = "Site or Redis", "the worker is full, or Redis refuses it this channel"
@@ -133,7 +130,7 @@ def _unavailable(way: Way, path: str, answer: Answer) -> Problem:
 # Those of others
 
 
-def _redirected(way: Way, path: str, answer: Answer) -> Problem:
+def _redirected(way: Way, path: str, answer: HTTPAnswer) -> Problem:
     if problem := location.explain_prefix(way, answer):
         return problem
     where = answer.headers.get("location", "nowhere")
@@ -151,8 +148,9 @@ def _redirected(way: Way, path: str, answer: Answer) -> Problem:
     return Problem(id="wsredis.E615", text=text, hint=hint)
 
 
-def _refused_by_proxy(way: Way, path: str, answer: Answer) -> Problem:
-    text = f"Proxy: the answer is {answer.shown}: not the site refuses, but what stands before it, or a page."
+def _refused_by_proxy(way: Way, path: str, answer: HTTPAnswer) -> Problem:
+    seen = "the site has not seen it" if answer.author == "Proxy" else "what stands before the site refuses, or a page"
+    text = f"Proxy: the answer is {answer.shown}: {seen}."
     hint = (
         "What refuses: nginx -T | grep -nE 'deny|auth_basic|auth_request|modsecurity'\n"
         "In the location of WEBSOCKET_URL: allow all; auth_basic off; auth_request off;\n"
@@ -161,19 +159,39 @@ def _refused_by_proxy(way: Way, path: str, answer: Answer) -> Problem:
     return Problem(id="wsredis.E620", text=text, hint=hint)
 
 
-def _bad_request(way: Way, path: str, answer: Answer) -> Problem:
+def _bad_request(way: Way, path: str, answer: HTTPAnswer) -> Problem:
     if not way.is_secure and certificate.speaks_tls(way):  # NGiNX and Apache say so, in HTTP
         return _tls_there(way)
     if answer.author == "Proxy":
-        text = f"Proxy: the answer is {answer.shown}: it does not take the request, and the site has not seen it."
-        hint = f"Most often the cookies are too large. NGiNX: large_client_header_buffers 4 16k;\n{hints.PROXY_LOG}"
-        return Problem(id="wsredis.E620", text=text, hint=hint)
+        return _not_taken(way, path, answer)
     text = f"Host: the answer is {answer.shown}, and not by django_wsredis: Django's pages refuse the Host so."
     hint = f"ALLOWED_HOSTS = [{way.host!r}, …]\n{hints.HOST}\nIf that is so already: {hints.PROXY_LOG}"
     return Problem(id="wsredis.E616", text=text, hint=hint)
 
 
-def _no_site(way: Way, path: str, answer: Answer) -> Problem:
+def _not_taken(way: Way, path: str, answer: HTTPAnswer) -> Problem:
+    said = f", and says {answer.reason!r}" if answer.reason else ""
+    text = f"Proxy: the answer is {answer.shown}: it does not take the request{said}; the site has not seen it."
+    if "certificate" in answer.reason:
+        hint = f"NGiNX asks browsers for a certificate of theirs: ssl_verify_client off;\n{hints.PROXY_LOG}"
+    else:
+        hint = f"If cookies or the query are too large: NGiNX: large_client_header_buffers 4 16k;\n{hints.PROXY_LOG}"
+    return Problem(id="wsredis.E620", text=text, hint=hint)
+
+
+def _limited(way: Way, path: str, answer: HTTPAnswer) -> Problem:
+    text = f"Proxy: the answer is {answer.shown}: it lets nobody in, or not so many: its limits, or a maintenance."
+    hint = (
+        "What refuses: nginx -T | grep -nE 'limit_(conn|req)|return (503|429)'\n"
+        "In the location of WEBSOCKET_URL it counts open sockets: limit_conn NAME 10000;\n"
+        f"{hints.PROXY_LOG}"
+    )
+    return Problem(id="wsredis.E620", text=text, hint=hint)
+
+
+def _no_site(way: Way, path: str, answer: HTTPAnswer) -> Problem:
+    if answer.status == 503 and answer.is_nginxs:  # which says 502 where a site is away
+        return _limited(way, path, answer)
     text = f"Proxy: the answer is {answer.shown}: it does not reach the site."
     hint = (
         "Look, in this order:\n"
@@ -186,23 +204,23 @@ def _no_site(way: Way, path: str, answer: Answer) -> Problem:
     return Problem(id="wsredis.E621", text=text, hint=hint)
 
 
-def _late(way: Way, path: str, answer: Answer) -> Problem:
+def _late(way: Way, path: str, answer: HTTPAnswer) -> Problem:
     return unanswered.explain(way, f"the answer is {answer.shown}: the proxy has waited for one")
 
 
-def _other(way: Way, path: str, answer: Answer) -> Problem:
+def _other(way: Way, path: str, answer: HTTPAnswer) -> Problem:
     logs = {"Site": hints.SITE_LOG, "Proxy": hints.PROXY_LOG}.get(answer.author, hints.BOTH_LOGS)
     return Problem(id="wsredis.E624", text=f"{answer.author}: the answer is {answer.shown}.", hint=logs)
 
 
-OURS: dict[int, Callable[[Way, str, Answer], Problem]] = {
+OURS: dict[int, Callable[[Way, str, HTTPAnswer], Problem]] = {
     400: _unsound,
     403: _forbidden,
     404: location.explain,
     426: _no_upgrade,
     503: _unavailable,
 }
-OTHERS: dict[int, Callable[[Way, str, Answer], Problem]] = {
+OTHERS: dict[int, Callable[[Way, str, HTTPAnswer], Problem]] = {
     200: location.explain,
     301: _redirected,
     302: _redirected,
@@ -215,7 +233,10 @@ OTHERS: dict[int, Callable[[Way, str, Answer], Problem]] = {
     404: location.explain,
     405: location.explain,
     407: _refused_by_proxy,
+    414: _not_taken,
     426: _no_upgrade,
+    429: _limited,
+    431: _not_taken,
     502: _no_site,
     503: _no_site,
     504: _late,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from http.client import HTTPException
 
 from ..findings import Problem
-from .answers import Answer, ask
+from .answers import HTTPAnswer, ask
 from .hints import PROTOCOLS, SITE_LOG
 from .way import Way
 
@@ -40,7 +40,7 @@ def explain(way: Way, found: str) -> Problem:
     return Problem(id="wsredis.E623", text=text, hint=hint)
 
 
-def _page(way: Way) -> Answer | None:
+def _page(way: Way) -> HTTPAnswer | None:
     """Return the answer to a page at the same front door; None if no site answers."""
     try:
         answer = ask(way, PAGE, seconds=PAGE_SECONDS)
