@@ -110,8 +110,8 @@ def not_checked(found: dict[str, Row]) -> set[str]:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing be waited for long: where what is waited for does not come, that takes its time."""
-    for module in (messages, silence, opening):
-        monkeypatch.setattr(module, "STEP_SECONDS", 0.7)
+    for module, seconds in ((messages, 0.7), (silence, 0.7), (opening, 2)):  # the last one's is for the handshake, too
+        monkeypatch.setattr(module, "STEP_SECONDS", seconds)
 
 
 def test_each_title_and_its_documentation_begin_with_the_layer() -> None:
@@ -121,6 +121,7 @@ def test_each_title_and_its_documentation_begin_with_the_layer() -> None:
         assert layers(title) <= LAYERS, title
         entry = documentation.partition(f"``{id}``\n    ")[2].partition("\n\n")[0]
         assert entry.startswith(f"{title.partition(': ')[0]}: "), id
+        assert " *Cure:* " in " ".join(entry.split()), id
 
 
 AFTER_THE_HANDSHAKE = {
@@ -916,14 +917,21 @@ def test_a_permission_that_is_granted_in_part(start: Callable[..., Site]) -> Non
     assert re.match(r"Permission: user:alice:(\S+) is not granted; the socket has broadcast:\1\.", problem.text)
 
 
-def test_a_foreign_origin_that_is_accepted(doors: Doors, site: Site, start: Callable[..., Site]) -> None:
+def test_a_foreign_origin_that_is_accepted(
+    doors: Doors, site: Site, start: Callable[..., Site], configured: RedisServer
+) -> None:
     port = doors.to(site.port, add='proxy_set_header Origin "";')
     problem = the_problem(go(behind(port)), "E634")
     assert "a page of https://wscheck.invalid may connect" in problem.text
     site = start(settings={"WSREDIS": {"REQUIRE_ORIGIN": True}})  # as the hint says
     assert problems(go(site.uri(""))) == []
-    port = doors.to(site.port, add='proxy_set_header Origin "";')
-    the_problem(go(behind(port)), "E619")
+    ports = doors.to(site.port, add='proxy_set_header Origin "";'), doors.to(site.port, remove=HOST, add=LOCALHOST)
+    for port in ports:
+        the_problem(go(behind(port)), "E619")  # the settings here are not those of the site
+        with override_settings(WSREDIS={"URL": configured.url, "REQUIRE_ORIGIN": True}):
+            for user in ("", "alice"):
+                problem = the_problem(go(behind(port), user=user), "E617")
+                assert f"to http://127.0.0.1:{port}: it does not arrive, or with another Host." in problem.text
 
 
 # Redis

@@ -15,6 +15,8 @@ HOST = """NGiNX: proxy_set_header Host $http_host; with uwsgi_pass: uwsgi_param 
 Apache: ProxyPreserveHost On
 All of it: ./manage.py wscheck --emit nginx, or apache"""
 
+ORIGIN = "A proxy must pass the header on. NGiNX: proxy_set_header Origin $http_origin;"
+
 SESSION = """The site needs what is here: SECRET_KEY, DATABASES, and SESSION_ENGINE, SESSION_COOKIE_NAME.
 Compare, on both: ./manage.py diffsettings | grep SESSION_
 A proxy must pass the cookie on. NGiNX: proxy_set_header Cookie $http_cookie;

@@ -61,7 +61,7 @@ def _no_upgrade(way: Way, path: str, answer: HTTPAnswer) -> Problem:
 
 
 def _unsound(way: Way, path: str, answer: HTTPAnswer) -> Problem:
-    reason = rehearse(way, path)
+    reason = rehearse(way, path, way.cookie)
     if reason is not None:
         hint = f"ALLOWED_HOSTS = [{way.host!r}, …]" if "ALLOWED_HOSTS" in str(reason) else hints.again(way)
         return Problem(id="wsredis.E616", text=sentence(f"Host: the answer is {answer.shown}: {reason}"), hint=hint)
@@ -87,7 +87,7 @@ def _needs_upgrade(way: Way, path: str, headers: dict[str, str]) -> bool:
 
 
 def _forbidden(way: Way, path: str, answer: HTTPAnswer) -> Problem:
-    reason = rehearse(way, path)
+    reason = rehearse(way, path, way.cookie)
     if ask_upgrade(way, path, None).status == 101:
         text = f"Origin: the answer is {answer.shown} to {way.origin}: the proxy passes on another Host than that."
         return Problem(id="wsredis.E617", text=text, hint=hints.HOST)
@@ -97,6 +97,9 @@ def _forbidden(way: Way, path: str, answer: HTTPAnswer) -> Problem:
             text=sentence(f"Permission: the answer is {answer.shown}: {reason}"),
             hint=(f"{hints.ALLOWED}\nAs somebody who may: {hints.again(way, '--user NAME')}"),
         )
+    if way.settings.require_origin and rehearse(way, path, "") is None:  # so it is not for the session
+        text = f"Origin: the answer is {answer.shown} to {way.origin}: it does not arrive, or with another Host."
+        return Problem(id="wsredis.E617", text=text, hint=f"{hints.ORIGIN}\n{hints.HOST}")
     if way.cookie:
         text = f"Session: the answer is {answer.shown}: here {way.user} may; the site does not know the session."
         return Problem(id="wsredis.E618", text=text, hint=hints.SESSION)

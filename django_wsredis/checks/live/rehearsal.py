@@ -11,7 +11,7 @@ from ...exceptions import HandshakeError
 from .way import Way
 
 
-def rehearse(way: Way, path: str) -> HandshakeError | None:
+def rehearse(way: Way, path: str, cookie: str) -> HandshakeError | None:
     """Decide here on the handshake, by the settings and the code here; return why it is refused, None if it is not."""
     bare, _, query = path.partition("?")
     environ = {
@@ -19,7 +19,7 @@ def rehearse(way: Way, path: str) -> HandshakeError | None:
         "QUERY_STRING": query,
         "HTTP_HOST": way.netloc,
         "HTTP_ORIGIN": way.origin,
-        "HTTP_COOKIE": way.cookie,
+        "HTTP_COOKIE": cookie,
         "HTTP_CONNECTION": "Upgrade",
         "HTTP_UPGRADE": "websocket",
         "HTTP_SEC_WEBSOCKET_VERSION": "13",
