@@ -650,7 +650,7 @@ def test_a_proxy_that_is_right(doors: Doors, site: Site) -> None:
         ({"where": "/ws/chat"}, "E613", "Location: the answer is 404 Not Found, by nginx", "location /ws/ {"),
         ({"add": ANOTHER}, "E613", "the answer is 200 OK, by nginx", "location /ws/ {"),
         ({"add": "return 405;"}, "E613", "the answer is 405 Method Not Allowed", "location /ws/ {"),
-        ({"add": "if ($http_upgrade) { return 404; }"}, "E613", "is answered by a worker", "grep -nE 'upgrade|/ws/'"),
+        ({"add": "if ($http_upgrade) { return 404; }"}, "E613", "is answered by a worker", "grep -rniE 'upgrade|/ws/'"),
         ({"add": "return 301 https://$host$request_uri;"}, "E615", "to https://127.0.0.1/ws/wscheck-", "wss://"),
         ({"add": "return 302 /login/?next=/ws/;"}, "E615", "Location: the answer is 302 Found", "location /ws/ {"),
         ({"add": "deny all;"}, "E620", "Proxy: the answer is 403 Forbidden, by nginx", "deny"),

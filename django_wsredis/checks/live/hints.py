@@ -12,7 +12,7 @@ with, beside the server: map $http_upgrade $connection_upgrade { default upgrade
 Apache: ProxyPass … upgrade=websocket. All of it: ./manage.py wscheck --emit nginx, apache or haproxy"""
 
 HOST = """NGiNX: proxy_set_header Host $http_host; with uwsgi_pass: uwsgi_param HTTP_HOST $http_host if_not_empty;
-Apache: ProxyPreserveHost On
+Apache: ProxyPreserveHost On   HAProxy: no http-request set-header Host
 All of it: ./manage.py wscheck --emit nginx, or apache"""
 
 ORIGIN = "A proxy must pass the header on. NGiNX: proxy_set_header Origin $http_origin;"
@@ -24,12 +24,11 @@ WSREDIS['PROCESS_REQUEST'], if it is set, must look at sessions."""
 
 ALLOWED = "The function of WSREDIS['ALLOWED_CHANNELS'] decides: def allowed(request, channels): return channels"
 
-PROTOCOLS = (
-    """uwsgi_pass is for uWSGI's socket =; proxy_pass for what speaks HTTP: http-socket =, gunicorn, runwsserver."""
-)
+PROTOCOLS = "uwsgi_pass is for uWSGI's socket =; proxy_pass for what speaks HTTP: http-socket =, gunicorn, runwsserver."
 
 SITE_LOG = "The site's log has the reason: journalctl -u mysite -e"
-PROXY_LOG = "The proxy's log has the reason: tail /var/log/nginx/error.log"
+PROXY_LOG = "The proxy's log has the reason: tail /var/log/{nginx,apache2}/error.log /var/log/haproxy.log"
+PROXY_FOLDERS = "/etc/nginx /etc/apache2 /etc/haproxy"
 BOTH_LOGS = f"{SITE_LOG}\n{PROXY_LOG}"
 
 

@@ -6,12 +6,14 @@ from http.client import HTTPException
 
 from ..findings import Problem
 from .answers import HTTPAnswer, ask
+from .hints import PROXY_FOLDERS
 from .way import Way
 
 HEALTH = "-/healthz"  # below WEBSOCKET_URL a worker answers it, and nobody else as it does
 
 KEEP_PREFIX = """The prefix stands on both sides, or on none. NGiNX: proxy_pass http://site; with no slash behind it.
-Apache: ProxyPass "/ws/" "http://127.0.0.1:8000/ws/". All of it: ./manage.py wscheck --emit nginx, or apache"""
+Apache: ProxyPass "/ws/" "http://127.0.0.1:8000/ws/"   HAProxy: no http-request replace-path
+All of it: ./manage.py wscheck --emit nginx, or apache"""
 
 
 def explain(way: Way, path: str, answer: HTTPAnswer) -> Problem:
@@ -20,9 +22,7 @@ def explain(way: Way, path: str, answer: HTTPAnswer) -> Problem:
     url = way.settings.websocket_url
     if _is_worker(way, url + HEALTH):
         text = f"Location: {said}, while {url}{HEALTH} is answered by a worker: websockets are led elsewhere."
-        hint = (
-            f"Take out what leads them there; a rule by the header, or by a path: nginx -T | grep -nE 'upgrade|{url}'"
-        )
+        hint = f"Take out the rule, by the header or by a path: grep -rniE 'upgrade|{url}' {PROXY_FOLDERS}"
         return _wrong(text, hint)
     if problem := explain_prefix(way, answer):
         return problem
@@ -58,9 +58,12 @@ def explain_stranger(way: Way) -> Problem | None:
 
 
 def _location_of(way: Way) -> str:
+    url = way.settings.websocket_url
     return (
         f"Let a location for it lead to the site. NGiNX, in the server with server_name {way.host};\n"
-        f"    location {way.settings.websocket_url} {{ proxy_pass http://127.0.0.1:8000; … }}"
+        f"    location {url} {{ proxy_pass http://127.0.0.1:8000; … }}\n"
+        f'Apache: ProxyPass "{url}" "http://127.0.0.1:8000{url}" upgrade=websocket\n'
+        f"HAProxy: use_backend site if {{ path_beg {url} }}"
     )
 
 

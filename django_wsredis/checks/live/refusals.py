@@ -144,7 +144,7 @@ def _redirected(way: Way, path: str, answer: HTTPAnswer) -> Problem:
         hint = (
             "Websockets follow no redirection: what redirects pages (return, rewrite, a login) must leave them out.\n"
             f"NGiNX, beside the location that redirects: location {url} {{ proxy_pass http://127.0.0.1:8000; … }}\n"
-            "All of it: ./manage.py wscheck --emit nginx\n"
+            "All of it: ./manage.py wscheck --emit nginx, or apache\n"
             "If Django redirects, wsgi.py needs: from django_wsredis.wsgi import get_wsgi_application"
         )
     text = f"Location: the answer is {answer.shown}, to {where.partition('?')[0]}."
@@ -155,8 +155,9 @@ def _refused_by_proxy(way: Way, path: str, answer: HTTPAnswer) -> Problem:
     seen = "the site has not seen it" if answer.author == "Proxy" else "what stands before the site refuses, or a page"
     text = f"Proxy: the answer is {answer.shown}: {seen}."
     hint = (
-        "What refuses: nginx -T | grep -nE 'deny|auth_basic|auth_request|modsecurity'\n"
+        f"What refuses: grep -rnE 'deny|auth_|Require|modsecurity' {hints.PROXY_FOLDERS}\n"
         "In the location of WEBSOCKET_URL: allow all; auth_basic off; auth_request off;\n"
+        "Apache: Require all granted\n"
         f"Or with a login: --live {way.url.scheme}://NAME:PASSWORD@{way.netloc}{way.url.path}\n{hints.PROXY_LOG}"
     )
     return Problem(id="wsredis.E620", text=text, hint=hint)
@@ -185,7 +186,7 @@ def _not_taken(way: Way, path: str, answer: HTTPAnswer) -> Problem:
 def _limited(way: Way, path: str, answer: HTTPAnswer) -> Problem:
     text = f"Proxy: the answer is {answer.shown}: it lets nobody in, or not so many: its limits, or a maintenance."
     hint = (
-        "What refuses: nginx -T | grep -nE 'limit_(conn|req)|return (503|429)'\n"
+        f"What refuses: grep -rnE 'limit_(conn|req)|return (503|429)|deny_status' {hints.PROXY_FOLDERS}\n"
         "In the location of WEBSOCKET_URL it counts open sockets: limit_conn NAME 10000;\n"
         f"{hints.PROXY_LOG}"
     )
