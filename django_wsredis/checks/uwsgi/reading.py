@@ -12,32 +12,35 @@ from ...wording import of_them
 from . import logic
 from .formats import FORMATS, USUAL_SECTION, parse_ini
 
-# names of one option → the one that is used here; the letters are those of a command line
+# names of one option → the one that is used here
 ALIASES = {
     "workers": "processes",
-    "p": "processes",
     "plugin": "plugins",
     "need-plugin": "plugins",
     "need-plugins": "plugins",
     "plugin-dir": "plugins-dir",
     "wsgi": "module",
-    "w": "module",
     "file": "wsgi-file",
-    "s": "socket",
     "uwsgi-socket": "socket",
-    "M": "master",
-    "l": "listen",
-    "b": "buffer-size",
-    "t": "harakiri",
-    "R": "max-requests",
-    "T": "enable-threads",
-    "y": "yaml",
     "yml": "yaml",
-    "x": "xml",
     "xmlconfig": "xml",
-    "j": "json",
     "js": "json",
     "lazy": "lazy-apps",
+}
+# the same for letters, which uWSGI knows on a command line alone
+LETTERS = {
+    "M": "master",
+    "R": "max-requests",
+    "T": "enable-threads",
+    "b": "buffer-size",
+    "j": "json",
+    "l": "listen",
+    "p": "processes",
+    "s": "socket",
+    "t": "harakiri",
+    "w": "module",
+    "x": "xml",
+    "y": "yaml",
 }
 INCLUDES = ("ini", "yaml", "xml", "json", "include", "inherit")
 PLACEHOLDERS = ("set-ph", "set-placeholder")
@@ -152,6 +155,8 @@ class _Reader:
         self._block: logic.Block | None = None  # that has not ended
 
     def add(self, name: str, value: str, place: str) -> None:
+        if not place:
+            name = LETTERS.get(name, name)
         name = ALIASES.get(name, name)
         if name in logic.ENDS:
             self._block = None
