@@ -283,7 +283,7 @@ def find_wheel() -> Path:
 def test_a_program_that_is_not_used_has_no_problem(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = fake(folder, "s/^2\\.0\\.[0-9]+$/2.0.18/")
     monkeypatch.setattr(uwsgi, "find_program", lambda *names: program)
-    monkeypatch.setattr(uwsgi, "open_to_us", lambda name, **options: ({}, []))
+    monkeypatch.setattr(uwsgi.instances, "open_to_us", lambda name, **options: ({}, []))
     rows = look(uwsgi, None)
     assert problems(rows) == []
     assert found(rows, "uWSGI's configuration").is_skipped
@@ -702,7 +702,7 @@ def test_e333_a_real_strict_uwsgi_takes_no_unknown_option(folder: Path, change: 
 
 def test_w326_a_letter_in_a_file_is_no_option_also_of_a_real_uwsgi(folder: Path) -> None:
     def change(text: str) -> str:
-        text = drop("master", "strict", "touch-chain-reload", "hook-master-start", "die-on-term")(text)
+        text = drop("master", "strict", "touch-chain-reload")(text)
         return add("M = true", "p = 4")(text)
 
     path = write(folder, ["--listen", f"127.0.0.1:{free_port()}"], change)
@@ -714,6 +714,7 @@ def test_w326_a_letter_in_a_file_is_no_option_also_of_a_real_uwsgi(folder: Path)
     try:
         process.wait_for("you are running uWSGI without its master process manager")
     finally:
+        process.popen.kill()  # with gevent and without a master it does not stop by itself
         process.stop()
 
 

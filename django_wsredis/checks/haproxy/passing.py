@@ -149,7 +149,7 @@ def _prefix(way: Way, settings: Settings, request: Handshake) -> Row:
     problem = Problem(
         id="wsredis.E504",
         text=f"{text_of(line)} lets {request.path} arrive as {path}: it is not below WEBSOCKET_URL, and gets 404.",
-        hint=f"Remove it, or let it not concern websockets: unless {{ path_beg {url} }}",
+        hint=_sparing(line, request),
         place=line.place,
     )
     return Row(checked="prefix", found=f"{request.path} arrives as {path}", problems=(problem,))
@@ -177,11 +177,22 @@ def _header(line: Line, request: Handshake) -> Problem | None:
     is_kept = value.startswith("%[req.hdr(host") or value in request.hosts
     if header == "host" and not is_kept and need_the_host():
         text = f"{text_of(line)}: browsers' Origins differ from the Host that arrives, and get 400 or 403."
-        return Problem(id="wsredis.E505", text=text, hint="Remove it.", place=line.place)
+        return Problem(id="wsredis.E505", text=text, hint=_sparing(line, request), place=line.place)
     if header in request.headers and (action == "del-header" or value.lower() != request.headers[header].lower()):
         text = f"{text_of(line)}: what arrives is no websocket, and gets 426."
-        return Problem(id="wsredis.E506", text=text, hint="Remove it.", place=line.place)
+        return Problem(id="wsredis.E506", text=text, hint=_sparing(line, request), place=line.place)
     return None
+
+
+def _sparing(line: Line, request: Handshake) -> str:
+    """Return how a line would not concern websockets."""
+    _, condition = condition_of(line)
+    criterion = f"{{ path_beg {request.path.removesuffix('x')} }}"
+    if not condition:
+        return f"Remove the line; or add at its end: unless {criterion}"
+    if condition[0] == "unless":
+        return f"Remove the line; or add at its end: || {criterion}"
+    return f"Remove the line; or write !{criterion} behind its `if`, and behind each `||`."
 
 
 def _closing(way: Way) -> Row:

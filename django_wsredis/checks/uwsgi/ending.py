@@ -48,7 +48,7 @@ def _harakiri(conf: Configuration) -> Row:
         id="wsredis.W315",
         text=f"harakiri = {option.value}: a view that takes longer kills its worker, and with it all its websockets "
         "(1006). An open websocket itself is no request, and not concerned.",
-        hint="Set it well above the time of the slowest view, and --skip W315; or remove it.",
+        hint=f"Remove `{_told([option])}`; or set it well above the time of the slowest view, and --skip W315.",
         place=option.place,
     )
     return Row(checked="harakiri", found=f"{option.value} s", problems=(problem,))
@@ -61,7 +61,7 @@ def _limits(conf: Configuration) -> Row:
             id="wsredis.W316",
             text=f"{_told([option])}: a worker that reaches it closes all its websockets (1001 or 1012), "
             "and they come back.",
-            hint="Remove it, unless the project leaks memory: views and websockets end together.",
+            hint=f"Remove `{_told([option])}`. If the project leaks memory keep it, and --skip W316.",
             place=option.place,
         )
         for option in limits
@@ -88,7 +88,7 @@ def _idleness(conf: Configuration) -> Row:
         Problem(
             id="wsredis.W318",
             text=f"{_told([option])} ends workers that have no requests; open websockets are none, and end, too.",
-            hint=f"Remove {option.name}.",
+            hint=f"Remove `{_told([option])}`.",
             place=option.place,
         )
         for option in options
@@ -139,7 +139,7 @@ def _reload(conf: Configuration) -> Row:
         Problem(
             id="wsredis.W322",
             text=f"{_told([option])} ends all workers at the same time: the site is away until they are back.",
-            hint=f"lazy-apps = true, and touch-chain-reload = {option.value}: one worker after the other.",
+            hint=f"lazy-apps = true\ntouch-chain-reload = {option.value}",
             place=option.place,
         )
         for option in at_once

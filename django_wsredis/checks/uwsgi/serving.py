@@ -59,7 +59,7 @@ def loop(conf: Configuration) -> Row:
     problem = Problem(
         id="wsredis.E311",
         text="Neither gevent nor enable-threads is set: every websocket gets 503.",
-        hint="gevent = 100, or threads = 4; and enable-threads = true",
+        hint="enable-threads = true\ngevent = 100, or threads = 4",
     )
     return Row(checked="loop", found="none", problems=(problem,))
 
@@ -132,7 +132,8 @@ def listen(conf: Configuration) -> Row:
     problem = Problem(
         id="wsredis.E324",
         text=f"listen = {wanted} is above net.core.somaxconn, {allowed}: uWSGI does not start.",
-        hint=f"sysctl -w net.core.somaxconn={wanted}; or listen = {allowed}",
+        hint=f"listen = {allowed}\nOr: sysctl -w net.core.somaxconn={wanted}\n"
+        f"and to keep it, in /etc/sysctl.d/99-websockets.conf: net.core.somaxconn = {wanted}",
         place=option.place,
     )
     return Row(checked="listen", found=found, problems=(problem,))
