@@ -16,7 +16,7 @@ from django_wsredis.checks.findings import Problem, Row
 from django_wsredis.checks.situation import Situation
 from django_wsredis.checks.system import files, limits, memory, versions
 from django_wsredis.checks.uwsgi import serving
-from django_wsredis.checks.uwsgi.reading import Configuration, Option
+from django_wsredis.checks.uwsgi.reading import Option, OptionList
 from django_wsredis.loop import loop
 
 from .servers import ROOT, may_open, run_manage
@@ -138,7 +138,7 @@ def test_the_kernels_limit_of_who_may_wait_is_read_once_for_all_areas(machine: P
     (machine / "proc/sys/net/core/somaxconn").write_text("777\n")
     assert kernel.somaxconn() == 777
     assert look()["somaxconn"].found.startswith("777;")
-    conf = Configuration([Option("listen", "778", "x:1")])
+    conf = OptionList([Option("listen", "778", "x:1")])
     assert serving.listen(conf).found == "778; net.core.somaxconn is 777"
     assert [problem.id for problem in serving.listen(conf).problems] == ["wsredis.E324"]
 
@@ -204,7 +204,7 @@ def test_on_another_system_what_is_not_seen_is_said(monkeypatch: pytest.MonkeyPa
     rows = look(MAX_SOCKETS=10_000)
     assert problems(rows) == []
     assert [row.checked for row in rows.values() if row.is_skipped] == ["somaxconn", "ports of a proxy", "memory"]
-    assert serving.listen(Configuration([Option("listen", "4096", "x:1")])).is_skipped
+    assert serving.listen(OptionList([Option("listen", "4096", "x:1")])).is_skipped
     assert kernel.ports_row({"127.0.0.1:8000"}, 10_000, "x:1").is_skipped
 
 

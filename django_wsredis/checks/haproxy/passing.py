@@ -20,7 +20,7 @@ DEFAULT_TIMEOUT_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Pair:
     """A frontend, and the backend to which it leads; of a section `listen` they are the same."""
 
     frontend: Section
@@ -92,22 +92,22 @@ def _choose(frontend: Section, backends: dict[str, Section], request: Handshake,
         found.backend, found.line = backends.get(default.words[1]) if len(default.words) > 1 else None, default
 
 
-def rows(way: Way, whole: list[Section], settings: Settings, request: Handshake) -> Iterator[Row]:
+def rows(pair: Pair, whole: list[Section], settings: Settings, request: Handshake) -> Iterator[Row]:
     """Look at what happens on the way."""
-    yield _tunnel(way, settings)
-    if way.frontend.mode == "http":
-        yield _prefix(way, settings, request)
-        yield _headers(way, request)
-        yield _closing(way)
-    yield _maxconn(way, whole, settings)
-    yield ports_row(_tcp_addresses(way.backend), settings.max_sockets, way.backend.place)
+    yield _tunnel(pair, settings)
+    if pair.frontend.mode == "http":
+        yield _prefix(pair, settings, request)
+        yield _headers(pair, request)
+        yield _closing(pair)
+    yield _maxconn(pair, whole, settings)
+    yield ports_row(_tcp_addresses(pair.backend), settings.max_sockets, pair.backend.place)
 
 
-def _tunnel(way: Way, settings: Settings) -> Row:
+def _tunnel(pair: Pair, settings: Settings) -> Row:
     """Compare how long HAProxy waits with how often we ping: `tunnel` takes the place of both others."""
     ping = settings.ping_interval
-    tunnel = way.backend.seconds("tunnel")
-    times = {"client": way.frontend.seconds("client"), "server": way.backend.seconds("server")}
+    tunnel = pair.backend.seconds("tunnel")
+    times = {"client": pair.frontend.seconds("client"), "server": pair.backend.seconds("server")}
     name, seconds = "tunnel", tunnel
     if tunnel is None:
         name, seconds = min(times.items(), key=lambda item: float("inf") if item[1] is None else item[1])
@@ -116,12 +116,12 @@ def _tunnel(way: Way, settings: Settings) -> Row:
     found = f"timeout {name} {seconds:g} s; a ping each {ping:g} s"
     if seconds > ping:
         return Row(checked="timeout", found=found)
-    line = (way.frontend if name == "client" else way.backend).get("timeout", name)
+    line = (pair.frontend if name == "client" else pair.backend).get("timeout", name)
     problem = Problem(
         id="wsredis.E503",
         text=f"timeout {name} is {seconds:g} s, not above PING_INTERVAL, {ping:g} s: "
         "what is silent between two pings is cut.",
-        hint=f"timeout tunnel {max(DEFAULT_TIMEOUT_SECONDS, int(3 * ping))}s  # in {_name(way.backend)}",
+        hint=f"timeout tunnel {max(DEFAULT_TIMEOUT_SECONDS, int(3 * ping))}s  # in {_name(pair.backend)}",
         place=line.place if line else "",
     )
     return Row(checked="timeout", found=found, problems=(problem,))
@@ -131,9 +131,9 @@ def _name(section: Section) -> str:
     return f"{section.kind} {section.name}"
 
 
-def _prefix(way: Way, settings: Settings, request: Handshake) -> Row:
+def _prefix(pair: Pair, settings: Settings, request: Handshake) -> Row:
     path, line = request.path, None
-    for section in way.sections:
+    for section in pair.sections:
         change = rewrite(section, replace(request, path=path))
         line = change.line or line
         if change.path is None:
@@ -155,8 +155,8 @@ def _prefix(way: Way, settings: Settings, request: Handshake) -> Row:
     return Row(checked="prefix", found=f"{request.path} arrives as {path}", problems=(problem,))
 
 
-def _headers(way: Way, request: Handshake) -> Row:
-    lines = [(section, line) for section in way.sections for line in section.all("http-request")]
+def _headers(pair: Pair, request: Handshake) -> Row:
+    lines = [(section, line) for section in pair.sections for line in section.all("http-request")]
     problems = tuple(
         problem
         for section, line in lines
@@ -195,15 +195,15 @@ def _sparing(line: Line, request: Handshake) -> str:
     return f"Remove the line; or write !{criterion} behind its `if`, and behind each `||`."
 
 
-def _closing(way: Way) -> Row:
-    names = [name for name in ("http-server-close", "httpclose", "forceclose") if way.backend.get("option", name)]
+def _closing(pair: Pair) -> Row:
+    names = [name for name in ("http-server-close", "httpclose", "forceclose") if pair.backend.get("option", name)]
     if names:
         return Row(checked="kept connections", found=f"option {names[0]}")
     problem = Problem(
         id="wsredis.I509",
-        text=f"{_name(way.backend)} keeps connections to the site: a reload may close one just when it is used.",
+        text=f"{_name(pair.backend)} keeps connections to the site: a reload may close one just when it is used.",
         hint="option http-server-close",
-        place=way.backend.place,
+        place=pair.backend.place,
     )
     return Row(checked="kept connections", found="kept", problems=(problem,))
 
@@ -214,22 +214,22 @@ def _tcp_addresses(backend: Section) -> set[str]:
     return {each for each in addresses if not each.startswith(("/", "unix@", "abns@", "fd@"))}
 
 
-def _limits(way: Way, whole: list[Section]) -> Iterator[tuple[str, int, str]]:
+def _limits(pair: Pair, whole: list[Section]) -> Iterator[tuple[str, int, str]]:
     """Yield whose maxconn it is, the number, and the place."""
-    for section in (*(section for section in whole if section.kind == "global"), way.frontend):
+    for section in (*(section for section in whole if section.kind == "global"), pair.frontend):
         line = section.get("maxconn")
         if line and line.words[-1].isdecimal():
             yield section.kind, int(line.words[-1]), line.place
-    for line in way.backend.all("server"):
+    for line in pair.backend.all("server"):
         if "maxconn" in line.words[:-1]:
             count = line.words[line.words.index("maxconn") + 1]
             if count.isdecimal() and count != "0":
                 yield f"server {line.words[1]}", int(count), line.place
 
 
-def _maxconn(way: Way, whole: list[Section], settings: Settings) -> Row:
+def _maxconn(pair: Pair, whole: list[Section], settings: Settings) -> Row:
     """Look at the limits of connections: an open websocket is one."""
-    limits, wanted = list(_limits(way, whole)), settings.max_sockets
+    limits, wanted = list(_limits(pair, whole)), settings.max_sockets
     problems = []
     for whose, count, place in limits:
         hint = f"maxconn {wanted or FEW * 10}"

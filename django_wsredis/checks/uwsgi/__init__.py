@@ -13,7 +13,7 @@ from ..situation import Situation
 from . import buffer, ending, names, program, routing, serving, views
 from .instances import OPTION, Instance, find_instances
 from .program import Program
-from .reading import Configuration
+from .reading import OptionList
 
 TITLES = {
     "wsredis.W301": "This version of uWSGI is not tested with us.",
@@ -74,8 +74,8 @@ def look(situation: Situation) -> Iterator[Row]:
             yield replace(row, checked=f"{instance.name}: {row.checked}") if len(instances) > 1 else row
 
 
-def _merge(configurations: Iterable[Configuration]) -> Configuration:
-    return Configuration(option for conf in configurations for option in conf.options)
+def _merge(configurations: Iterable[OptionList]) -> OptionList:
+    return OptionList(option for conf in configurations for option in conf.options)
 
 
 def _configuration(instance: Instance, settings: Settings | None, uwsgi: Program | None) -> Iterator[Row]:
@@ -112,7 +112,7 @@ def _configuration(instance: Instance, settings: Settings | None, uwsgi: Program
     yield from ending.rows(conf, settings, is_old=not (uwsgi and uwsgi.version.startswith("2.1")))
 
 
-def _read(conf: Configuration) -> Row:
+def _read(conf: OptionList) -> Row:
     places = dict.fromkeys(option.place.rpartition(":")[0] or "its command line" for option in conf.options)
     if conf.options:
         return Row(checked="configuration", found=f"{', '.join(places)}: {of_them(len(conf.options), 'option')}")

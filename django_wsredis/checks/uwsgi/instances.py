@@ -10,7 +10,7 @@ from ..processes import Open, closed, is_ours, of_another_project, open_to_us
 from ..situation import Situation
 from . import serving
 from .formats import FORMATS
-from .reading import Configuration, read_command, read_file
+from .reading import OptionList, read_command, read_file
 
 VASSALS = tuple(f"*.{suffix}" for suffix in FORMATS)
 OPTION = "--uwsgi-conf"
@@ -21,7 +21,7 @@ class Instance:
     """A uWSGI that is looked at. name: how rows call it. path: of its program, None if that is not known."""
 
     name: str
-    configuration: Configuration
+    configuration: OptionList
     folder: Path  # in which it starts
     path: Path | None = None
 

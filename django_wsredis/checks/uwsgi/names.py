@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 from ..findings import Problem, Row, skipped
 from . import program
 from .program import Program
-from .reading import LETTERS, Configuration, Option
+from .reading import LETTERS, Option, OptionList
 
 LOADERS = ("autoload", "dlopen", "early-plugin")  # of plugins, which bring options that `--help` is not asked for
 # those of which a misspelt name is told
@@ -21,7 +21,7 @@ CHECKED = (
 )  # fmt: skip
 
 
-def row(conf: Configuration, uwsgi: Program | None) -> Row:
+def row(conf: OptionList, uwsgi: Program | None) -> Row:
     """Look for names that are no options: uWSGI takes any, to be used as `%(name)`, but with `strict` it takes none."""
     checked = "names of options"
     if uwsgi is None or not uwsgi.options:

@@ -68,7 +68,7 @@ class Option(NamedTuple):
         return self.value.lower() not in ("false", "off", "no", "0")
 
 
-class Configuration:
+class OptionList:
     """The options of one uWSGI, in their order.
 
     unread: (what, why) of what could not be read. decided: the same of conditions, and what was found.
@@ -106,19 +106,19 @@ class Configuration:
         return int(match[0]) if match else 0
 
 
-def read_file(path: Path) -> Configuration:
+def read_file(path: Path) -> OptionList:
     """Read a file. Raises nothing: see `unread`."""
     reader = _Reader(None)
     reader.read(str(path), path.suffix.lstrip("."))
-    return Configuration(reader.options, reader.unread, reader.decided)
+    return OptionList(reader.options, reader.unread, reader.decided)
 
 
-def read_command(arguments: Sequence[str], folder: Path) -> Configuration:
+def read_command(arguments: Sequence[str], folder: Path) -> OptionList:
     """Read a command line, without the program's name, and the files that it names, relative to the folder."""
     reader = _Reader(folder)
     for name, value in _split_command(arguments):
         reader.add(name, value, "")
-    return Configuration(reader.options, reader.unread, reader.decided)
+    return OptionList(reader.options, reader.unread, reader.decided)
 
 
 def _split_command(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
