@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterable, Iterator
 
 from ..findings import Problem, Row, skipped
 from . import program
+from .aliases import LETTERS
 from .program import Program
-from .reading import LETTERS, Option, OptionList
+from .reading import Option, OptionList
 
 LOADERS = ("autoload", "dlopen", "early-plugin")  # of plugins, which bring options that `--help` is not asked for
 # those of which a misspelt name is told

@@ -10,38 +10,9 @@ from typing import NamedTuple
 
 from ...wording import of_them
 from . import logic
+from .aliases import ALIASES, LETTERS
 from .formats import FORMATS, USUAL_SECTION, parse_ini
 
-# names of one option → the one that is used here
-ALIASES = {
-    "workers": "processes",
-    "plugin": "plugins",
-    "need-plugin": "plugins",
-    "need-plugins": "plugins",
-    "plugin-dir": "plugins-dir",
-    "wsgi": "module",
-    "file": "wsgi-file",
-    "uwsgi-socket": "socket",
-    "yml": "yaml",
-    "xmlconfig": "xml",
-    "js": "json",
-    "lazy": "lazy-apps",
-}
-# the same for letters, which uWSGI knows on a command line alone
-LETTERS = {
-    "M": "master",
-    "R": "max-requests",
-    "T": "enable-threads",
-    "b": "buffer-size",
-    "j": "json",
-    "l": "listen",
-    "p": "processes",
-    "s": "socket",
-    "t": "harakiri",
-    "w": "module",
-    "x": "xml",
-    "y": "yaml",
-}
 INCLUDES = ("ini", "yaml", "xml", "json", "include", "inherit")
 PLACEHOLDERS = ("set-ph", "set-placeholder")
 SETTERS = ("set", *PLACEHOLDERS)
