@@ -583,6 +583,12 @@ def test_what_stands_in_a_block_outside_holds_inside(site: Site) -> None:
         assert outcome(site.port, "layout?subscribe-broadcast", browser_headers(site), is_watched=True) == "cut"
 
 
+def test_what_the_site_believes_of_the_scheme_must_be_a_pair(site: Site) -> None:
+    rows = look(site.files("split"), site, SECURE_PROXY_SSL_HEADER="HTTP_X_FORWARDED_PROTO")
+    assert row(rows, "scheme").is_skipped
+    assert problems(rows) == []
+
+
 @pytest.mark.parametrize("is_broken", [False, True])
 def test_w214_a_browser_may_say_that_it_uses_https(is_broken: bool, site: Site) -> None:
     main = site.files("split")
