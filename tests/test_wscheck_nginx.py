@@ -286,6 +286,14 @@ CASES = [
         text="the site refuses handshakes without it",
     ),
     Case(
+        name="no key for uwsgi",
+        id="E210",
+        fails="400",
+        base="uwsgi",
+        changes=[(UWSGI_HOST, f'{UWSGI_HOST}\n        uwsgi_param HTTP_SEC_WEBSOCKET_KEY "";')],
+        text="the site refuses handshakes without it",
+    ),
+    Case(
         name="an answer without its proof",
         id="E210",
         fails="101 without Sec-WebSocket-Accept",
@@ -672,6 +680,14 @@ def test_w211_every_page_may_connect_if_the_origin_is_withheld(is_broken: bool, 
     with running(main, site.port):
         foreign = {"Host": f"127.0.0.1:{site.port}", "Origin": "https://evil.example"}
         assert outcome(site.port, "layout?subscribe-broadcast", foreign) == ("101" if is_broken else "403")
+
+
+def test_w211_uwsgi_params_replace_headers_too(site: Site) -> None:
+    main = site.files("uwsgi")
+    change(printed(main), [(UWSGI_HOST, f'{UWSGI_HOST}\n        uwsgi_param HTTP_DNT "";')])
+    assert problems(look(main, site)) == []
+    change(printed(main), [("HTTP_DNT", "HTTP_ORIGIN")])
+    assert [problem.id for problem in problems(look(main, site))] == ["wsredis.W211"]
 
 
 def test_w217_hardly_longer_than_from_ping_to_ping_cuts_when_a_worker_is_late(site: Site) -> None:
