@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...wording import sentence
-from ..findings import Problem, Row, skipped
+from ..findings import DENIED, LOCKED, Problem, Row, skipped
 from ..own_hosts import is_called, own_names
 from ..programs import find_program
 from ..situation import Situation
@@ -89,7 +89,7 @@ def _read(path: Path, program: Program) -> tuple[DirectiveTree, DirectiveTree]:
 
 def _unreadable(path: Path, configuration: DirectiveTree) -> Row:
     what, why = configuration.unread[0] if configuration.unread else (str(path), "it is empty")
-    hint = "./manage.py wscheck --emit apache > site.conf"
+    hint = LOCKED if why == DENIED else "./manage.py wscheck --emit apache > site.conf"
     problem = Problem(id="wsredis.E452", text=sentence(f"{what}: {why}"), hint=hint)
     return Row(checked="configuration", found=why, problems=(problem,))
 

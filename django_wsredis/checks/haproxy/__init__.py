@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...conf import Settings
 from ...wording import sentence
-from ..findings import Problem, Row, skipped
+from ..findings import DENIED, LOCKED, Problem, Row, skipped
 from ..own_hosts import own_names
 from ..processes import closed, open_to_us
 from ..programs import Patience, find_program
@@ -91,9 +91,7 @@ def _not_read(why: str, situation: Situation) -> Row:
     """Return the row of what cannot be read: an error if it was named."""
     if situation.haproxy_conf is None:
         return skipped("configuration", why)
-    hint = (
-        "Name a file that can be read, or a folder of *.cfg. To have one: ./manage.py wscheck --emit haproxy > site.cfg"
-    )
+    hint = LOCKED if why.endswith(DENIED) else "./manage.py wscheck --emit haproxy > site.cfg"
     problem = Problem(id="wsredis.E501", text=sentence(why), hint=hint)
     return Row(checked="configuration", found=why, problems=(problem,))
 
