@@ -45,7 +45,7 @@ def follow() -> None:
 
 
 def _wanted(names: frozenset[str]) -> Iterator[Listener]:
-    if "session" in names and sessions.are_there() and (model := sessions.model()) is not None:
+    if "session" in names and (model := _session_model()) is not None:
         yield from ((post_delete, _on_session_deleted, kind) for kind in _kinds(model))
     if not apps.is_installed("django.contrib.auth"):
         return
@@ -66,6 +66,13 @@ def _wanted(names: frozenset[str]) -> Iterator[Listener]:
     if "groups" in names and (groups := _groups_field(user_model)) is not None:
         yield m2m_changed, _on_membership_changed, groups.remote_field.through
         yield from ((pre_delete, _on_group_deleted, kind) for kind in _kinds(groups.related_model))
+
+
+def _session_model() -> Any:
+    try:
+        return sessions.model() if sessions.are_there() else None
+    except (ImportError, AttributeError):  # SESSION_ENGINE is wrong: the checks say it
+        return None
 
 
 def _kinds(model: type[Model]) -> list[type[Model]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_network
 from typing import Any
@@ -19,6 +20,9 @@ EXPIRE_TEXT = f"a whole number of seconds up to {MAX_EXPIRE_SECONDS}, 0 to keep 
 SLOW_POLICIES = ("close", "latest", "drop")
 KEEP_NAMES = ("messages", "seconds")
 KEEP_TEXT = 'a dict such as {"messages": 500, "seconds": 86400}'
+
+# What Django takes for the name of a Host; or "*".
+HOST = re.compile(r"\*|[a-z0-9.-]+|\[[a-f0-9:.]+\]", re.IGNORECASE)
 
 # What Django tells of users and sessions, that open sockets follow; see `following.py`.
 FOLLOWED = ("logout", "session", "password", "inactive", "deleted", "groups")
@@ -45,6 +49,11 @@ def is_seconds(value: Any) -> bool:
 def is_websocket_url(value: Any) -> bool:
     """Tell whether a value can be WEBSOCKET_URL: a path with a slash at both ends, and a name between."""
     return isinstance(value, str) and value.startswith("/") and value.endswith("/") and value.strip("/") != ""
+
+
+def is_allowed_host(value: Any) -> bool:
+    """Tell whether a Host can be what ALLOWED_HOSTS has: a name without scheme and port, or with a dot before it."""
+    return isinstance(value, str) and HOST.fullmatch(value) is not None
 
 
 def _url_problem(value: Any) -> str:

@@ -165,6 +165,12 @@ def test_w001_an_old_name_still_works_and_the_new_one_is_named(name: str) -> Non
     assert f"WSREDIS[{LEGACY_NAMES[name]!r}]" in hint
 
 
+def test_w001_the_former_connection_becomes_a_url_without_its_password() -> None:
+    with override_settings(WS4REDIS_CONNECTION={"host": "redis", "port": 6380, "password": "secret"}):
+        ((_, _, hint),) = found()
+    assert '"redis://:PASSWORD@redis:6380/0"' in hint
+
+
 @pytest.mark.parametrize(
     ("name", "hint"),
     [("WS4REDIS_SUBSCRIBER", "django_wsredis.handshake.Subscriber"), ("WS4REDIS_NOPE", "remove it")],

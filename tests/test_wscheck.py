@@ -95,6 +95,8 @@ def test_a_certificate_means_port_443_and_its_whole_path(kind: str, line: str) -
 
 def test_any_host_is_served_where_allowed_hosts_says_so() -> None:
     assert "server_name _;" in emit("nginx", ALLOWED_HOSTS=["*"])
+    for kind in ("nginx", "apache"):
+        assert "example.com" in emit(kind, ALLOWED_HOSTS=["", "https://wrong", "example.com"])
     assert "ServerName" not in emit("apache", ALLOWED_HOSTS=["*"])
 
 

@@ -202,7 +202,10 @@ def test_w555_ports_are_needed_by_tcp_alone(
 def test_e452_what_cannot_be_read(folder: Path) -> None:
     path = folder / "empty.conf"
     path.write_text("# nothing\n")
-    assert ids(look(apache, path)) == ["E452"]
+    (problem,) = problems(look(apache, path))
+    assert (problem.id, problem.text) == ("wsredis.E452", f"{path}: it is empty.")
+    path.write_text("Timeout 60\n")  # neither a virtual host nor a rule
+    assert ids(look(apache, path))[:1] == ["E454"]
     path.write_text("Include nowhere/*.conf\nTimeout 60\n")
     assert any(row.is_skipped and "nowhere" in row.found for row in look(apache, path))
 

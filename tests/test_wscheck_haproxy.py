@@ -320,7 +320,8 @@ def test_a_folder_is_read_as_haproxy_reads_it(folder: Path) -> None:
     assert "E501" in ids(look(haproxy, whole))
     empty = folder / "empty"
     empty.mkdir()
-    assert found(look(haproxy, empty), "configuration").found == f"{empty} has no file *.cfg"
+    row = found(look(haproxy, empty), "configuration")
+    assert (row.found, ids([row])) == (f"{empty} has no file *.cfg", ["E501"])
 
 
 def test_the_command_takes_a_folder_for_haproxy_alone(folder: Path) -> None:

@@ -893,6 +893,9 @@ def test_a_permission_that_is_refused_has_the_reason(start: Callable[..., Site],
 def test_publishing_is_refused_by_default(site: Site) -> None:
     problem = the_problem(go(site.uri("news?subscribe-broadcast&publish-broadcast")), "E619")
     assert "publish-broadcast is refused: WSREDIS['ALLOWED_CHANNELS'] is not set" in problem.text
+    assert "/ws/news?subscribe-broadcast&publish-broadcast' --user NAME" in problem.hint
+    problem = the_problem(go(site.uri("news?publish-broadcast&token=secret")), "E619")
+    assert "/ws/news --user NAME" in problem.hint
 
 
 def test_a_scratch_facility_that_is_refused(start: Callable[..., Site]) -> None:

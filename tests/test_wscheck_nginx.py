@@ -286,6 +286,14 @@ CASES = [
         text="the site refuses handshakes without it",
     ),
     Case(
+        name="no key for uwsgi",
+        id="E210",
+        fails="400",
+        base="uwsgi",
+        changes=[(UWSGI_HOST, f'{UWSGI_HOST}\n        uwsgi_param HTTP_SEC_WEBSOCKET_KEY "";')],
+        text="the site refuses handshakes without it",
+    ),
+    Case(
         name="an answer without its proof",
         id="E210",
         fails="101 without Sec-WebSocket-Accept",
@@ -583,6 +591,12 @@ def test_what_stands_in_a_block_outside_holds_inside(site: Site) -> None:
         assert outcome(site.port, "layout?subscribe-broadcast", browser_headers(site), is_watched=True) == "cut"
 
 
+def test_what_the_site_believes_of_the_scheme_must_be_a_pair(site: Site) -> None:
+    rows = look(site.files("split"), site, SECURE_PROXY_SSL_HEADER="HTTP_X_FORWARDED_PROTO")
+    assert row(rows, "scheme").is_skipped
+    assert problems(rows) == []
+
+
 @pytest.mark.parametrize("is_broken", [False, True])
 def test_w214_a_browser_may_say_that_it_uses_https(is_broken: bool, site: Site) -> None:
     main = site.files("split")
@@ -666,6 +680,14 @@ def test_w211_every_page_may_connect_if_the_origin_is_withheld(is_broken: bool, 
     with running(main, site.port):
         foreign = {"Host": f"127.0.0.1:{site.port}", "Origin": "https://evil.example"}
         assert outcome(site.port, "layout?subscribe-broadcast", foreign) == ("101" if is_broken else "403")
+
+
+def test_w211_uwsgi_params_replace_headers_too(site: Site) -> None:
+    main = site.files("uwsgi")
+    change(printed(main), [(UWSGI_HOST, f'{UWSGI_HOST}\n        uwsgi_param HTTP_DNT "";')])
+    assert problems(look(main, site)) == []
+    change(printed(main), [("HTTP_DNT", "HTTP_ORIGIN")])
+    assert [problem.id for problem in problems(look(main, site))] == ["wsredis.W211"]
 
 
 def test_w217_hardly_longer_than_from_ping_to_ping_cuts_when_a_worker_is_late(site: Site) -> None:

@@ -32,7 +32,7 @@ from django.utils.decorators import async_only_middleware
 from websockets.frames import Opcode
 from websockets.sync.client import connect
 
-from django_wsredis import publish
+from django_wsredis import following, publish
 from django_wsredis.checks import check_deployment, check_settings, permissions
 from django_wsredis.checks.areas import MODULES
 from django_wsredis.checks.findings import Problem, Row
@@ -225,6 +225,16 @@ def test_e022_a_middleware_that_cannot_be_imported(raising: None, name: str, why
     assert why in problem.text
     assert problem.hint.startswith(hint)
     assert name in problem.hint
+
+
+def test_e022_an_engine_of_sessions_that_cannot_be_imported() -> None:
+    given = {"SESSION_ENGINE": "tests.nowhere", "MIDDLEWARE": [SESSIONS, AUTHENTICATION]}
+    problem = only(**given)
+    assert problem.id == "wsredis.E022"
+    assert problem.text.startswith("SESSION_ENGINE is 'tests.nowhere', which cannot be used: No module named")
+    with override_settings(**given):
+        following.follow()  # as when the apps are made ready: no command would start
+    following.follow()
 
 
 def test_with_it_a_server_does_not_start(start: Callable[..., Site]) -> None:
@@ -674,6 +684,18 @@ def test_what_may_be_the_same_site(hosts: list[str], origin: str) -> None:
 def test_e014_no_host_is_allowed() -> None:
     assert only(ALLOWED_HOSTS=[]).id == "wsredis.E014"
     assert problems(ALLOWED_HOSTS=[], DEBUG=True) == []
+
+
+@pytest.mark.parametrize("host", ["https://example.com", "example.com:8000", "", "my_site", None, 3])
+def test_e014_what_no_host_can_be(host: object) -> None:
+    assert only(ALLOWED_HOSTS=[host]).id == "wsredis.E014"
+    assert only(ALLOWED_HOSTS=[host], DEBUG=True).id == "wsredis.E014"
+    assert problems(ALLOWED_HOSTS=[host, "example.com"]) == []
+
+
+@pytest.mark.parametrize("host", ["*", ".example.com", "Example.COM", "[::1]", "10.0.0.1"])
+def test_what_a_host_can_be(host: str) -> None:
+    assert problems(ALLOWED_HOSTS=[host]) == []
 
 
 def test_w013_the_embedded_redis_in_production() -> None:

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from django.conf import settings as django_settings
 
 from .. import embedded
+from ..rules import is_allowed_host
 from . import permissions, visitors
 from .application import application_row
 from .findings import Problem, Row
 from .greenlets import patched_modules
+from .own_hosts import allowed_hosts
 from .situation import Situation
 
 TITLES = {
@@ -19,7 +21,7 @@ TITLES = {
     "wsredis.E011": "The session's cookie does not reach a websocket.",
     "wsredis.W012": "CSRF_TRUSTED_ORIGINS trusts a page by http, on a site of https.",
     "wsredis.W013": "The embedded Redis is for development.",
-    "wsredis.E014": "ALLOWED_HOSTS is empty.",
+    "wsredis.E014": "ALLOWED_HOSTS is empty, or has no name of a host.",
     "wsredis.W015": "The project has gevent patch a part of Python.",
     "wsredis.E016": "ALLOWED_CHANNELS returns what is no list of names.",
     "wsredis.W017": "The session's cookie goes out by http, too, on a site of https.",
@@ -67,13 +69,16 @@ def _patching() -> Row:
 
 def _hosts() -> Row:
     hosts = list(django_settings.ALLOWED_HOSTS)
-    row = Row(checked="ALLOWED_HOSTS", found=", ".join(hosts) or "empty")
-    if hosts or django_settings.DEBUG:
+    row = Row(checked="ALLOWED_HOSTS", found=", ".join(map(str, hosts)) or "empty")
+    if any(map(is_allowed_host, django_settings.ALLOWED_HOSTS)) or (django_settings.DEBUG and not hosts):
         return row
+    what = (
+        f"has only {hosts[0]!r}, and the like, which is no name of a host" if hosts else "is empty while DEBUG is off"
+    )
     problem = Problem(
         id="wsredis.E014",
-        text="ALLOWED_HOSTS is empty while DEBUG is off: every request and every websocket is refused with 400.",
-        hint='ALLOWED_HOSTS = ["example.com"], with the names of the site.',
+        text=f"ALLOWED_HOSTS {what}: every request and every websocket is refused with 400.",
+        hint='ALLOWED_HOSTS = ["example.com"], with the names of the site, and neither scheme nor port.',
     )
     return Row(checked=row.checked, found=row.found, problems=(problem,))
 
@@ -82,9 +87,7 @@ def _url(url: str) -> Row:
     checked = "Redis for production"
     if not embedded.is_embedded(url):
         return Row(checked=checked, found="one of its own")
-    public = [
-        host for host in django_settings.ALLOWED_HOSTS if host not in OF_DEVELOPERS and not host.endswith(".localhost")
-    ]
+    public = [host for host in allowed_hosts() if host not in OF_DEVELOPERS and not host.endswith(".localhost")]
     if django_settings.DEBUG and not public:
         return Row(checked=checked, found="none, as DEBUG is on")
     why = f"ALLOWED_HOSTS has {public[0]}" if django_settings.DEBUG else "DEBUG is off"

@@ -14,13 +14,14 @@ from django.db.models import signals as models
 from django.dispatch import Signal
 from django.utils.module_loading import import_string
 
+from .. import sessions
 from .findings import Problem, Row
 from .situation import Situation
 
 TITLES = {
     "wsredis.W008": "Users log in, but a middleware that pages need for that is missing.",
     "wsredis.W009": "A middleware is for asyncio alone.",
-    "wsredis.E022": "A middleware cannot be imported.",
+    "wsredis.E022": "A middleware, or SESSION_ENGINE, cannot be imported.",
     "wsredis.W023": "A receiver of Django's signals is async.",
 }
 NEEDED = (
@@ -46,7 +47,10 @@ def _middleware() -> Row:
             found[name] = import_string(name)
         except (Exception, SystemExit) as error:  # whatever the project's module raises
             problems.append(_missing(name, error))
-    missing = [name for name in NEEDED if name not in {_original(name, found.get(name)) for name in names}]
+    originals = {_original(name, found.get(name)) for name in names}
+    if NEEDED[0] in originals:
+        problems += _engine()
+    missing = [name for name in NEEDED if name not in originals]
     if apps.is_installed("django.contrib.auth") and missing and not problems:  # of which one may be derived from it
         problem = Problem(
             id="wsredis.W008",
@@ -65,6 +69,20 @@ def _middleware() -> Row:
         if not getattr(middleware, "sync_capable", True) and getattr(middleware, "async_capable", False)
     ]
     return Row(checked="MIDDLEWARE", found=f"{len(names)} of them", problems=tuple(problems))
+
+
+def _engine() -> Iterator[Problem]:
+    """Yield what keeps the middleware of sessions from starting."""
+    try:
+        sessions.store()
+    except (Exception, SystemExit) as error:  # whatever the project's module raises
+        why = str(error) or type(error).__name__
+        yield Problem(
+            id="wsredis.E022",
+            text=f"SESSION_ENGINE is {django_settings.SESSION_ENGINE!r}, which cannot be used: {why}. With it no page "
+            "is served.",
+            hint='SESSION_ENGINE = "django.contrib.sessions.backends.db", which is the default, or correct it.',
+        )
 
 
 def _missing(name: str, error: BaseException) -> Problem:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import dataclass
 
 LEVELS = {"E": "error", "W": "warning", "I": "info"}  # by the letter of a problem's id
 RANKS = {level: rank for rank, level in enumerate(LEVELS.values())}  # the worst first
+
+# what is said of a file that wscheck may not read, and what to do
+DENIED = os.strerror(errno.EACCES)
+LOCKED = "Run wscheck as a user who may read it, or as root; or name another file."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from .findings import Problem, Row, skipped
 
 PROC = Path("/proc")
+MOST_PORTS = len(range(1024, 65536))  # that ip_local_port_range can have, without those of root
 UNKNOWN_PORTS = "sys/net/ipv4/ip_local_port_range cannot be read here"
 
 
@@ -47,12 +48,12 @@ def ports_row(addresses: Collection[str], max_sockets: int | None, place: str) -
     found = f"{len(ports):,} to each of {whom}; MAX_SOCKETS {wanted}"
     if max_sockets is None or len(ports) >= max_sockets:
         return Row(checked=checked, found=found)
+    wider = "; or: sysctl -w net.ipv4.ip_local_port_range='1024 65535'" if max_sockets <= MOST_PORTS else "."
     problem = Problem(
         id="wsredis.W555",
         text=f"ip_local_port_range is {shown(ports)}: a proxy here has {len(ports):,} connections at most to each of "
         f"{whom}, and MAX_SOCKETS is {max_sockets:,}.",
-        hint="Let the proxy use a unix socket, or each worker have a port of its own; or: "
-        "sysctl -w net.ipv4.ip_local_port_range='1024 65535'",
+        hint=f"Let the proxy use a unix socket, or each worker have a port of its own{wider}",
         place=place,
     )
     return Row(checked=checked, found=found, problems=(problem,))

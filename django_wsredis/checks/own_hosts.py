@@ -8,12 +8,17 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 
+def allowed_hosts() -> list[str]:
+    """Return ALLOWED_HOSTS without what is no text."""
+    return [host for host in settings.ALLOWED_HOSTS if isinstance(host, str)]
+
+
 def own_names() -> list[str]:
     """Return the names in ALLOWED_HOSTS but "*", in lower case.
 
     `.example.com` stands for any host below that domain, which is one itself, and comes before it.
     """
-    names = [host.lower() for host in settings.ALLOWED_HOSTS if host != "*"]
+    names = [host.lower() for host in allowed_hosts() if host != "*"]
     return [each for name in names for each in ([name[1:], name] if name.startswith(".") else [name])]
 
 
@@ -33,4 +38,4 @@ def need_the_host() -> bool:
     if settings.USE_X_FORWARDED_HOST:
         return False
     trusted = {urlsplit(origin).hostname for origin in settings.CSRF_TRUSTED_ORIGINS}
-    return not settings.ALLOWED_HOSTS or not {host.lstrip(".") for host in settings.ALLOWED_HOSTS} <= trusted
+    return not allowed_hosts() or not {host.lstrip(".") for host in allowed_hosts()} <= trusted

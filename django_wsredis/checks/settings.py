@@ -10,7 +10,7 @@ from django.apps import apps
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 
-from ..conf import LEGACY_NAMES, given_settings, resolve
+from ..conf import LEGACY_NAMES, given_settings, legacy_url, resolve
 from ..rules import RULES, is_websocket_url, problems
 from .findings import Problem, Row
 from .situation import Situation
@@ -33,7 +33,9 @@ def look(situation: Situation) -> Iterator[Row]:
     try:
         given = given_settings()
     except ImproperlyConfigured as error:
-        problem = Problem(id="wsredis.E001", text=str(error), hint="It must be a dict.")
+        problem = Problem(
+            id="wsredis.E001", text=str(error), hint='It must be a dict: WSREDIS = {"URL": "redis://localhost:6379/0"}'
+        )
         yield Row(checked="WSREDIS", found=str(error), problems=(problem,))
         return
     wrong = tuple(Problem(id="wsredis.E001", text=text, hint=hint) for text, hint in problems(given))
@@ -52,7 +54,7 @@ def _listed(names: Iterable[str]) -> str:
 
 def _websocket_url() -> Row:
     url = getattr(django_settings, "WEBSOCKET_URL", "/ws/")
-    hint = 'It must begin and end with "/", with a name between: "/ws/". No page is below it.'
+    hint = 'WEBSOCKET_URL = "/ws/"; it must begin and end with "/", with a name between.'
     wrong = () if is_websocket_url(url) else (Problem(id="wsredis.E003", text=f"WEBSOCKET_URL is {url!r}.", hint=hint),)
     return Row(checked="WEBSOCKET_URL", found=str(url), problems=wrong)
 
@@ -113,4 +115,9 @@ def _legacy_hint(name: str) -> str:
         return "Derive the class from django_wsredis.handshake.Subscriber and name it in WSREDIS['SUBSCRIBER']."
     if name not in LEGACY_NAMES:
         return "It has no meaning here; remove it."
-    return f"It still works; rename it to WSREDIS[{LEGACY_NAMES[name]!r}]."
+    key = LEGACY_NAMES[name]
+    value = getattr(django_settings, name)
+    if key == "URL" and isinstance(value, dict):
+        shown = legacy_url({**value, "password": "PASSWORD" if value.get("password") else None})
+        return f'It still works; rename it to WSREDIS[{key!r}], which is a URL: "{shown}"'
+    return f"It still works; rename it to WSREDIS[{key!r}]."

@@ -16,11 +16,14 @@ from django.conf import ENVIRONMENT_VARIABLE
 from django.conf import settings as django_settings
 
 from ..conf import get_settings
+from ..rules import is_allowed_host
 
 # A developer's own settings have DEBUG on and so no drain: what they are printed for has one.
 MIN_DRAIN_SECONDS = 5
 APPLICATION = re.compile(r"[\w.]+:\w+")
 DEFAULT_TIMEOUT_SECONDS = 60  # of NGiNX, Apache and uWSGI alike
+
+TLS_HEADER = "HTTP_X_FORWARDED_PROTO"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,7 @@ class Project:
     static_url: str
     static_root: str
     hosts: tuple[str, ...]  # as ALLOWED_HOSTS has them; none: any
+    tls_header: str  # as SECURE_PROXY_SSL_HEADER has it, if it is the usual one
     ping_interval: float  # seconds
     drain_seconds: int
 
@@ -68,7 +72,10 @@ def read_project(application: str | None = None) -> Project:
         manage=manage_command(),
         static_url=urlsplit(django_settings.STATIC_URL or "").path if is_own_url(django_settings.STATIC_URL) else "",
         static_root=os.path.abspath(django_settings.STATIC_ROOT) if django_settings.STATIC_ROOT else "",
-        hosts=() if "*" in django_settings.ALLOWED_HOSTS else tuple(django_settings.ALLOWED_HOSTS),
+        hosts=()
+        if "*" in django_settings.ALLOWED_HOSTS
+        else tuple(filter(is_allowed_host, django_settings.ALLOWED_HOSTS)),
+        tls_header=TLS_HEADER if TLS_HEADER in (django_settings.SECURE_PROXY_SSL_HEADER or ()) else "",
         ping_interval=settings.ping_interval,
         drain_seconds=max(math.ceil(settings.drain_seconds), MIN_DRAIN_SECONDS),
     )

@@ -59,7 +59,11 @@ def read_situation(options: dict[str, Any]) -> Situation:
     files = {f"{name}_conf": options[f"{name}_conf"] for name in FILES}
     for name in FILES:
         path = options[f"{name}_conf"]
-        if path and not path.is_file() and not (name in FOLDERS and path.is_dir()):
+        try:
+            is_there = not path or path.is_file() or (name in FOLDERS and path.is_dir())
+        except OSError as error:  # the folder may not be looked into
+            raise CommandError(f"{path}: {error.strerror}.") from None
+        if not is_there:
             raise CommandError(f"{path} is no file.")
     live = options["live"]
     if live is not None and not is_websocket(live):

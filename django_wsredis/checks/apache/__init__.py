@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...wording import sentence
-from ..findings import Problem, Row, skipped
+from ..findings import DENIED, LOCKED, Problem, Row, skipped
 from ..own_hosts import is_called, own_names
 from ..programs import find_program
 from ..situation import Situation
@@ -46,7 +46,7 @@ def look(situation: Situation) -> Iterator[Row]:
         return
     configuration, main = _read(path, program)
     if not configuration.top.inside:
-        yield _unreadable(configuration)
+        yield _unreadable(path, configuration)
         return
     yield Row(checked="configuration", found=str(path))
     for what, why in configuration.unread:
@@ -56,6 +56,8 @@ def look(situation: Situation) -> Iterator[Row]:
         return
     site = Site(configuration, main, situation.settings, program.version)
     hosts = _hosts(site, is_given=given is not None)
+    if not hosts and given:
+        hosts = [Directive("", [], str(path))]
     if not hosts:
         yield skipped("virtual hosts", "none proxies for this project; --apache-conf PATH names another file")
         return
@@ -85,9 +87,9 @@ def _read(path: Path, program: Program) -> tuple[DirectiveTree, DirectiveTree]:
     return configuration, main
 
 
-def _unreadable(configuration: DirectiveTree) -> Row:
-    what, why = configuration.unread[0] if configuration.unread else (configuration.top.place, "it is empty")
-    hint = "./manage.py wscheck --emit apache > site.conf"
+def _unreadable(path: Path, configuration: DirectiveTree) -> Row:
+    what, why = configuration.unread[0] if configuration.unread else (str(path), "it is empty")
+    hint = LOCKED if why == DENIED else "./manage.py wscheck --emit apache > site.conf"
     problem = Problem(id="wsredis.E452", text=sentence(f"{what}: {why}"), hint=hint)
     return Row(checked="configuration", found=why, problems=(problem,))
 

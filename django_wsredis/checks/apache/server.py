@@ -43,7 +43,7 @@ def modules_row(site: Site, hosts: list[Directive]) -> Row:
         place=needs[missing[0]] if missing else "",
     )
     problems = (problem,) if missing else ()
-    return Row(checked="modules", found=", ".join(sorted(needs)), problems=problems)
+    return Row(checked="modules", found=", ".join(sorted(needs)) or "none is used", problems=problems)
 
 
 def workers_row(site: Site) -> Row:

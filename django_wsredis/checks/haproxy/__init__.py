@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...conf import Settings
-from ..findings import Problem, Row, skipped
+from ...wording import sentence
+from ..findings import DENIED, LOCKED, Problem, Row, skipped
 from ..own_hosts import own_names
 from ..processes import closed, open_to_us
 from ..programs import Patience, find_program
@@ -21,7 +22,7 @@ from .routing import Handshake
 from .wording import text_of
 
 TITLES = {
-    "wsredis.E501": "HAProxy does not accept its configuration.",
+    "wsredis.E501": "The configuration of HAProxy cannot be read, or HAProxy refuses it.",
     "wsredis.E502": "HAProxy passes websockets nowhere.",
     "wsredis.E503": "HAProxy cuts websockets between two pings.",
     "wsredis.E504": "HAProxy strips the prefix, WEBSOCKET_URL.",
@@ -70,17 +71,29 @@ def look(situation: Situation) -> Iterator[Row]:
     try:
         sections = read(*chosen.files)
     except OSError as error:
-        yield skipped("configuration", f"{error.filename or chosen.name}: {error.strerror}")
+        yield _not_read(f"{error.filename or chosen.name}: {error.strerror}", situation)
         return
     frontends = [section for section in sections if section.kind in ("frontend", "listen")]
-    if not chosen.files or (not frontends and situation.haproxy_conf is None):
-        yield skipped("configuration", f"{chosen.name} has no {'frontend' if chosen.files else 'file *.cfg'}")
+    if not chosen.files:
+        yield _not_read(f"{chosen.name} has no file *.cfg", situation)
+        return
+    if not frontends and situation.haproxy_conf is None:
+        yield skipped("configuration", f"{chosen.name} has no frontend")
         return
     yield _accepted(program, chosen, patience)
     if situation.settings is None:
         yield skipped("frontends", "the settings are wrong, and they depend on those")
         return
     yield from _frontends(sections, frontends, situation.settings, chosen.files[0])
+
+
+def _not_read(why: str, situation: Situation) -> Row:
+    """Return the row of what cannot be read: an error if it was named."""
+    if situation.haproxy_conf is None:
+        return skipped("configuration", why)
+    hint = LOCKED if why.endswith(DENIED) else "./manage.py wscheck --emit haproxy > site.cfg"
+    problem = Problem(id="wsredis.E501", text=sentence(why), hint=hint)
+    return Row(checked="configuration", found=why, problems=(problem,))
 
 
 def _chosen(situation: Situation) -> tuple[Chosen | None, list[Row]]:

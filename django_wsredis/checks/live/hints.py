@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from urllib.parse import parse_qsl
+
+from .target import is_wish
 from .way import Way
 
 UPGRADE = """In the location of WEBSOCKET_URL. NGiNX:
@@ -15,14 +19,18 @@ HOST = """NGiNX: proxy_set_header Host $http_host; with uwsgi_pass: uwsgi_param 
 Apache: ProxyPreserveHost On   HAProxy: no http-request set-header Host
 All of it: ./manage.py wscheck --emit nginx, or apache"""
 
-ORIGIN = "A proxy must pass the header on. NGiNX: proxy_set_header Origin $http_origin;"
+ORIGIN = """A proxy must pass the header on. NGiNX: proxy_set_header Origin $http_origin;
+with uwsgi_pass: uwsgi_param HTTP_ORIGIN $http_origin if_not_empty;"""
 
 SESSION = """The site needs what is here: SECRET_KEY, DATABASES, and SESSION_ENGINE, SESSION_COOKIE_NAME.
 Compare, on both: ./manage.py diffsettings | grep SESSION_
 A proxy must pass the cookie on. NGiNX: proxy_set_header Cookie $http_cookie;
 WSREDIS['PROCESS_REQUEST'], if it is set, must look at sessions."""
 
-ALLOWED = "The function of WSREDIS['ALLOWED_CHANNELS'] decides: def allowed(request, channels): return channels"
+ALLOWED = """The function of WSREDIS['ALLOWED_CHANNELS'] decides. It may be
+    def allowed(request, channels):
+        is_known = request.user.is_authenticated
+        return [name for name in channels if is_known or "subscribe" in name]"""
 
 PROTOCOLS = "uwsgi_pass is for uWSGI's socket =; proxy_pass for what speaks HTTP: http-socket =, gunicorn, runwsserver."
 
@@ -34,7 +42,10 @@ BOTH_LOGS = f"{SITE_LOG}\n{PROXY_LOG}"
 
 def again(way: Way, options: str = "") -> str:
     """Return the command that goes the same way, with further options."""
-    return f"./manage.py wscheck --live {way.shown} {options}".rstrip()
+    asked = parse_qsl(way.url.query, keep_blank_values=True)
+    is_plain = bool(asked) and all(is_wish(name.lower()) and not value for name, value in asked)  # else it has a token
+    url = f"{way.shown}?{way.url.query}" if is_plain else way.shown
+    return f"./manage.py wscheck --live {shlex.quote(url)} {options}".rstrip()
 
 
 def nearer(way: Way) -> str:

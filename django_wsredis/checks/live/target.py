@@ -65,7 +65,7 @@ def url_path(way: Way) -> str:
     if way.is_all_scratch:
         return scratch_path(way)
     names = {name.lower() for name, _ in parse_qsl(way.url.query, keep_blank_values=True)}
-    wanted = [] if any(map(_is_wish, names)) else ["subscribe-broadcast"]
+    wanted = [] if any(map(is_wish, names)) else ["subscribe-broadcast"]
     if way.situation.user and "subscribe-user" not in names:
         wanted.append("subscribe-user")
     return _path(way, way.facility, iri_to_uri(way.url.query), wanted)
@@ -74,7 +74,7 @@ def url_path(way: Way) -> str:
 def scratch_path(way: Way) -> str:
     """Return the path of the scratch facility: what is not ours in the URL's query, such as a token, is in it."""
     pairs = parse_qsl(way.url.query, keep_blank_values=True)
-    others = [(name, value) for name, value in pairs if not _is_wish(name.lower()) and name != "since"]
+    others = [(name, value) for name, value in pairs if not is_wish(name.lower()) and name != "since"]
     wanted = ["subscribe-broadcast", "subscribe-user"] if way.situation.user else ["subscribe-broadcast"]
     return _path(way, way.scratch, urlencode(others), wanted)
 
@@ -83,5 +83,5 @@ def _path(way: Way, facility: str, query: str, wanted: list[str]) -> str:
     return f"{way.path_of(facility)}?{'&'.join(filter(None, [query, *wanted]))}"
 
 
-def _is_wish(name: str) -> bool:
+def is_wish(name: str) -> bool:
     return name.startswith(("subscribe-", "publish-"))

@@ -73,7 +73,9 @@ def _configuration(configuration: Configuration, said: Said) -> Iterator[Row]:
         Problem(
             id="wsredis.E203",
             text=fault.text,
-            hint="Mend that line; this says when it is right: nginx -t",
+            hint="Mend that line; this says when it is right: nginx -t"
+            if ":" in fault.place
+            else "Name a file that can be read.",
             place=fault.place,
         )
         for fault in configuration.faults

@@ -196,7 +196,7 @@ def _withheld(route: Route, passing: Directive) -> Row:
         if directive.args and directive.args[0].lower() in ANSWER_HEADERS:
             text = f"`{directive.text}` takes away what the browser must see of the answer: it closes the websocket."
             problems.append(Problem(id="wsredis.E210", text=text, hint="Remove that line.", place=directive.place))
-    origin = sent_headers(route).get("origin") if kind == "proxy" else None
+    origin = _replaced(route, kind).get("origin")
     if origin is not None and route.variables.expand(origin.args[1]) == "":
         problem = Problem(
             id="wsredis.W211",
@@ -209,13 +209,22 @@ def _withheld(route: Route, passing: Directive) -> Row:
     return Row(checked="other headers", found=found, problems=tuple(problems))
 
 
+def _replaced(route: Route, kind: str) -> dict[str, Directive]:
+    """Return what sets headers of the browser anew, by their names in lower case."""
+    if kind == "proxy":
+        return sent_headers(route)
+    given = [each for each in inherited(route.chain, "uwsgi_param") if len(each.args) > 1]
+    names = ((each.args[0].lower().replace("_", "-"), each) for each in given)
+    return {name.removeprefix("http-"): each for name, each in names if name.startswith("http-")}
+
+
 def _withheld_requests(route: Route, kind: str) -> Iterator[Problem]:
     value, directive = setting(route.chain, f"{kind}_pass_request_headers", "on")
     if value == "off" and directive is not None:
         text = f"`{directive.text}`: neither Sec-WebSocket-Key nor a cookie arrives; the site answers 400 or 426."
         yield Problem(id="wsredis.E210", text=text, hint="Remove that line.", place=directive.place)
-    for name in NEEDED_HEADERS if kind == "proxy" else ():
-        header = sent_headers(route).get(name)
+    for name in NEEDED_HEADERS:
+        header = _replaced(route, kind).get(name)
         if header is not None and route.variables.expand(header.args[1]) == "":
             text = f"`{header.text}`: the site refuses handshakes without it, or takes everybody for nobody."
             yield Problem(id="wsredis.E210", text=text, hint="Remove that line.", place=header.place)

@@ -21,6 +21,8 @@ def look(route: Route, passing: Directive) -> Row:
     believed = django_settings.SECURE_PROXY_SSL_HEADER
     if not believed:
         return _compared(route, passing, _by_protocol(route, passing), "without SECURE_PROXY_SSL_HEADER")
+    if not isinstance(believed, (list, tuple)) or len(believed) != 2:
+        return skipped("scheme", "SECURE_PROXY_SSL_HEADER is no pair of a header and a value")
     name, secure = believed
     header = _header(name)
     telling = _telling(route, passing, name)
@@ -78,7 +80,11 @@ def _from_browser(route: Route, passing: Directive, header: str) -> Row:
 
 def _hint(route: Route, place: Directive) -> str:
     if place.name.startswith("uwsgi"):
-        return "Write: include /etc/nginx/uwsgi_params; and leave SECURE_PROXY_SSL_HEADER out: HTTPS is among them."
+        including = "include /etc/nginx/uwsgi_params; HTTPS is among them."
+        if not (believed := django_settings.SECURE_PROXY_SSL_HEADER):
+            return f"Write: {including}"
+        line = f"Beside the other parameters write: uwsgi_param {believed[0]} $scheme;"
+        return f"{line}\nOr leave SECURE_PROXY_SSL_HEADER out, with {including}"
     name, secure = django_settings.SECURE_PROXY_SSL_HEADER or ("HTTP_X_FORWARDED_PROTO", "https")
     line = f"In `{route.location.text}` write: proxy_set_header {_header(name)} $scheme;"
     return f"{line}\nand in the settings: SECURE_PROXY_SSL_HEADER = {(name, secure)!r}"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ...conf import Settings
 from ...wording import of_them, sentence
-from ..findings import Problem, Row, skipped
+from ..findings import DENIED, LOCKED, Problem, Row, skipped
 from ..programs import Patience, find_program
 from ..situation import Situation
 from . import buffer, ending, names, program, routing, serving, views
@@ -117,7 +117,6 @@ def _read(conf: OptionList) -> Row:
     if conf.options:
         return Row(checked="configuration", found=f"{', '.join(places)}: {of_them(len(conf.options), 'option')}")
     what, why = conf.unread[0] if conf.unread else ("the command line", "it has no options")
-    problem = Problem(
-        id="wsredis.E307", text=sentence(f"{what}: {why}"), hint="./manage.py wscheck --emit uwsgi > site.ini"
-    )
+    hint = LOCKED if why == DENIED else "./manage.py wscheck --emit uwsgi > site.ini"
+    problem = Problem(id="wsredis.E307", text=sentence(f"{what}: {why}"), hint=hint)
     return Row(checked="configuration", found=why, problems=(problem,))
