@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import Error as DatabaseError
 from django.db import close_old_connections
@@ -28,6 +28,9 @@ from .peer import Peer, peer_of
 from .project_code import call, import_setting
 from .upgrade import Upgrade, negotiate
 from .visitor import groups_text, own_names
+
+if TYPE_CHECKING:
+    from .views.handler import Handler
 
 logger = logging.getLogger("django_wsredis.handshake")
 
@@ -63,6 +66,7 @@ class Accepted:
 
     visitor: what `decide_more()`, `decide_again()` and `standing_of()` need, where the socket has a user or a session,
     or may ask for more, as it speaks wsredis.v1. began_at: when it began to be decided, by the monotonic clock.
+    view: what runs its view, if the path is that of one.
     """
 
     upgrade: Upgrade
@@ -70,6 +74,7 @@ class Accepted:
     peer: Peer
     visitor: bytes = b""
     began_at: float = field(default_factory=time.monotonic)
+    view: Handler | None = None
 
     @property
     def speaks_v1(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -13,10 +14,11 @@ from django.utils.http import is_same_domain
 from .exceptions import HandshakeError, OriginNotAllowed
 
 
-def check_origin(request: HttpRequest, *, required: bool) -> None:
+def check_origin(request: HttpRequest, *, required: bool, allowed: Sequence[str] | None = None) -> None:
     """Refuse the pages of other sites, which browsers let connect with the visitor's cookies (RFC 6455, 10.2).
 
-    Allowed are the request's own host and `CSRF_TRUSTED_ORIGINS`. A request without Origin comes from no browser.
+    Allowed are the request's own host and `CSRF_TRUSTED_ORIGINS`, or what is given instead, where `*` alone stands for
+    all. A request without Origin comes from no browser.
     """
     try:
         host = request.get_host()
@@ -26,6 +28,10 @@ def check_origin(request: HttpRequest, *, required: bool) -> None:
     if origin is None:
         if required:
             raise OriginNotAllowed("the request has no Origin, and WSREDIS['REQUIRE_ORIGIN'] is True")
+        return
+    if allowed is not None:
+        if not any(trusted == "*" or _is_trusted(origin, trusted) for trusted in allowed):
+            raise OriginNotAllowed(f"the Origin {origin!r} is not in the view's allowed_origins")
         return
     if not (_is_host(origin, host) or any(_is_trusted(origin, t) for t in settings.CSRF_TRUSTED_ORIGINS)):
         raise OriginNotAllowed(

@@ -39,16 +39,23 @@ class Upgrade(NamedTuple):
         return UNCOMPRESSED
 
 
-def negotiate(environ: Mapping[str, Any], *, subprotocols: Sequence[str] = (), compress: bool = False) -> Upgrade:
+def negotiate(
+    environ: Mapping[str, Any],
+    *,
+    subprotocols: Sequence[str] = (),
+    compress: bool = False,
+    headers: Sequence[tuple[str, str]] = (),
+) -> Upgrade:
     """Check the upgrade in a WSGI environ and answer it.
 
     subprotocols: those we speak, best first; the first that the client offers is taken, else none.
     compress: whether to agree on permessage-deflate, then without context takeover (RFC 7692, 7.1.1).
+    headers: further ones of the answer.
 
     Raises UpgradeRequired (426) if it is no websocket request or of another version, else HandshakeError (400).
     """
-    headers = _headers(environ)
-    _require_upgrade(headers)
+    asked = _headers(environ)
+    _require_upgrade(asked)
     if environ.get("CONTENT_LENGTH") not in (None, "", "0") or "HTTP_TRANSFER_ENCODING" in environ:
         raise HandshakeError("the request has a body, which would be taken for frames")
 
@@ -58,13 +65,13 @@ def negotiate(environ: Mapping[str, Any], *, subprotocols: Sequence[str] = (), c
     )
     try:
         accept, extensions, subprotocol = protocol.process_request(
-            Request("/", headers, environ["REQUEST_METHOD"], environ.get("SERVER_PROTOCOL", "HTTP/1.1"))
+            Request("/", asked, environ["REQUEST_METHOD"], environ.get("SERVER_PROTOCOL", "HTTP/1.1"))
         )
     except InvalidUpgrade as error:
         raise UpgradeRequired(str(error)) from error
     except (InvalidHandshake, ValueError) as error:
         raise HandshakeError(str(error)) from error
-    return Upgrade(_response(accept, extensions, subprotocol), subprotocol, protocol.extensions)
+    return Upgrade(_response(accept, extensions, subprotocol, headers), subprotocol, protocol.extensions)
 
 
 def _headers(environ: Mapping[str, Any]) -> Headers:
@@ -92,10 +99,14 @@ def _first(ours: Sequence[str], offered: Sequence[str]) -> Subprotocol | None:
     return next((Subprotocol(name) for name in ours if name in offered), None)
 
 
-def _response(accept: str, extensions: str | None, subprotocol: str | None) -> bytes:
+def _response(
+    accept: str, extensions: str | None, subprotocol: str | None, more: Sequence[tuple[str, str]]
+) -> bytes:
     headers = Headers({"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": accept})
     if extensions is not None:
         headers["Sec-WebSocket-Extensions"] = extensions
     if subprotocol is not None:
         headers["Sec-WebSocket-Protocol"] = subprotocol
+    for name, value in more:
+        headers[name] = value
     return Response(101, "Switching Protocols", headers).serialize()

@@ -11,17 +11,20 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import django
+from django.core.handlers.wsgi import get_path_info
 from django.core.wsgi import get_wsgi_application as get_django_application
 
 from . import operators
 from .conf import get_settings
-from .exceptions import CannotDetach, DecisionOutdated, HandshakeError
+from .exceptions import CannotDetach, DecisionOutdated, HandshakeError, NotFound
 from .log import log_to_stderr
 from .responses import respond
 from .tally import count_handshake
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from .handshake import Accepted
 
 DECISIONS = 3  # about one handshake, where users, sessions or groups change meanwhile
 
@@ -93,12 +96,12 @@ def adapt(application: WSGIApplication, environ: WSGIEnvironment) -> WSGIApplica
 
 def serve_websocket(environ: WSGIEnvironment) -> None:
     """Do the handshake of one request and hand its socket to the loop. Raises HandshakeError."""
-    from . import handshake, loop, sessions  # models and gevent: not before Django is set up and a websocket comes
+    from . import loop, sessions  # gevent: not before a websocket comes
     from .hosts import detach
 
     try:
         for tries_left in reversed(range(DECISIONS)):
-            accepted = handshake.decide(environ, get_settings())
+            accepted = decide(environ)
             try:
                 loop.get_loop().serve(accepted, detach.find(environ))
                 break
@@ -110,6 +113,20 @@ def serve_websocket(environ: WSGIEnvironment) -> None:
         count_handshake(error.status)
         raise
     count_handshake(HTTPStatus.SWITCHING_PROTOCOLS)
+
+
+def decide(environ: WSGIEnvironment) -> Accepted:
+    """Answer a handshake by the view of its path, or as one for a facility. Raises HandshakeError."""
+    from . import handshake  # models: not before Django is set up
+    from .views import admission, urls
+
+    settings = get_settings()
+    path = get_path_info(environ)
+    if match := urls.find(path):
+        return admission.decide(environ, match, settings)
+    if urls.has_slashed(path):
+        raise NotFound(f"WEBSOCKET_URLCONF has no {path!r}, but one with a slash at the end")
+    return handshake.decide(environ, settings)
 
 
 @functools.cache

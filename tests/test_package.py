@@ -37,6 +37,7 @@ FLOORS = {
     "following": 5,
     "loop": 4,
     "live": 4,
+    "views": 4,
     "news": 4,
     "workers": 4,
     "asking": 3,

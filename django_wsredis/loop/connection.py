@@ -55,7 +55,10 @@ class Connection(Writer):
 
     peer: who is at the other end. visitor: of its `Accepted`, what is needed to decide again what it may. groups: of
     its `Granted`; of a socket that speaks wsredis.v1 its dialogue knows those of each facility.
+    max_message_bytes: if it is not the setting.
     """
+
+    takes_frames = True  # whether what is published is written to it; else it wants the messages, by `send()`
 
     __slots__ = (
         "_abort_timer",
@@ -94,6 +97,7 @@ class Connection(Writer):
         peer: Peer = NOBODY,
         visitor: bytes = b"",
         groups: str | None = None,
+        max_message_bytes: int | None = None,
     ) -> None:
         super().__init__(reactor, framing)
         self.owner = owner
@@ -105,7 +109,7 @@ class Connection(Writer):
         self.key: bytes | None = None
         self.channels: tuple[bytes, ...] = ()
         self.slot = 0  # of the keepalive
-        self.protocol = ServerProtocol(reactor.settings.max_message_bytes, extensions)
+        self.protocol = ServerProtocol(max_message_bytes or reactor.settings.max_message_bytes, extensions)
         self.assembler: Assembler | None = None
         self.last_received = reactor.now()
         self.received = 0  # messages
@@ -117,6 +121,12 @@ class Connection(Writer):
         self._has_left = self._is_gone = False
         self._reader: Any = None
         self._abort_timer: Any = None
+
+    @property
+    def max_message_bytes(self) -> int:
+        """How large a message may be."""
+        assert self.protocol.max_message_size is not None
+        return self.protocol.max_message_size
 
     @property
     def is_open(self) -> bool:
@@ -187,7 +197,7 @@ class Connection(Writer):
         if self.outbox is not None and now - self.outbox.progressed_at > settings.ping_timeout:
             self.close_slow()
         began_at = self.message_began_at
-        if began_at is not None and now - began_at > seconds_allowed(settings.max_message_bytes):
+        if began_at is not None and now - began_at > seconds_allowed(self.max_message_bytes):
             self.fail(1008, "the message took too long")
         return not self._is_gone and (self.outbox is not None or self.message_began_at is not None)
 
@@ -247,7 +257,7 @@ class Connection(Writer):
             if frame.fin:
                 self.owner.on_message(self, *text_or_binary(frame))
                 return
-            self.assembler = Assembler(frame, self.reactor.settings.max_message_bytes)
+            self.assembler = Assembler(frame, self.max_message_bytes)
         else:  # the protocol answers control frames
             if opcode is Opcode.PONG:
                 self.owner.on_pong(self)

@@ -28,12 +28,14 @@ from .drain import drain
 from .gauges import Gauges, last_error
 from .hub import Hub
 from .keepalive import Keepalive
+from .pool import Pool
 from .reactor import Reactor
 from .recheck import Recheck
 from .registry import Registry
 from .regrouping import Regrouping
 from .subscriber import Subscriber
 from .topic import Join
+from .view_connection import ViewConnection
 
 if TYPE_CHECKING:
     from ..handshake import Accepted
@@ -72,6 +74,7 @@ class Loop:
             on_receipt=lambda name, message: self._control.on_receipt(name, message),
             on_listening=lambda: self._announcer.begin(),
         )
+        self.pool = Pool(self.reactor, settings.view_threads)
         self.desk = Desk(self.reactor, self.hub, self.subscriber)
         self.regroup = Regrouping(self.desk).regroup
         self.recheck = Recheck(self.reactor, self.connections, self.regroup)
@@ -163,7 +166,7 @@ class Loop:
             self._wait_until(self.ended.is_set, wait_seconds)
 
     def _has_drained(self) -> bool:
-        return self.is_draining and not self.connections and self.subscriber.outgoing.is_empty
+        return self.is_draining and not self.connections and self.pool.is_idle and self.subscriber.outgoing.is_empty
 
     def _wait_until(self, condition: Callable[[], bool], seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -223,6 +226,18 @@ class Loop:
             tell(False)
 
     def _new_connection(self, accepted: Accepted) -> Connection:
+        if accepted.view is not None:
+            return ViewConnection(
+                self.reactor,
+                self,
+                desk=self.desk,
+                pool=self.pool,
+                handler=accepted.view,
+                extensions=accepted.upgrade.extensions,
+                framing=accepted.upgrade.window_bits,
+                peer=accepted.peer,
+                visitor=accepted.visitor,
+            )
         connection = Connection(
             self.reactor,
             self,
@@ -245,6 +260,9 @@ class Loop:
             join.done.set_exception(DecisionOutdated("the visitor's login or groups changed meanwhile"))
         elif len(self.connections) >= self._max_sockets:
             join.done.set_exception(Unavailable(f"the worker is full: it has {self._max_sockets} sockets"))
+        elif isinstance(join.connection, ViewConnection) and not join.connection.wire.reserve():
+            threads = self.settings.view_threads
+            join.done.set_exception(Unavailable(f"WSREDIS['VIEW_THREADS'] is {threads}, and all of them have views"))
         else:
             self.connections.add(join.connection)
             self.keepalive.add(join.connection)

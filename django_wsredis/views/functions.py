@@ -1,0 +1,95 @@
+"""Views that are functions: one call for the life of a socket, in a thread of its own."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from django.http import HttpRequest
+
+from ..exceptions import ConnectionClosed
+from ..messages import Message
+from .admission import Upgrading
+from .handler import Handler, Options, Wire
+from .sockets import WebSocket
+from .surroundings import Surroundings
+
+if TYPE_CHECKING:
+    from django.http import HttpResponseBase
+
+logger = logging.getLogger("django_wsredis.views")
+
+
+def websocket(view: Callable[..., object]) -> Callable[..., HttpResponseBase]:
+    """Make a websocket view of a function: `def chat(request, websocket, room): …`, for `WEBSOCKET_URLCONF`.
+
+    Django's decorators, as `@login_required`, stand above this one: they refuse before the socket is open. The function
+    runs in a thread of its own, so it may block, query and sleep. When it returns the socket is closed with 1000, and
+    when it raises with 1011; what it returns does not matter.
+    """
+
+    @functools.wraps(view)
+    def admit(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        socket = WebSocket(request)
+        return Upgrading(FunctionHandler(functools.partial(view, request, socket, *args, **kwargs), socket), socket)
+
+    return admit
+
+
+def websocket_loop(view: Callable[..., object]) -> Callable[..., HttpResponseBase]:
+    """As `@websocket`, and the function is called once for each message, which `websocket.receive()` returns at once."""
+
+    @functools.wraps(view)
+    def loop(request: HttpRequest, websocket: WebSocket, *args: Any, **kwargs: Any) -> None:
+        while websocket.peek():
+            view(request, websocket, *args, **kwargs)
+            websocket.forget()
+
+    return websocket(loop)
+
+
+class FunctionHandler(Handler):
+    """Runs a view whose arguments are all there."""
+
+    needs_thread = True
+
+    def __init__(self, view: functools.partial[object], socket: WebSocket) -> None:
+        self._view = view
+        self._socket = socket
+        self._surroundings = Surroundings()
+
+    @property
+    def options(self) -> Options:
+        """A function has none of its own."""
+        return Options()
+
+    def settle(self, packed: bytes) -> None:
+        """It keeps its request as it is, beside a thread."""
+
+    def begin(self, wire: Wire) -> None:
+        self._socket.attach(wire)
+        wire.start(self._run)
+
+    def hear(self, event: str | bytes | Message) -> None:
+        self._socket.tell(event)
+
+    def end(self, code: int) -> None:
+        self._socket.tell(None)
+
+    def _run(self) -> None:
+        code, reason = 1000, ""
+        try:
+            self._surroundings.run(self._view)
+        except ConnectionClosed as closed:  # it sent on a socket that is closed
+            code, reason = closed.code, closed.reason
+        except Exception:
+            logger.exception("A websocket view failed: %s", describe(self._view.func))
+            code = 1011
+        self._socket.wire.close(code, reason)
+
+
+def describe(view: Any) -> str:
+    """Return a view's dotted name, for the log."""
+    return f"{view.__module__}.{getattr(view, '__qualname__', type(view).__qualname__)}"

@@ -1,0 +1,98 @@
+"""Between the loop and a view: the loop tells a handler what happens to a socket, and a handler asks its wire.
+
+Knows neither gevent nor how a view is written.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from ..channels import Channel
+from ..messages import Message
+
+MAX_UNREAD_BYTES = 64 * 1024  # that wait for a view: then its socket is not read until half of them are taken
+EVENT_BYTES = 64  # that a message takes besides its payload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a view says of its sockets; None is what the project's settings say.
+
+    allowed_origins: of pages that may connect: `https://example.com`, `https://*.example.com`, or `*` for all.
+    messages_per_second, burst: how often a browser may send, and how many at once.
+    """
+
+    allowed_origins: Sequence[str] | None = None
+    subprotocols: Sequence[str] | None = None
+    max_message_bytes: int | None = None
+    messages_per_second: float | None = None
+    burst: int = 1
+
+
+class Wire(Protocol):
+    """The loop's end of a view's socket. From any thread, unless it says otherwise."""
+
+    close_code: int | None
+
+    def send(self, payload: bytes, is_text: bool) -> None:
+        """Write a message; blocks while too much waits. Raises ConnectionClosed."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Begin the closing handshake, unless it has begun."""
+
+    def subscribe(self, channels: Sequence[Channel], history: int) -> Future[None]:
+        """Hear channels; the newest `history` messages that are kept come first. It fails with Unavailable."""
+
+    def unsubscribe(self, channels: Sequence[Channel] | None) -> None:
+        """Hear channels no more; None is all."""
+
+    def resume(self) -> None:
+        """Read from the socket again."""
+
+    def pause(self) -> None:
+        """Read no more from the socket. In the loop's thread."""
+
+    def start(self, function: Callable[[], object]) -> None:
+        """Run a function in a thread of its own. In the loop's thread; once, for handlers that need a thread."""
+
+    def call(self, function: Callable[[], object], then: Callable[[], object]) -> None:
+        """Run a function in some thread, soon, and then `then` in the loop's. In the loop's thread."""
+
+
+class Handler(ABC):
+    """Runs a view for one socket. Its methods are called in the loop's thread, but for `settle()`, and do not block.
+
+    needs_thread: whether it needs a thread for as long as the socket lives.
+    """
+
+    needs_thread: ClassVar[bool]
+
+    @property
+    @abstractmethod
+    def options(self) -> Options:
+        """What the view says of its sockets."""
+
+    @abstractmethod
+    def settle(self, packed: bytes) -> None:
+        """The handshake is answered; packed: what it said, as `packing.pack()` has it. In the handshake's thread."""
+
+    @abstractmethod
+    def begin(self, wire: Wire) -> None:
+        """The socket is open."""
+
+    @abstractmethod
+    def hear(self, event: str | bytes | Message) -> None:
+        """The browser sent a message, or one came on a channel to which the view is subscribed."""
+
+    @abstractmethod
+    def end(self, code: int) -> None:
+        """The socket is closed: nothing more comes. Called once, after `begin()`."""
+
+
+def event_bytes(event: str | bytes | Message) -> int:
+    """Return about how much memory an event takes."""
+    return EVENT_BYTES + len(event.payload if isinstance(event, Message) else event)

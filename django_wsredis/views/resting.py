@@ -1,0 +1,80 @@
+"""The request of a socket between two calls of its view: small, and without what may be old by the next one.
+
+10,000 sockets hold as many requests, mostly for nothing.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from django.http import HttpRequest
+from django.utils.functional import SimpleLazyObject
+
+from ..packing import unpack
+
+NO_BODY = io.BytesIO()  # of a handshake
+
+# what a request works out from its environ when it is first asked
+WORKED_OUT = ("COOKIES", "GET", "POST", "headers", "accepted_types", "accepted_types_by_precedence")
+
+
+class PackedEnviron(Mapping[str, Any]):
+    """A request's environ, as `packing.pack()` left it, unpacked while it is needed."""
+
+    __slots__ = ("_found", "_packed")
+
+    def __init__(self, packed: bytes) -> None:
+        self._packed = packed
+        self._found: dict[str, Any] | None = None
+
+    def rest(self) -> None:
+        """Forget what was unpacked."""
+        self._found = None
+
+    @property
+    def _environ(self) -> dict[str, Any]:
+        if self._found is None:
+            self._found = unpack(self._packed)
+        return self._found
+
+    def __getitem__(self, key: str) -> Any:
+        return self._environ[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._environ)
+
+    def __len__(self) -> int:
+        return len(self._environ)
+
+
+def shrink(request: HttpRequest, packed: bytes) -> None:
+    """Leave of a request whose handshake is answered what a view may ask for; packed: its environ."""
+    slim: Any = request
+    slim.META = slim.environ = PackedEnviron(packed)
+    slim._stream = NO_BODY
+    if slim.resolver_match is not None:
+        slim.resolver_match.tried = None
+    for name in WORKED_OUT:
+        slim.__dict__.pop(name, None)
+
+
+def rest(request: HttpRequest) -> None:
+    """Save the session if the call changed it; forget it, the user, and what was worked out."""
+    slim: Any = request
+    session = getattr(slim, "session", None)
+    if session is not None and session.modified:
+        session.save()
+        session.modified = False
+    if session is not None:
+        session.__dict__.pop("_session_cache", None)
+    if slim.__dict__.pop("_cached_user", None) is not None:  # of Django's AuthenticationMiddleware
+        from django.contrib.auth.middleware import get_user
+
+        slim.user = SimpleLazyObject(partial(get_user, slim))
+    for name in WORKED_OUT:
+        slim.__dict__.pop(name, None)
+    if isinstance(slim.META, PackedEnviron):
+        slim.META.rest()
