@@ -99,9 +99,7 @@ def _first(ours: Sequence[str], offered: Sequence[str]) -> Subprotocol | None:
     return next((Subprotocol(name) for name in ours if name in offered), None)
 
 
-def _response(
-    accept: str, extensions: str | None, subprotocol: str | None, more: Sequence[tuple[str, str]]
-) -> bytes:
+def _response(accept: str, extensions: str | None, subprotocol: str | None, more: Sequence[tuple[str, str]]) -> bytes:
     headers = Headers({"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": accept})
     if extensions is not None:
         headers["Sec-WebSocket-Extensions"] = extensions

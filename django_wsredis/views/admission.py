@@ -65,6 +65,7 @@ class ViewHandler(BaseHandler):
                 call("PROCESS_REQUEST", import_setting("PROCESS_REQUEST", settings.process_request), request)
             except HandshakeError as error:
                 raise PermissionDenied(str(error)) from error
+        set_urlconf(request.urlconf)
         assert request.resolver_match is not None
         return request.resolver_match
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from django.http import HttpRequest
 
 from ..exceptions import ConnectionClosed
 from ..messages import Message
-from .admission import Upgrading
+from .admission import OPTIONS, Upgrading
 from .handler import Handler, Options, Wire
 from .sockets import WebSocket
 from .surroundings import Surroundings
@@ -30,11 +31,15 @@ def websocket(view: Callable[..., object]) -> Callable[..., HttpResponseBase]:
     when it raises with 1011; what it returns does not matter.
     """
 
+    if inspect.iscoroutinefunction(view):
+        raise TypeError(f"{describe(view)} is async; a websocket view is a plain function, and may block.")
+
     @functools.wraps(view)
     def admit(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         socket = WebSocket(request)
         return Upgrading(FunctionHandler(functools.partial(view, request, socket, *args, **kwargs), socket), socket)
 
+    setattr(admit, OPTIONS, Options())
     return admit
 
 

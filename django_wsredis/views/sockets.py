@@ -201,14 +201,12 @@ class WebSocket(ViewSocket):
         self._kept = ()
 
     def _next(self, timeout: float | None) -> str | bytes | Message | None:
-        try:
-            event = self._events.get_nowait()
-        except Empty:
+        if self._events.empty():
             release_database()
-            try:
-                event = self._events.get(timeout=timeout)
-            except Empty:
-                raise TimeoutError(f"nothing came within {timeout:g} s") from None
+        try:
+            event = self._events.get(timeout=timeout)
+        except Empty:
+            raise TimeoutError(f"nothing came within {timeout:g} s") from None
         if event is not None:
             self._taken += event_bytes(event)
             if self._is_paused and self._told - self._taken < MAX_UNREAD_BYTES // 2:
@@ -229,5 +227,3 @@ class WebSocket(ViewSocket):
             if self._told - self._taken < MAX_UNREAD_BYTES // 2:  # it was all taken before it could see that
                 self._is_paused = False
                 self.wire.resume()
-
-

@@ -120,9 +120,18 @@ def queries(request: HttpRequest, websocket: WebSocket) -> None:
         websocket.send_json([get_user_model().objects.count(), connection.in_atomic_block])
 
 
+def notes_transaction(view: Any) -> Any:
+    def noting(request: HttpRequest) -> Any:
+        request.was_atomic = connection.in_atomic_block
+        return view(request)
+
+    return noting
+
+
+@notes_transaction
 @websocket
 def atomic_admission(request: HttpRequest, websocket: WebSocket) -> None:
-    websocket.send_json(connection.in_atomic_block)
+    websocket.send_json([request.was_atomic, connection.in_atomic_block])
     websocket.receive()
 
 
