@@ -12,16 +12,18 @@ import time
 from collections.abc import Callable
 from functools import partial
 from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
 
 from django.db import connections
 
 from .reactor import Reactor
 
+if TYPE_CHECKING:
+    from ..views.handler import Task
+
 QUICK_THREADS = 2  # that are free for calls, beside those whose calls last
 TICK_SECONDS = 0.005  # a call of more than that lasts
 IDLE_SECONDS = 5.0  # after which a thread ends
-
-Task = tuple[Callable[[], object], Callable[[], object]]
 
 logger = logging.getLogger("django_wsredis.views")
 
@@ -83,10 +85,10 @@ class Pool:
 
     # Calls
 
-    def call(self, function: Callable[[], object], then: Callable[[], object]) -> None:
-        """Run a function in some thread, soon, and `then` in the loop's. What it raises is its own business."""
+    def call(self, task: Task) -> None:
+        """Let some thread do a task, soon."""
         self._undone += 1
-        self._tasks.put((function, then))
+        self._tasks.put(task)
         if len(self._threads) < QUICK_THREADS and len(self._threads) < self._undone:
             self._start()
         if not self._is_ticking and self._undone > len(self._threads):
@@ -121,22 +123,22 @@ class Pool:
     def _work(self, thread: Thread) -> None:
         try:
             while True:
-                function, then = self._tasks.get(timeout=IDLE_SECONDS)
+                task = self._tasks.get(timeout=IDLE_SECONDS)
                 thread.busy_since = time.monotonic()
                 try:
-                    function()
+                    task.do()
                 finally:
                     thread.busy_since = None
-                    self._reactor.run(self._done, then)
+                    self._reactor.run(self._done, task)
         except Empty:
             pass
         finally:
             connections.close_all()
             self._reactor.run(self._ended, thread)
 
-    def _done(self, then: Callable[[], object]) -> None:
+    def _done(self, task: Task) -> None:
         self._undone -= 1
-        then()
+        task.done()
 
     def _ended(self, thread: Thread) -> None:
         self._threads.discard(thread)
