@@ -3,10 +3,10 @@
     pip install channels uvicorn uvloop httptools
     python -m benchmarks.views [--sockets 1000] [--threads 200] [--seconds 5] [--rounds 5] [--rst]
 
-Each socket sends 64 bytes, waits for the echo, and sends again. Both servers are up at the same time, one process each,
-with the sockets of one kind of view open at a time, and measured in turn by the same clients; rates and latencies are
-medians of the rounds. A function view has a thread for each socket, so there are fewer of them. Both sides read session and user in the
-handshake, both write no log.
+Each socket sends 64 bytes, waits for the echo, and sends again. Both servers are up at the same time, with one process
+each, and are measured in turn with the same clients, the sockets of one kind of view at a time. A function view has a
+thread for each socket, so there are fewer of them. All have Django's sessions and authentication, and write no log. The
+column by CPU time, echoes per second of the server's processor time, holds on a busy machine too.
 """
 
 from __future__ import annotations
