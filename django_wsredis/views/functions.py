@@ -58,6 +58,8 @@ def websocket_loop(view: Callable[..., object]) -> Callable[..., HttpResponseBas
 class FunctionHandler(Handler):
     """Runs a view whose arguments are all there."""
 
+    __slots__ = ("_socket", "_surroundings", "_view")
+
     needs_thread = True
 
     def __init__(self, view: functools.partial[object], socket: WebSocket) -> None:

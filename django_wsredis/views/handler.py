@@ -79,6 +79,8 @@ class Handler(ABC):
     needs_thread: whether it needs a thread for as long as the socket lives.
     """
 
+    __slots__ = ()
+
     needs_thread: ClassVar[bool]
 
     @property

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextvars import copy_context
-from functools import partial
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from datetime import tzinfo
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -16,26 +17,30 @@ from .database import end_queries
 T = TypeVar("T")
 
 
+NO_VARIABLES = Context()
+
+
 class Surroundings:
     """The language, time zone, URLconf, script name, and context variables, where this is made."""
 
-    # asgiref's Local, in which Django keeps the first four, does not show them in another thread
-    __slots__ = ("_context", "_set")
+    __slots__ = ("_steps", "_variables")
 
     def __init__(self) -> None:
-        self._context = copy_context()
-        self._set = tuple(differences())
+        self._variables = own_variables()
+        self._steps = steps(
+            get_urlconf(), get_script_prefix(), timezone.get_current_timezone(), translation.get_language()
+        )
 
     def run(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call a function with them, and close the connections to the database after it as at the end of a request.
 
         What the function changes of them is gone with the call: it runs in a copy.
         """
-        return self._context.copy().run(self._run, function, *arguments)
+        return self._variables.copy().run(self._run, function, *arguments)
 
     def _run(self, function: Callable[..., T], *arguments: Any) -> T:
-        for set_one in self._set:
-            set_one()
+        for step in self._steps:
+            step()
         try:
             return function(*arguments)
         finally:
@@ -43,14 +48,33 @@ class Surroundings:
             end_queries()
 
 
-def differences() -> Iterator[Callable[[], object]]:
-    """Yield what sets in another thread what is not the default here: to set all of it takes longer than most calls."""
-    yield partial(set_urlconf, get_urlconf())
-    if (prefix := get_script_prefix()) != "/":
-        yield partial(set_script_prefix, prefix)
-    if (zone := timezone.get_current_timezone()) is not timezone.get_default_timezone():
-        yield partial(timezone.activate, zone)
-    if (language := translation.get_language()) is None:
-        yield translation.deactivate_all
+def own_variables() -> Context:
+    """Return the context variables of the project's.
+
+    Without those in which asgiref's Local has what `steps()` is for: another thread does not see them, and they would
+    take most of a kilobyte for each socket.
+    """
+    found = [(variable, value) for variable, value in copy_context().items() if variable.name != "asgiref.local"]
+    if not found:
+        return NO_VARIABLES
+    context = Context()
+    for variable, value in found:
+        context.run(variable.set, value)
+    return context
+
+
+@lru_cache
+def steps(
+    urlconf: Any, script_prefix: str, zone: tzinfo, language: str | None
+) -> tuple[Callable[[], object], ...]:
+    """Return what sets in another thread what is not the default there: to set it all takes longer than most calls."""
+    found: list[Callable[[], object]] = [partial(set_urlconf, urlconf)]
+    if script_prefix != "/":
+        found.append(partial(set_script_prefix, script_prefix))
+    if zone is not timezone.get_default_timezone():
+        found.append(partial(timezone.activate, zone))
+    if language is None:
+        found.append(translation.deactivate_all)
     elif language != settings.LANGUAGE_CODE:
-        yield partial(translation.activate, language)
+        found.append(partial(translation.activate, language))
+    return tuple(found)
