@@ -18,7 +18,7 @@ from ..messages import Message
 from .admission import OPTIONS, Upgrading
 from .functions import describe
 from .handler import MAX_UNREAD_BYTES, Handler, Options, Wire, event_bytes
-from .resting import rest, shrink
+from .resting import PackedEnviron, rest, take_over
 from .sockets import Published, ViewSocket
 from .surroundings import Surroundings
 
@@ -96,7 +96,7 @@ class WebSocketView(View):
         self.websocket.send(message.data)
 
     def on_close(self, code: int) -> None:
-        """The socket is closed. Called for each one that was opened, whoever closed it, and if it just vanished (1006)."""
+        """The socket is closed. Called for each one that was opened, also if its peer has just vanished (1006)."""
 
     def get_form(self, data: dict[str, Any]) -> BaseForm:
         """Return the form for a message."""
@@ -137,7 +137,7 @@ class CallHandler(Handler):
 
     def settle(self, packed: bytes) -> None:
         rest(self._view.request)
-        shrink(self._view.request, packed)
+        take_over(self._view.request, PackedEnviron(packed))
 
     def begin(self, wire: Wire) -> None:
         self._wire = wire

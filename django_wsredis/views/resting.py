@@ -50,10 +50,10 @@ class PackedEnviron(Mapping[str, Any]):
         return len(self._environ)
 
 
-def shrink(request: HttpRequest, packed: bytes) -> None:
-    """Leave of a request whose handshake is answered what a view may ask for; packed: its environ."""
+def take_over(request: HttpRequest, environ: Mapping[str, Any]) -> None:
+    """Have a request live on after its handshake, without what is the server's: uWSGI empties the dict that it gave."""
     slim: Any = request
-    slim.META = slim.environ = PackedEnviron(packed)
+    slim.META = slim.environ = environ
     slim._stream = NO_BODY
     if slim.resolver_match is not None:
         slim.resolver_match.tried = None
