@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from django.forms import BaseForm
     from django.http import HttpRequest, HttpResponseBase
 
+CALLED = ("on_open", "on_message", "on_published", "on_close", "form_valid", "form_invalid")
 OPTION_NAMES = tuple(field.name for field in fields(Options))
 
 logger = logging.getLogger("django_wsredis.views")
@@ -58,6 +60,9 @@ class WebSocketView(View):
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
         """Return the view for a URLconf. initkwargs: class attributes to replace."""
+        for name in CALLED:
+            if inspect.iscoroutinefunction(getattr(cls, name)):
+                raise TypeError(f"{cls.__qualname__}.{name}() is async; it is a plain function, and may block.")
         view = super().as_view(**initkwargs)
         setattr(view, OPTIONS, options_of(cls, **initkwargs))  # decorators copy it, as functools.wraps does
         return view

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from django.contrib.sessions.backends.base import UpdateError
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
@@ -66,7 +68,8 @@ def rest(request: HttpRequest) -> None:
     slim: Any = request
     session = getattr(slim, "session", None)
     if session is not None and session.modified:
-        session.save()
+        with suppress(UpdateError):  # it has ended meanwhile, and the socket is about to
+            session.save()
         session.modified = False
     if session is not None:
         session.__dict__.pop("_session_cache", None)
