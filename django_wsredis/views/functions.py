@@ -81,6 +81,10 @@ class FunctionHandler(Handler):
         self._socket.attach(wire)
         wire.start(self._run)
 
+    @property
+    def unread_bytes(self) -> int:
+        return self._socket.unread_bytes
+
     def hear(self, event: str | bytes | Message) -> None:
         self._socket.tell(event)
 
@@ -88,15 +92,16 @@ class FunctionHandler(Handler):
         self._socket.tell(None)
 
     def _run(self) -> None:
-        code, reason = 1000, ""
+        closing = 1011, ""
         try:
             self._surroundings.run(self._view)
+            closing = 1000, ""
         except ConnectionClosed as closed:  # it sent on a socket that is closed
-            code, reason = closed.code, closed.reason
+            closing = closed.code, closed.reason
         except Exception:
             logger.exception("A websocket view failed: %s", describe(self._view.func))
-            code = 1011
-        self._socket.wire.close(code, reason)
+        finally:
+            self._socket.wire.close(*closing)
 
 
 def describe(view: Any) -> str:
