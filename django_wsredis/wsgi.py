@@ -124,9 +124,12 @@ def decide(environ: WSGIEnvironment) -> Accepted:
     path = get_path_info(environ)
     if match := urls.find(path):
         return admission.decide(environ, match, settings)
-    if urls.has_slashed(path):
-        raise NotFound(f"WEBSOCKET_URLCONF has no {path!r}, but one with a slash at the end")
-    return handshake.decide(environ, settings)
+    try:
+        return handshake.decide(environ, settings)
+    except HandshakeError as error:
+        if urls.has_slashed(path):
+            raise NotFound(f"{error}; or is a view meant? It has a slash at the end: {path}/") from error
+        raise
 
 
 @functools.cache

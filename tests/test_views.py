@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from django.contrib.auth import logout
+from django.contrib.auth.models import Group, User
+from django.contrib.sessions.backends.db import SessionStore
+from django.http import HttpRequest
 from django.test import override_settings
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
-from django_wsredis import publish
+from django_wsredis import live, publish
+from django_wsredis.control import COME_BACK
 
 from .conftest import DATABASE, login
 from .rawsocket import RawSocket, text
-from .servers import RedisServer, Site, wait_until
+from .servers import Listener, RedisServer, Site, wait_until
 from .test_sites import HOSTS, MIDDLEWARE, start_site
 
+HISTORY = {"kept-*": {"messages": 100, "seconds": 600}}
 SETTINGS = {
     "WEBSOCKET_URLCONF": "tests.project.sockets",
     "DATABASES": {
@@ -37,7 +44,7 @@ SETTINGS = {
         "django.middleware.locale.LocaleMiddleware",
         "tests.project.middleware.adds_something",
     ],
-    "WSREDIS": {"VIEW_THREADS": 20, "PING_INTERVAL": 5, "SUBPROTOCOLS": ["chat.v1"]},
+    "WSREDIS": {"VIEW_THREADS": 20, "PING_INTERVAL": 5, "SUBPROTOCOLS": ["chat.v1"], "HISTORY": HISTORY},
 }
 
 
@@ -49,7 +56,7 @@ def host(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def site(host: str, shared_redis: RedisServer, database: object) -> Iterator[Site]:
     site = start_site(host, shared_redis, SETTINGS)
-    with override_settings(WSREDIS={"URL": shared_redis.url}):
+    with override_settings(WSREDIS={"URL": shared_redis.url, "HISTORY": HISTORY}):
         yield site
     assert site.stop() in (0, -15)
 
@@ -287,7 +294,7 @@ def test_what_is_published_arrives_in_the_same_receive(site: Site) -> None:
         assert said(socket) == "broadcast:news own"
         socket.send("stop")
         assert said(socket) == "stopped"
-        assert publish("unheard", facility="news", broadcast=True) == 0
+        wait_until(lambda: publish("unheard", facility="news", broadcast=True) == 0, what="the last subscription's end")
 
 
 def test_a_thousand_messages_arrive_in_order(site: Site) -> None:
@@ -297,6 +304,27 @@ def test_a_thousand_messages_arrive_in_order(site: Site) -> None:
             publish(str(number), facility="news", broadcast=True)
         assert [said(socket) for _ in range(1000)] == [f"broadcast:news {number}" for number in range(1000)]
         assert [said(plain) for _ in range(1000)] == [str(number) for number in range(1000)]
+
+
+@pytest.mark.parametrize("count", [0, 2, 10])
+def test_what_is_kept_comes_first_if_the_view_wants_it(site: Site, count: int) -> None:
+    facility = f"kept-{secrets.token_hex(4)}"
+    for number in range(3):
+        publish(str(number), facility=facility, broadcast=True)
+    with site.connect(f"view/remember/{facility}/{count}/") as socket:
+        assert said(socket) == "subscribed"
+        publish("live", facility=facility, broadcast=True)
+        found = list(iter(lambda: said(socket), ["live", True]))
+    assert found == [[str(number), True] for number in range(3 - min(count, 3), 3)]
+
+
+def test_a_view_that_does_not_keep_up_with_its_channels_is_closed(site: Site) -> None:
+    with site.connect("class/calls/slow/") as socket:
+        said(socket)
+        socket.send("hang")
+        for _ in range(50):  # together more than MAX_OUTBOX_BYTES
+            publish(bytes(100_000), facility="news", broadcast=True)
+        assert closed_with(socket) == (1013, "the view is too slow")
 
 
 # Classes
@@ -349,6 +377,34 @@ def test_the_session_is_saved_after_a_call_and_read_anew_in_the_next_one(site: S
         socket.send("save")
         assert said(socket) == "1 save"
         wait_until(lambda: _visits(other) == 1, what="the other socket's view of the session")
+
+
+def test_a_view_is_seen_by_operators_and_ends_with_the_login(site: Site) -> None:
+    cookie = login("alice")
+    with site.connect("class/calls/i/", cookie=cookie) as socket, site.connect("view/listen/", cookie=cookie) as other:
+        said(socket), said(other)
+        found = live.connections(users=["alice"], facility="class/calls/*").sockets
+        assert [(one.user, one.facilities, one.channels, one.sent) for one in found] == [
+            ("alice", ["class/calls/i/"], ["broadcast:news"], 1)
+        ]
+        publish("hello", facility="news", broadcast=True)
+        said(socket), said(other)
+        (one,) = live.connections(users=["alice"], facility="class/calls/*").sockets
+        assert one.sent == 3  # to the view, and what the view sent of it
+        request = HttpRequest()
+        request.session = SessionStore(cookie)
+        request.user = User.objects.get(username="alice")
+        logout(request)
+        assert [closed_with(socket)[0], closed_with(other)[0]] == [4401, 4401]
+
+
+def test_a_view_begins_anew_when_the_groups_of_its_user_have_changed(site: Site) -> None:
+    with site.connect("class/calls/g/", cookie=login("alice")) as socket:
+        said(socket)
+        group = Group.objects.create(name=f"new-{secrets.token_hex(4)}")
+        User.objects.get(username="alice").groups.add(group)
+        assert closed_with(socket) == (COME_BACK, "the user's groups have changed")
+    group.delete()
 
 
 def _visits(socket: ClientConnection) -> int:
@@ -416,3 +472,19 @@ def test_one_flood_does_not_starve_others(site: Site) -> None:
         for number in range(10):
             idle.send(str(number))
             assert said(idle) == str(number)
+
+
+# The end
+
+
+def test_a_server_that_stops_tells_its_views(host: str, shared_redis: RedisServer, database: object) -> None:
+    with shared_redis.client() as client:
+        listener = Listener(client)
+        site = start_site(host, shared_redis, SETTINGS)
+        with site.connect("class/calls/t/") as socket, site.connect("view/echo/") as blocked:
+            said(socket)
+            assert site.stop() in (0, -15)
+            assert closed_with(socket)[0] == closed_with(blocked)[0] == 1001
+        assert "closed t 1001" in [data for _, data in listener.all()]
+        listener.close()
+    assert "Traceback" not in site.output

@@ -1,4 +1,4 @@
-"""The handshake of a view: through the project's middleware and the view's decorators, as the request of a page goes."""
+"""The handshake of a view, on a page's way: through the project's middleware and the view's decorators."""
 
 from __future__ import annotations
 

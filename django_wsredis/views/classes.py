@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 from collections import deque
@@ -18,7 +19,7 @@ from ..messages import Message
 from .admission import OPTIONS, Upgrading
 from .functions import describe
 from .handler import MAX_UNREAD_BYTES, Handler, Options, Wire, event_bytes
-from .resting import rest, shrink
+from .resting import PackedEnviron, rest, take_over
 from .sockets import Published, ViewSocket
 from .surroundings import Surroundings
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from django.forms import BaseForm
     from django.http import HttpRequest, HttpResponseBase
 
+CALLED = ("on_open", "on_message", "on_published", "on_close", "form_valid", "form_invalid")
 OPTION_NAMES = tuple(field.name for field in fields(Options))
 OPENED = 0  # what happens first to a socket; later ints are codes of its close
 
@@ -59,6 +61,9 @@ class WebSocketView(View):
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
         """Return the view for a URLconf. initkwargs: class attributes to replace."""
+        for name in CALLED:
+            if inspect.iscoroutinefunction(getattr(cls, name)):
+                raise TypeError(f"{cls.__qualname__}.{name}() is async; it is a plain function, and may block.")
         view = super().as_view(**initkwargs)
         setattr(view, OPTIONS, options_of(cls, **initkwargs))  # decorators copy it, as functools.wraps does
         return view
@@ -97,7 +102,7 @@ class WebSocketView(View):
         self.websocket.send(message.data)
 
     def on_close(self, code: int) -> None:
-        """The socket is closed. Called for each one that was opened, whoever closed it, and if it just vanished (1006)."""
+        """The socket is closed. Called for each one that was opened, also if its peer has just vanished (1006)."""
 
     def get_form(self, data: dict[str, Any]) -> BaseForm:
         """Return the form for a message."""
@@ -123,7 +128,7 @@ class CallHandler(Handler):
     An event is what the browser or a channel has said, OPENED, or the code of the close.
     """
 
-    __slots__ = ("_events", "_is_failed", "_is_paused", "_surroundings", "_unread", "_view", "_wire")
+    __slots__ = ("_events", "_is_failed", "_is_paused", "_surroundings", "_unread_bytes", "_view", "_wire")
 
     needs_thread = False
 
@@ -131,7 +136,7 @@ class CallHandler(Handler):
         self._view = view
         self._surroundings = Surroundings()
         self._events: deque[str | bytes | Message | int] | None = None  # the first is being done; mostly there are none
-        self._unread = 0  # bytes
+        self._unread_bytes = 0
         self._is_failed = self._is_paused = False
 
     @property
@@ -139,9 +144,13 @@ class CallHandler(Handler):
         """What the view says of its sockets."""
         return options_of(self._view)
 
+    @property
+    def unread_bytes(self) -> int:
+        return self._unread_bytes
+
     def settle(self, packed: bytes) -> None:
         rest(self._view.request)
-        shrink(self._view.request, packed)
+        take_over(self._view.request, PackedEnviron(packed))
 
     def begin(self, wire: Wire) -> None:
         self._wire = wire
@@ -149,8 +158,8 @@ class CallHandler(Handler):
         self._add(OPENED)
 
     def hear(self, event: str | bytes | Message) -> None:
-        self._unread += event_bytes(event)
-        if self._unread > MAX_UNREAD_BYTES and not self._is_paused:
+        self._unread_bytes += event_bytes(event)
+        if self._unread_bytes > MAX_UNREAD_BYTES and not self._is_paused:
             self._is_paused = True
             self._wire.pause()
         self._add(event)
@@ -170,8 +179,8 @@ class CallHandler(Handler):
         assert self._events is not None
         event = self._events.popleft()
         if not isinstance(event, int):
-            self._unread -= event_bytes(event)
-        if self._is_paused and self._unread < MAX_UNREAD_BYTES // 2:
+            self._unread_bytes -= event_bytes(event)
+        if self._is_paused and self._unread_bytes < MAX_UNREAD_BYTES // 2:
             self._is_paused = False
             self._wire.resume()
         if self._events:
@@ -195,10 +204,8 @@ class CallHandler(Handler):
 
     def _call(self, event: str | bytes | Message | int) -> None:
         view = self._view
-        if event == OPENED:
-            view.on_open()
-        elif isinstance(event, int):
-            view.on_close(event)
+        if isinstance(event, int):
+            view.on_open() if event == OPENED else view.on_close(event)
         elif self._is_failed:
             return
         elif not isinstance(event, Message):

@@ -12,8 +12,10 @@ from django.http import HttpRequest
 
 from ..exceptions import ConnectionClosed
 from ..messages import Message
+from ..packing import unpack
 from .admission import OPTIONS, Upgrading
 from .handler import Handler, Options, Wire
+from .resting import take_over
 from .sockets import WebSocket
 from .surroundings import Surroundings
 
@@ -37,14 +39,15 @@ def websocket(view: Callable[..., object]) -> Callable[..., HttpResponseBase]:
     @functools.wraps(view)
     def admit(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         socket = WebSocket(request)
-        return Upgrading(FunctionHandler(functools.partial(view, request, socket, *args, **kwargs), socket), socket)
+        call = functools.partial(view, request, socket, *args, **kwargs)
+        return Upgrading(FunctionHandler(request, call, socket), socket)
 
     setattr(admit, OPTIONS, Options())
     return admit
 
 
 def websocket_loop(view: Callable[..., object]) -> Callable[..., HttpResponseBase]:
-    """As `@websocket`, and the function is called once for each message, which `websocket.receive()` returns at once."""
+    """As `@websocket`, and the function is called once for each message: its `websocket.receive()` does not wait."""
 
     @functools.wraps(view)
     def loop(request: HttpRequest, websocket: WebSocket, *args: Any, **kwargs: Any) -> None:
@@ -58,11 +61,12 @@ def websocket_loop(view: Callable[..., object]) -> Callable[..., HttpResponseBas
 class FunctionHandler(Handler):
     """Runs a view whose arguments are all there."""
 
-    __slots__ = ("_socket", "_surroundings", "_view")
+    __slots__ = ("_request", "_socket", "_surroundings", "_view")
 
     needs_thread = True
 
-    def __init__(self, view: functools.partial[object], socket: WebSocket) -> None:
+    def __init__(self, request: HttpRequest, view: functools.partial[object], socket: WebSocket) -> None:
+        self._request = request
         self._view = view
         self._socket = socket
         self._surroundings = Surroundings()
@@ -73,11 +77,15 @@ class FunctionHandler(Handler):
         return Options()
 
     def settle(self, packed: bytes) -> None:
-        """It keeps its request as it is, beside a thread."""
+        take_over(self._request, unpack(packed))
 
     def begin(self, wire: Wire) -> None:
         self._socket.attach(wire)
         wire.start(self._run)
+
+    @property
+    def unread_bytes(self) -> int:
+        return self._socket.unread_bytes
 
     def hear(self, event: str | bytes | Message) -> None:
         self._socket.tell(event)
@@ -86,15 +94,16 @@ class FunctionHandler(Handler):
         self._socket.tell(None)
 
     def _run(self) -> None:
-        code, reason = 1000, ""
+        closing = 1011, ""
         try:
             self._surroundings.run(self._view)
+            closing = 1000, ""
         except ConnectionClosed as closed:  # it sent on a socket that is closed
-            code, reason = closed.code, closed.reason
+            closing = closed.code, closed.reason
         except Exception:
             logger.exception("A websocket view failed: %s", describe(self._view.func))
-            code = 1011
-        self._socket.wire.close(code, reason)
+        finally:
+            self._socket.wire.close(*closing)
 
 
 def describe(view: Any) -> str:

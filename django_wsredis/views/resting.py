@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
+from django.contrib.sessions.backends.base import UpdateError
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject, empty
 
@@ -49,10 +51,10 @@ class PackedEnviron(Mapping[str, Any]):
         return len(self._environ)
 
 
-def shrink(request: HttpRequest, packed: bytes) -> None:
-    """Leave of a request whose handshake is answered what a view may ask for; packed: its environ."""
+def take_over(request: HttpRequest, environ: Mapping[str, Any]) -> None:
+    """Have a request live on after its handshake, without what is the server's: uWSGI empties the dict that it gave."""
     slim: Any = request
-    slim.META = slim.environ = PackedEnviron(packed)
+    slim.META = slim.environ = environ
     slim._stream = NO_BODY
     if slim.resolver_match is not None:
         slim.resolver_match.tried = None
@@ -65,7 +67,8 @@ def rest(request: HttpRequest) -> None:
     slim: Any = request
     session = getattr(slim, "session", None)
     if session is not None and session.modified:
-        session.save()
+        with suppress(UpdateError):  # it has ended meanwhile, and the socket is about to
+            session.save()
         session.modified = False
     if session is not None:
         session.__dict__.pop("_session_cache", None)

@@ -64,9 +64,7 @@ def own_variables() -> Context:
 
 
 @lru_cache
-def steps(
-    urlconf: Any, script_prefix: str, zone: tzinfo, language: str | None
-) -> tuple[Callable[[], object], ...]:
+def steps(urlconf: Any, script_prefix: str, zone: tzinfo, language: str | None) -> tuple[Callable[[], object], ...]:
     """Return what sets in another thread what is not the default there: to set it all takes longer than most calls."""
     found: list[Callable[[], object]] = [partial(set_urlconf, urlconf)]
     if script_prefix != "/":

@@ -111,6 +111,16 @@ def listen(request: HttpRequest, websocket: WebSocket) -> None:
 
 
 @websocket
+def remember(request: HttpRequest, websocket: WebSocket, facility: str, count: int) -> None:
+    """Hear a facility, and what is kept there."""
+    websocket.subscribe(facility=facility, broadcast=True, history=count)
+    websocket.send("subscribed")
+    for message in websocket:
+        assert isinstance(message, Published)
+        websocket.send_json([message.data, message.id is not None])
+
+
+@websocket
 def queries(request: HttpRequest, websocket: WebSocket) -> None:
     """Ask the database for each message; "atomic" waits inside a transaction."""
     for message in websocket:
@@ -164,6 +174,8 @@ class Calls(WebSocketView):
         self.count += 1
         if message == "raise":
             raise ValueError("a mistake of the view's")
+        while message == "hang" and not self.websocket.closed:
+            time.sleep(0.01)
         if message == "sleep":
             time.sleep(0.3)
         if message == "save":
@@ -237,6 +249,7 @@ urlpatterns = [
     path("view/flood/", flood),
     path("view/sleep/<int:milliseconds>/", sleep),
     path("view/listen/", listen),
+    path("view/remember/<facility>/<int:count>/", remember),
     path("view/queries/", queries),
     path("view/atomic/", atomic_admission),
     path("view/members/", login_required(missing)),
