@@ -130,6 +130,16 @@ def queries(request: HttpRequest, websocket: WebSocket) -> None:
         websocket.send_json([get_user_model().objects.count(), connection.in_atomic_block])
 
 
+class Queries(WebSocketView):
+    """Asks the database when it is opened, and for each message."""
+
+    def on_open(self) -> None:
+        get_user_model().objects.count()
+
+    def on_message(self, message: str | bytes) -> None:
+        self.websocket.send_json([get_user_model().objects.count(), connection.in_atomic_block])
+
+
 def notes_transaction(view: Any) -> Any:
     def noting(request: HttpRequest) -> Any:
         request.was_atomic = connection.in_atomic_block
@@ -264,5 +274,6 @@ urlpatterns = [
     path("class/members/", Members.as_view()),
     path("class/mixed/", MixedMembers.as_view()),
     path("class/room/", Room.as_view()),
+    path("class/queries/", Queries.as_view()),
     path("class/idle/", Idle.as_view()),
 ]
