@@ -15,7 +15,10 @@ from .test_resilience import settled, warm_up
 
 IDLE = 10_000
 FUNCTIONS = 200
-SETTINGS = {"WEBSOCKET_URLCONF": "tests.project.sockets", "WSREDIS": {"VIEW_THREADS": FUNCTIONS, "PING_INTERVAL": 600}}
+SETTINGS = {
+    "WEBSOCKET_URLCONF": "tests.project.sockets",
+    "WSREDIS": {"VIEW_THREADS": FUNCTIONS, "PING_INTERVAL": 600, "PING_TIMEOUT": 600},  # nobody reads them
+}
 
 
 @pytest.fixture(scope="module")
