@@ -322,6 +322,7 @@ def test_a_view_that_does_not_keep_up_with_its_channels_is_closed(site: Site) ->
     with site.connect("class/calls/slow/") as socket:
         said(socket)
         socket.send("hang")
+        assert said(socket) == "hanging"
         for _ in range(50):  # together more than MAX_OUTBOX_BYTES
             publish(bytes(100_000), facility="news", broadcast=True)
         assert closed_with(socket) == (1013, "the view is too slow")

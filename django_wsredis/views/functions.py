@@ -14,7 +14,7 @@ from ..exceptions import ConnectionClosed
 from ..messages import Message
 from ..packing import unpack
 from .admission import OPTIONS, Upgrading
-from .handler import Handler, Options, Wire
+from .handler import Handler, Options, Wire, describe
 from .resting import take_over
 from .sockets import WebSocket
 from .surroundings import Surroundings
@@ -102,8 +102,3 @@ class FunctionHandler(Handler):
             logger.exception("A websocket view failed: %s", describe(self._view.func))
         finally:
             self._socket.wire.close(*closing)
-
-
-def describe(view: Any) -> str:
-    """Return a view's dotted name, for the log."""
-    return f"{view.__module__}.{getattr(view, '__qualname__', type(view).__qualname__)}"

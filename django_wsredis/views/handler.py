@@ -8,8 +8,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Protocol, Self
 
 from ..channels import Channel
 from ..messages import Message
@@ -31,6 +31,11 @@ class Options:
     max_message_bytes: int | None = None
     messages_per_second: float | None = None
     burst: int = 1
+
+    @classmethod
+    def of(cls, view: object, **replaced: Any) -> Self:
+        """Return what a view's attributes say, but for those that are replaced."""
+        return cls(**{field.name: replaced.get(field.name, getattr(view, field.name)) for field in fields(cls)})
 
 
 class Wire(Protocol):
@@ -101,3 +106,8 @@ class Handler(ABC):
 def event_bytes(event: str | bytes | Message) -> int:
     """Return about how much memory an event takes."""
     return EVENT_BYTES + len(event.payload if isinstance(event, Message) else event)
+
+
+def describe(view: Any) -> str:
+    """Return a view's dotted name, for the log."""
+    return f"{view.__module__}.{getattr(view, '__qualname__', type(view).__qualname__)}"
