@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from functools import partial
+from collections import deque
 from typing import TYPE_CHECKING
 
 from ..exceptions import ConnectionClosed
@@ -16,22 +15,27 @@ from .surroundings import Surroundings
 if TYPE_CHECKING:
     from .classes import WebSocketView
 
+OPENED = 0  # what happens first to a socket; later ints are codes of its close
+
 logger = logging.getLogger("django_wsredis.views")
 
 
 class CallHandler(Handler):
-    """Calls a view's methods, one after another. All but `_do()` runs in the loop's thread."""
+    """Calls a view's methods, one after another. `do()` runs in a thread of the pool, the rest in the loop's.
 
-    __slots__ = ("_is_busy", "_is_failed", "_is_paused", "_surroundings", "_unread_bytes", "_view", "_waiting", "_wire")
+    An event is what the browser or a channel has said, OPENED, or the code of the close.
+    """
+
+    __slots__ = ("_events", "_is_failed", "_is_paused", "_surroundings", "_unread_bytes", "_view", "_wire")
 
     needs_thread = False
 
     def __init__(self, view: WebSocketView) -> None:
         self._view = view
         self._surroundings = Surroundings()
-        self._waiting: list[tuple[Callable[[], object], int]] | None = None  # mostly there are none
+        self._events: deque[str | bytes | Message | int] | None = None  # the first is being done; mostly there are none
         self._unread_bytes = 0
-        self._is_busy = self._is_failed = self._is_paused = False
+        self._is_failed = self._is_paused = False
 
     @property
     def options(self) -> Options:
@@ -49,43 +53,46 @@ class CallHandler(Handler):
     def begin(self, wire: Wire) -> None:
         self._wire = wire
         self._view.websocket.attach(wire)
-        self._add(self._view.on_open)
+        self._add(OPENED)
 
     def hear(self, event: str | bytes | Message) -> None:
-        size = event_bytes(event)
-        self._unread_bytes += size
+        self._unread_bytes += event_bytes(event)
         if self._unread_bytes > MAX_UNREAD_BYTES and not self._is_paused:
             self._is_paused = True
             self._wire.pause()
-        self._add(partial(self._on_event, event), size)
+        self._add(event)
 
     def end(self, code: int) -> None:
-        self._add(partial(self._on_end, code))
+        self._add(code)
 
-    def _add(self, call: Callable[[], object], size: int = 0) -> None:
-        if self._is_busy:
-            self._waiting = self._waiting or []
-            self._waiting.append((call, size))
+    def _add(self, event: str | bytes | Message | int) -> None:
+        if self._events is None:
+            self._events = deque((event,))
+            self._wire.call(self)
         else:
-            self._is_busy = True
-            self._wire.call(partial(self._do, call), partial(self._on_done, size))
+            self._events.append(event)
 
-    def _on_done(self, size: int) -> None:
-        self._is_busy = False
-        self._unread_bytes -= size
+    def done(self) -> None:
+        """Go on with what came meanwhile, after all other sockets whose turn it is."""
+        assert self._events is not None
+        event = self._events.popleft()
+        if not isinstance(event, int):
+            self._unread_bytes -= event_bytes(event)
         if self._is_paused and self._unread_bytes < MAX_UNREAD_BYTES // 2:
             self._is_paused = False
             self._wire.resume()
-        if self._waiting:
-            self._add(*self._waiting.pop(0))
+        if self._events:
+            self._wire.call(self)
         else:
-            self._waiting = None
+            self._events = None
 
     # In a thread of the pool
 
-    def _do(self, call: Callable[[], object]) -> None:
+    def do(self) -> None:
+        """Call the view for the first event."""
+        assert self._events is not None
         try:
-            self._surroundings.run(self._call, call)
+            self._surroundings.run(self._call, self._events[0])
         except ConnectionClosed as closed:  # it sent on a socket that is closed
             self._wire.close(closed.code, closed.reason)
         except Exception:
@@ -93,17 +100,14 @@ class CallHandler(Handler):
             self._is_failed = True
             self._wire.close(1011, "")
 
-    def _call(self, call: Callable[[], object]) -> None:
-        call()
-        rest(self._view.request)
-
-    def _on_event(self, event: str | bytes | Message) -> None:
-        if self._is_failed:
+    def _call(self, event: str | bytes | Message | int) -> None:
+        view = self._view
+        if isinstance(event, int):
+            view.on_open() if event == OPENED else view.on_close(event)
+        elif self._is_failed:
             return
-        if not isinstance(event, Message):
-            self._view.on_message(event)
-        elif (published := self._view.websocket.published(event)) is not None:
-            self._view.on_published(published)
-
-    def _on_end(self, code: int) -> None:
-        self._view.on_close(code)
+        elif not isinstance(event, Message):
+            view.on_message(event)
+        elif (published := view.websocket.published(event)) is not None:
+            view.on_published(published)
+        rest(view.request)

@@ -61,6 +61,8 @@ def websocket_loop(view: Callable[..., object]) -> Callable[..., HttpResponseBas
 class FunctionHandler(Handler):
     """Runs a view whose arguments are all there."""
 
+    __slots__ = ("_request", "_socket", "_surroundings", "_view")
+
     needs_thread = True
 
     def __init__(self, request: HttpRequest, view: functools.partial[object], socket: WebSocket) -> None:

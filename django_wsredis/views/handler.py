@@ -38,6 +38,16 @@ class Options:
         return cls(**{field.name: replaced.get(field.name, getattr(view, field.name)) for field in fields(cls)})
 
 
+class Task(Protocol):
+    """What the pool's threads do now and then for a socket, without a thread in between."""
+
+    def do(self) -> None:
+        """Do it; it may block. In a thread of the pool. What it raises is its own business."""
+
+    def done(self) -> None:
+        """It is done. In the loop's thread."""
+
+
 class Wire(Protocol):
     """The loop's end of a view's socket. From any thread, unless it says otherwise."""
 
@@ -64,8 +74,8 @@ class Wire(Protocol):
     def start(self, function: Callable[[], object]) -> None:
         """Run a function in a thread of its own. In the loop's thread; once, for handlers that need a thread."""
 
-    def call(self, function: Callable[[], object], then: Callable[[], object]) -> None:
-        """Run a function in some thread, soon, and then `then` in the loop's. In the loop's thread."""
+    def call(self, task: Task) -> None:
+        """Let some thread do a task, soon. In the loop's thread."""
 
 
 class Handler(ABC):
@@ -73,6 +83,8 @@ class Handler(ABC):
 
     needs_thread: whether it needs a thread for as long as the socket lives.
     """
+
+    __slots__ = ()
 
     needs_thread: ClassVar[bool]
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from django.contrib.sessions.backends.base import UpdateError
 from django.http import HttpRequest
-from django.utils.functional import SimpleLazyObject
+from django.utils.functional import SimpleLazyObject, empty
 
 from ..packing import unpack
 
@@ -73,10 +72,8 @@ def rest(request: HttpRequest) -> None:
         session.modified = False
     if session is not None:
         session.__dict__.pop("_session_cache", None)
-    if slim.__dict__.pop("_cached_user", None) is not None:  # of Django's AuthenticationMiddleware
-        from django.contrib.auth.middleware import get_user
-
-        slim.user = SimpleLazyObject(partial(get_user, slim))
+    if slim.__dict__.pop("_cached_user", None) is not None and isinstance(slim.user, SimpleLazyObject):
+        slim.user._wrapped = empty  # as Django's AuthenticationMiddleware left it
     for name in WORKED_OUT:
         slim.__dict__.pop(name, None)
     if isinstance(slim.META, PackedEnviron):
