@@ -15,7 +15,7 @@ from ..messages import Message
 from ..packing import unpack
 from .admission import OPTIONS, Upgrading
 from .handler import Handler, Options, Wire, describe
-from .resting import take_over
+from .resting import save_session, take_over
 from .sockets import WebSocket
 from .surroundings import Surroundings
 
@@ -93,10 +93,14 @@ class FunctionHandler(Handler):
     def end(self, code: int) -> None:
         self._socket.tell(None)
 
+    def _call(self) -> None:
+        self._view()
+        save_session(self._request)
+
     def _run(self) -> None:
         closing = 1011, ""
         try:
-            self._surroundings.run(self._view)
+            self._surroundings.run(self._call)
             closing = 1000, ""
         except ConnectionClosed as closed:  # it sent on a socket that is closed
             closing = closed.code, closed.reason
