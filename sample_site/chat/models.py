@@ -9,7 +9,7 @@ GONE_AFTER = timedelta(seconds=150)  # a page says each minute that it is still 
 class Guest(models.Model):
     """Somebody in a room: a row for each socket.
 
-    All workers see the same rows. Those of a worker that was killed, so that it told nobody, are out of date by themselves.
+    All workers see the same rows. Those of a worker that was killed, which told nobody, are out of date by themselves.
     """
 
     room = models.CharField(max_length=40)
