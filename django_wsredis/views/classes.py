@@ -14,7 +14,7 @@ from django.core.exceptions import PermissionDenied
 from django.utils.translation import gettext as _
 from django.views.generic.base import View
 
-from ..exceptions import ConnectionClosed
+from ..exceptions import BrokerUnavailable, ConnectionClosed
 from ..messages import Message
 from .admission import OPTIONS, Upgrading
 from .functions import describe
@@ -39,7 +39,8 @@ class WebSocketView(View):
     It has `self.websocket`, `self.request`, `self.args` and `self.kwargs`, and whatever you keep on it. Override
     `on_open()`, `on_message()`, `on_published()` and `on_close()`: each call runs in a thread of a pool, so it may
     block; those of one socket keep their order and never overlap. `self.request.user` and its session are read anew in
-    each call that asks for them, and the session is saved after it. A call that raises closes the socket with 1011.
+    each call that asks for them, and the session is saved after it. A call that raises closes the socket with 1011;
+    BrokerUnavailable with 1013.
 
     form_class: a form; then each message is to be JSON, and one that the form finds valid goes to `form_valid()`.
     login_required: refuse (403) who is not logged in. Django's mixins, as PermissionRequiredMixin, work, too.
@@ -186,6 +187,10 @@ class CallHandler(Handler):
             self._surroundings.run(self._call, call)
         except ConnectionClosed as closed:  # it sent on a socket that is closed
             self._wire.close(closed.code, closed.reason)
+        except BrokerUnavailable as error:
+            logger.warning("A websocket view needs Redis, which is away: %s: %s", describe(self._view), error)
+            self._is_failed = True
+            self._wire.close(1013, "")
         except Exception:
             logger.exception("A websocket view failed: %s", describe(self._view))
             self._is_failed = True

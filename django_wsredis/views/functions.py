@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.http import HttpRequest
 
-from ..exceptions import ConnectionClosed
+from ..exceptions import BrokerUnavailable, ConnectionClosed
 from ..messages import Message
 from ..packing import unpack
 from .admission import OPTIONS, Upgrading
@@ -30,7 +30,7 @@ def websocket(view: Callable[..., object]) -> Callable[..., HttpResponseBase]:
 
     Django's decorators, as `@login_required`, stand above this one: they refuse before the socket is open. The function
     runs in a thread of its own, so it may block, query and sleep. When it returns the socket is closed with 1000, and
-    when it raises with 1011; what it returns does not matter.
+    when it raises with 1011 (BrokerUnavailable: 1013); what it returns does not matter.
     """
 
     if inspect.iscoroutinefunction(view):
@@ -93,6 +93,9 @@ class FunctionHandler(Handler):
             self._surroundings.run(self._view)
         except ConnectionClosed as closed:  # it sent on a socket that is closed
             code, reason = closed.code, closed.reason
+        except BrokerUnavailable as error:
+            logger.warning("A websocket view needs Redis, which is away: %s: %s", describe(self._view.func), error)
+            code = 1013
         except Exception:
             logger.exception("A websocket view failed: %s", describe(self._view.func))
             code = 1011
