@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import logout
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.contrib.sessions.backends.db import SessionStore
 from django.http import HttpRequest
 from django.test import override_settings
@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from django_wsredis import live, publish
+from django_wsredis.control import COME_BACK
 
 from .conftest import DATABASE, login
 from .rawsocket import RawSocket, text
@@ -317,6 +318,15 @@ def test_what_is_kept_comes_first_if_the_view_wants_it(site: Site, count: int) -
     assert found == [[str(number), True] for number in range(3 - min(count, 3), 3)]
 
 
+def test_a_view_that_does_not_keep_up_with_its_channels_is_closed(site: Site) -> None:
+    with site.connect("class/calls/slow/") as socket:
+        said(socket)
+        socket.send("hang")
+        for _ in range(50):  # together more than MAX_OUTBOX_BYTES
+            publish(bytes(100_000), facility="news", broadcast=True)
+        assert closed_with(socket) == (1013, "the view is too slow")
+
+
 # Classes
 
 
@@ -386,6 +396,15 @@ def test_a_view_is_seen_by_operators_and_ends_with_the_login(site: Site) -> None
         request.user = User.objects.get(username="alice")
         logout(request)
         assert [closed_with(socket)[0], closed_with(other)[0]] == [4401, 4401]
+
+
+def test_a_view_begins_anew_when_the_groups_of_its_user_have_changed(site: Site) -> None:
+    with site.connect("class/calls/g/", cookie=login("alice")) as socket:
+        said(socket)
+        group = Group.objects.create(name=f"new-{secrets.token_hex(4)}")
+        User.objects.get(username="alice").groups.add(group)
+        assert closed_with(socket) == (COME_BACK, "the user's groups have changed")
+    group.delete()
 
 
 def _visits(socket: ClientConnection) -> int:

@@ -41,6 +41,7 @@ class ViewConnection(Connection):
         if not self._has_left:
             super()._leave()
             self.wire.close_code = self.protocol.first_close_code
+            self.resume()  # its answer to the close is to be read
             # soon: what the peer sent before its close may be on its way through us
             self.reactor.call_soon(self.wire.end)
 

@@ -122,6 +122,7 @@ class ViewWire:
         """The socket is closed, and the handler was told all that came before."""
         self.tell_flushed()
         if self._has_begun:
+            self._has_begun = False  # what the peer still sends comes too late
             assert self.close_code is not None
             self._handler.end(self.close_code)
         elif self._is_reserved:
@@ -130,6 +131,9 @@ class ViewWire:
     def hear(self, message: Message) -> None:
         """A message came on a channel."""
         self._handler.hear(message)
+        if self._handler.unread_bytes > self._desk.settings.max_outbox_bytes:
+            # soon: the hub is telling all who listen
+            self._desk.reactor.call_soon(self._connection.close, 1013, "the view is too slow")
 
     def tell_flushed(self) -> None:
         """Nothing waits any more, or nothing will be sent."""

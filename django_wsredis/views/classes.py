@@ -125,7 +125,7 @@ class WebSocketView(View):
 class CallHandler(Handler):
     """Calls a view's methods, one after another. All but `_do()` runs in the loop's thread."""
 
-    __slots__ = ("_is_busy", "_is_failed", "_is_paused", "_surroundings", "_unread", "_view", "_waiting", "_wire")
+    __slots__ = ("_is_busy", "_is_failed", "_is_paused", "_surroundings", "_unread_bytes", "_view", "_waiting", "_wire")
 
     needs_thread = False
 
@@ -133,13 +133,17 @@ class CallHandler(Handler):
         self._view = view
         self._surroundings = Surroundings()
         self._waiting: list[tuple[Callable[[], object], int]] | None = None  # mostly there are none
-        self._unread = 0  # bytes
+        self._unread_bytes = 0
         self._is_busy = self._is_failed = self._is_paused = False
 
     @property
     def options(self) -> Options:
         """What the view says of its sockets."""
         return options_of(self._view)
+
+    @property
+    def unread_bytes(self) -> int:
+        return self._unread_bytes
 
     def settle(self, packed: bytes) -> None:
         rest(self._view.request)
@@ -152,8 +156,8 @@ class CallHandler(Handler):
 
     def hear(self, event: str | bytes | Message) -> None:
         size = event_bytes(event)
-        self._unread += size
-        if self._unread > MAX_UNREAD_BYTES and not self._is_paused:
+        self._unread_bytes += size
+        if self._unread_bytes > MAX_UNREAD_BYTES and not self._is_paused:
             self._is_paused = True
             self._wire.pause()
         self._add(partial(self._on_event, event), size)
@@ -171,8 +175,8 @@ class CallHandler(Handler):
 
     def _on_done(self, size: int) -> None:
         self._is_busy = False
-        self._unread -= size
-        if self._is_paused and self._unread < MAX_UNREAD_BYTES // 2:
+        self._unread_bytes -= size
+        if self._is_paused and self._unread_bytes < MAX_UNREAD_BYTES // 2:
             self._is_paused = False
             self._wire.resume()
         if self._waiting:

@@ -81,6 +81,10 @@ class FunctionHandler(Handler):
         self._socket.attach(wire)
         wire.start(self._run)
 
+    @property
+    def unread_bytes(self) -> int:
+        return self._socket.unread_bytes
+
     def hear(self, event: str | bytes | Message) -> None:
         self._socket.tell(event)
 
@@ -88,18 +92,19 @@ class FunctionHandler(Handler):
         self._socket.tell(None)
 
     def _run(self) -> None:
-        code, reason = 1000, ""
+        closing = 1011, ""
         try:
             self._surroundings.run(self._view)
+            closing = 1000, ""
         except ConnectionClosed as closed:  # it sent on a socket that is closed
-            code, reason = closed.code, closed.reason
+            closing = closed.code, closed.reason
         except BrokerUnavailable as error:
             logger.warning("A websocket view needs Redis, which is away: %s: %s", describe(self._view.func), error)
-            code = 1013
+            closing = 1013, ""
         except Exception:
             logger.exception("A websocket view failed: %s", describe(self._view.func))
-            code = 1011
-        self._socket.wire.close(code, reason)
+        finally:
+            self._socket.wire.close(*closing)
 
 
 def describe(view: Any) -> str:

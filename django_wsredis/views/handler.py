@@ -73,6 +73,11 @@ class Handler(ABC):
 
     @property
     @abstractmethod
+    def unread_bytes(self) -> int:
+        """How much waits for the view."""
+
+    @property
+    @abstractmethod
     def options(self) -> Options:
         """What the view says of its sockets."""
 

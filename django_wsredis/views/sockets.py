@@ -209,21 +209,26 @@ class WebSocket(ViewSocket):
             raise TimeoutError(f"nothing came within {timeout:g} s") from None
         if event is not None:
             self._taken += event_bytes(event)
-            if self._is_paused and self._told - self._taken < MAX_UNREAD_BYTES // 2:
+            if self._is_paused and self.unread_bytes < MAX_UNREAD_BYTES // 2:
                 self._is_paused = False
                 self.wire.resume()
         return event
 
     # In the loop's thread
 
+    @property
+    def unread_bytes(self) -> int:
+        """How much waits for `receive()`."""
+        return self._told - self._taken
+
     def tell(self, event: str | bytes | Message | None) -> None:
         """Let `receive()` return an event; None is the end."""
         if event is not None:
             self._told += event_bytes(event)
         self._events.put(event)
-        if self._told - self._taken > MAX_UNREAD_BYTES and not self._is_paused:
+        if self.unread_bytes > MAX_UNREAD_BYTES and not self._is_paused:
             self.wire.pause()
             self._is_paused = True
-            if self._told - self._taken < MAX_UNREAD_BYTES // 2:  # it was all taken before it could see that
+            if self.unread_bytes < MAX_UNREAD_BYTES // 2:  # it was all taken before it could see that
                 self._is_paused = False
                 self.wire.resume()

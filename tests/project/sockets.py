@@ -174,6 +174,8 @@ class Calls(WebSocketView):
         self.count += 1
         if message == "raise":
             raise ValueError("a mistake of the view's")
+        while message == "hang" and not self.websocket.closed:
+            time.sleep(0.01)
         if message == "sleep":
             time.sleep(0.3)
         if message == "save":
