@@ -29,7 +29,8 @@ class WebSocketView(View):
     It has `self.websocket`, `self.request`, `self.args` and `self.kwargs`, and whatever you keep on it. Override
     `on_open()`, `on_message()`, `on_published()` and `on_close()`: each call runs in a thread of a pool, so it may
     block; those of one socket keep their order and never overlap. `self.request.user` and its session are read anew in
-    each call that asks for them, and the session is saved after it. A call that raises closes the socket with 1011.
+    each call that asks for them, and the session is saved after it. A call that raises closes the socket with 1011;
+    BrokerUnavailable with 1013.
 
     form_class: a form; then each message is to be JSON, and one that the form finds valid goes to `form_valid()`.
     login_required: refuse (403) who is not logged in. Django's mixins, as PermissionRequiredMixin, work, too.

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from django.http import HttpRequest
 
-from ..exceptions import ConnectionClosed
 from ..messages import Message
 from ..packing import unpack
 from .admission import OPTIONS, Upgrading
-from .handler import Handler, Options, Wire, describe
+from .handler import Handler, Options, Wire, closing_for, describe
 from .resting import save_session, take_over
 from .sockets import WebSocket
 from .surroundings import Surroundings
@@ -30,7 +29,7 @@ def websocket(view: Callable[..., object]) -> Callable[..., HttpResponseBase]:
 
     Django's decorators, as `@login_required`, stand above this one: they refuse before the socket is open. The function
     runs in a thread of its own, so it may block, query and sleep. When it returns the socket is closed with 1000, and
-    when it raises with 1011; what it returns does not matter.
+    when it raises with 1011 (BrokerUnavailable: 1013); what it returns does not matter.
     """
 
     if inspect.iscoroutinefunction(view):
@@ -102,9 +101,7 @@ class FunctionHandler(Handler):
         try:
             self._surroundings.run(self._call)
             closing = 1000, ""
-        except ConnectionClosed as closed:  # it sent on a socket that is closed
-            closing = closed.code, closed.reason
-        except Exception:
-            logger.exception("A websocket view failed: %s", describe(self._view.func))
+        except Exception as error:
+            closing = closing_for(error, self._view.func)
         finally:
             self._socket.wire.close(*closing)
