@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from .classes import WebSocketView
 
 OPENED = 0  # what happens first to a socket; later ints are codes of its close
-
-logger = logging.getLogger("django_wsredis.views")
 
 
 class CallHandler(Handler):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,6 @@ from .surroundings import Surroundings
 
 if TYPE_CHECKING:
     from django.http import HttpResponseBase
-
-logger = logging.getLogger("django_wsredis.views")
 
 
 def websocket(view: Callable[..., object]) -> Callable[..., HttpResponseBase]:
