@@ -13,7 +13,7 @@ register = Library()
 
 
 @register.simple_tag(takes_context=True)
-def websocket_url(context: Context, name: str, *args: Any, **kwargs: Any) -> str:
+def websocket_url(context: Context, name: str, /, *args: Any, **kwargs: Any) -> str:
     """Return the absolute URL of a websocket view: `{% websocket_url 'room' name='lobby' %}`, or `… as url`.
 
     Raises NoReverseMatch, as `{% url %}` does.

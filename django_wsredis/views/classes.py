@@ -1,37 +1,26 @@
-"""Views that are classes: a call for each thing that happens, and no thread in between."""
+"""Views that are classes: methods for what happens to a socket."""
 
 from __future__ import annotations
 
 import inspect
 import json
-import logging
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import PermissionDenied
 from django.utils.translation import gettext as _
 from django.views.generic.base import View
 
-from ..exceptions import ConnectionClosed
-from ..messages import Message
 from .admission import OPTIONS, Upgrading
-from .functions import describe
-from .handler import MAX_UNREAD_BYTES, Handler, Options, Wire, event_bytes
-from .resting import PackedEnviron, rest, take_over
+from .calls import CallHandler
+from .handler import Options
 from .sockets import Published, ViewSocket
-from .surroundings import Surroundings
 
 if TYPE_CHECKING:
     from django.forms import BaseForm
     from django.http import HttpRequest, HttpResponseBase
 
 CALLED = ("on_open", "on_message", "on_published", "on_close", "form_valid", "form_invalid")
-OPTION_NAMES = tuple(field.name for field in fields(Options))
-OPENED = 0  # what happens first to a socket; later ints are codes of its close
-
-logger = logging.getLogger("django_wsredis.views")
 
 
 class WebSocketView(View):
@@ -40,7 +29,8 @@ class WebSocketView(View):
     It has `self.websocket`, `self.request`, `self.args` and `self.kwargs`, and whatever you keep on it. Override
     `on_open()`, `on_message()`, `on_published()` and `on_close()`: each call runs in a thread of a pool, so it may
     block; those of one socket keep their order and never overlap. `self.request.user` and its session are read anew in
-    each call that asks for them, and the session is saved after it. A call that raises closes the socket with 1011.
+    each call that asks for them, and the session is saved after it. A call that raises closes the socket with 1011;
+    BrokerUnavailable with 1013.
 
     form_class: a form; then each message is to be JSON, and one that the form finds valid goes to `form_valid()`.
     login_required: refuse (403) who is not logged in. Django's mixins, as PermissionRequiredMixin, work, too.
@@ -65,7 +55,7 @@ class WebSocketView(View):
             if inspect.iscoroutinefunction(getattr(cls, name)):
                 raise TypeError(f"{cls.__qualname__}.{name}() is async; it is a plain function, and may block.")
         view = super().as_view(**initkwargs)
-        setattr(view, OPTIONS, options_of(cls, **initkwargs))  # decorators copy it, as functools.wraps does
+        setattr(view, OPTIONS, Options.of(cls, **initkwargs))  # decorators copy it, as functools.wraps does
         return view
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -120,101 +110,3 @@ class WebSocketView(View):
     def send_errors(self, errors: dict[str, Any]) -> None:
         """Send `{"errors": {field: [{"message": …, "code": …}]}}`."""
         self.websocket.send_json({"errors": errors})
-
-
-class CallHandler(Handler):
-    """Calls a view's methods, one after another. `do()` runs in a thread of the pool, the rest in the loop's.
-
-    An event is what the browser or a channel has said, OPENED, or the code of the close.
-    """
-
-    __slots__ = ("_events", "_is_failed", "_is_paused", "_surroundings", "_unread_bytes", "_view", "_wire")
-
-    needs_thread = False
-
-    def __init__(self, view: WebSocketView) -> None:
-        self._view = view
-        self._surroundings = Surroundings()
-        self._events: deque[str | bytes | Message | int] | None = None  # the first is being done; mostly there are none
-        self._unread_bytes = 0
-        self._is_failed = self._is_paused = False
-
-    @property
-    def options(self) -> Options:
-        """What the view says of its sockets."""
-        return options_of(self._view)
-
-    @property
-    def unread_bytes(self) -> int:
-        return self._unread_bytes
-
-    def settle(self, packed: bytes) -> None:
-        rest(self._view.request)
-        take_over(self._view.request, PackedEnviron(packed))
-
-    def begin(self, wire: Wire) -> None:
-        self._wire = wire
-        self._view.websocket.attach(wire)
-        self._add(OPENED)
-
-    def hear(self, event: str | bytes | Message) -> None:
-        self._unread_bytes += event_bytes(event)
-        if self._unread_bytes > MAX_UNREAD_BYTES and not self._is_paused:
-            self._is_paused = True
-            self._wire.pause()
-        self._add(event)
-
-    def end(self, code: int) -> None:
-        self._add(code)
-
-    def _add(self, event: str | bytes | Message | int) -> None:
-        if self._events is None:
-            self._events = deque((event,))
-            self._wire.call(self)
-        else:
-            self._events.append(event)
-
-    def done(self) -> None:
-        """Go on with what came meanwhile, after all other sockets whose turn it is."""
-        assert self._events is not None
-        event = self._events.popleft()
-        if not isinstance(event, int):
-            self._unread_bytes -= event_bytes(event)
-        if self._is_paused and self._unread_bytes < MAX_UNREAD_BYTES // 2:
-            self._is_paused = False
-            self._wire.resume()
-        if self._events:
-            self._wire.call(self)
-        else:
-            self._events = None
-
-    # In a thread of the pool
-
-    def do(self) -> None:
-        """Call the view for the first event."""
-        assert self._events is not None
-        try:
-            self._surroundings.run(self._call, self._events[0])
-        except ConnectionClosed as closed:  # it sent on a socket that is closed
-            self._wire.close(closed.code, closed.reason)
-        except Exception:
-            logger.exception("A websocket view failed: %s", describe(self._view))
-            self._is_failed = True
-            self._wire.close(1011, "")
-
-    def _call(self, event: str | bytes | Message | int) -> None:
-        view = self._view
-        if isinstance(event, int):
-            view.on_open() if event == OPENED else view.on_close(event)
-        elif self._is_failed:
-            return
-        elif not isinstance(event, Message):
-            view.on_message(event)
-        elif (published := view.websocket.published(event)) is not None:
-            view.on_published(published)
-        rest(view.request)
-
-
-def options_of(view: WebSocketView | type[WebSocketView], **replaced: Any) -> Options:
-    """Return what a view says of its sockets."""
-    return Options(**{name: replaced.get(name, getattr(view, name)) for name in OPTION_NAMES})

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from django.http import HttpRequest
 
-from ..exceptions import ConnectionClosed
 from ..messages import Message
 from ..packing import unpack
 from .admission import OPTIONS, Upgrading
-from .handler import Handler, Options, Wire
-from .resting import take_over
+from .handler import Handler, Options, Wire, closing_for, describe
+from .resting import save_session, take_over
 from .sockets import WebSocket
 from .surroundings import Surroundings
 
 if TYPE_CHECKING:
     from django.http import HttpResponseBase
-
-logger = logging.getLogger("django_wsredis.views")
 
 
 def websocket(view: Callable[..., object]) -> Callable[..., HttpResponseBase]:
@@ -30,7 +26,7 @@ def websocket(view: Callable[..., object]) -> Callable[..., HttpResponseBase]:
 
     Django's decorators, as `@login_required`, stand above this one: they refuse before the socket is open. The function
     runs in a thread of its own, so it may block, query and sleep. When it returns the socket is closed with 1000, and
-    when it raises with 1011; what it returns does not matter.
+    when it raises with 1011 (BrokerUnavailable: 1013); what it returns does not matter.
     """
 
     if inspect.iscoroutinefunction(view):
@@ -93,19 +89,16 @@ class FunctionHandler(Handler):
     def end(self, code: int) -> None:
         self._socket.tell(None)
 
+    def _call(self) -> None:
+        self._view()
+        save_session(self._request)
+
     def _run(self) -> None:
         closing = 1011, ""
         try:
-            self._surroundings.run(self._view)
+            self._surroundings.run(self._call)
             closing = 1000, ""
-        except ConnectionClosed as closed:  # it sent on a socket that is closed
-            closing = closed.code, closed.reason
-        except Exception:
-            logger.exception("A websocket view failed: %s", describe(self._view.func))
+        except Exception as error:
+            closing = closing_for(error, self._view.func)
         finally:
             self._socket.wire.close(*closing)
-
-
-def describe(view: Any) -> str:
-    """Return a view's dotted name, for the log."""
-    return f"{view.__module__}.{getattr(view, '__qualname__', type(view).__qualname__)}"

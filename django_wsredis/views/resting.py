@@ -62,16 +62,21 @@ def take_over(request: HttpRequest, environ: Mapping[str, Any]) -> None:
         slim.__dict__.pop(name, None)
 
 
-def rest(request: HttpRequest) -> None:
-    """Save the session if the call changed it; forget it, the user, and what was worked out."""
-    slim: Any = request
-    session = getattr(slim, "session", None)
+def save_session(request: HttpRequest) -> None:
+    """Save the session if the view has changed it, as middleware does after a page."""
+    session: Any = getattr(request, "session", None)
     if session is not None and session.modified:
         with suppress(UpdateError):  # it has ended meanwhile, and the socket is about to
             session.save()
         session.modified = False
-    if session is not None:
-        session.__dict__.pop("_session_cache", None)
+
+
+def rest(request: HttpRequest) -> None:
+    """Save the session; forget it, the user, and what was worked out."""
+    save_session(request)
+    slim: Any = request
+    if hasattr(slim, "session"):
+        slim.session.__dict__.pop("_session_cache", None)
     if slim.__dict__.pop("_cached_user", None) is not None and isinstance(slim.user, SimpleLazyObject):
         slim.user._wrapped = empty  # as Django's AuthenticationMiddleware left it
     for name in WORKED_OUT:

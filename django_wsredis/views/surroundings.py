@@ -28,7 +28,11 @@ class Surroundings:
     def __init__(self) -> None:
         self._variables = own_variables()
         self._steps = steps(
-            get_urlconf(), get_script_prefix(), timezone.get_current_timezone(), translation.get_language()
+            get_urlconf(),
+            get_script_prefix(),
+            timezone.get_current_timezone(),
+            translation.get_language(),
+            settings.LANGUAGE_CODE,
         )
 
     def run(self, function: Callable[..., T], *arguments: Any) -> T:
@@ -64,7 +68,9 @@ def own_variables() -> Context:
 
 
 @lru_cache
-def steps(urlconf: Any, script_prefix: str, zone: tzinfo, language: str | None) -> tuple[Callable[[], object], ...]:
+def steps(
+    urlconf: Any, script_prefix: str, zone: tzinfo, language: str | None, default_language: str
+) -> tuple[Callable[[], object], ...]:
     """Return what sets in another thread what is not the default there: to set it all takes longer than most calls."""
     found: list[Callable[[], object]] = [partial(set_urlconf, urlconf)]
     if script_prefix != "/":
@@ -73,6 +79,6 @@ def steps(urlconf: Any, script_prefix: str, zone: tzinfo, language: str | None) 
         found.append(partial(timezone.activate, zone))
     if language is None:
         found.append(translation.deactivate_all)
-    elif language != settings.LANGUAGE_CODE:
+    elif language != default_language:
         found.append(partial(translation.activate, language))
     return tuple(found)

@@ -41,7 +41,7 @@ def has_slashed(path_info: str) -> bool:
     return not path_info.endswith("/") and find(f"{path_info}/") is not None
 
 
-def websocket_url(request: HttpRequest, name: str, *args: Any, **kwargs: Any) -> str:
+def websocket_url(request: HttpRequest, name: str, /, *args: Any, **kwargs: Any) -> str:
     """Return the absolute URL of a view: `wss://example.com/ws/rooms/lobby/`.
 
     The scheme is the request's, the host too unless `WEBSOCKET_HOST` is set. name, args, kwargs: as of `reverse()`,
