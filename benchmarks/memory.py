@@ -20,6 +20,8 @@ KINDS = {
     "broadcast": (BROADCAST, False),
     "broadcast, may publish, echo off": (f"{BROADCAST}&publish-broadcast", False),
     "broadcast, user, group, session": (f"{BROADCAST}&subscribe-user&subscribe-group&subscribe-session", True),
+    "nothing: a class-based view": ("/ws/class/", False),
+    "nothing: the same, logged in": ("/ws/class/", True),
 }
 
 
@@ -42,9 +44,12 @@ def measure(stack: ExitStack, label: str, path: str, is_logged_in: bool, sockets
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sockets", type=int, default=10_000)
+    parser.add_argument("--views", action="store_true", help="those of views alone")
     options = parser.parse_args()
     rows = []
     for label, kind in KINDS.items():
+        if options.views and not label.startswith("nothing"):
+            continue
         with rig() as stack:
             rows.append(measure(stack, label, *kind, options.sockets))
     print_table("Memory of idle sockets", ["subscribed to", "sockets", "per socket", "whole process"], rows)

@@ -38,7 +38,8 @@ class Announcement:
     """A worker that lives.
 
     id: `host:pid:…`, unlike any other's. server: the program that it is a worker of, such as "uWSGI 2.0.31". group:
-    the same for all workers of one server. address: where that listens. started_at: in seconds since 1970.
+    the same for all workers of one server. address: where that listens. started_at: in seconds since 1970. project: see
+    `introduction.project()`.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Announcement:
     group: str = ""
     address: str = ""
     started_at: float = 0.0
+    project: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -155,14 +155,14 @@ def _grant(environ: dict[str, Any], facility: str, settings: Settings) -> tuple[
     wish = parse_wish(environ.get("QUERY_STRING", ""))
     request = request_of(environ)
     check_origin(request, required=settings.require_origin)
-    with _database():
+    with database():
         authenticate(request, settings.process_request)
         granted = grant(request, wish, settings.allowed_channels)
         return _grant_channels(request, facility, granted, settings), peer_of(request, facility)
 
 
 @contextmanager
-def _database() -> Iterator[None]:
+def database() -> Iterator[None]:
     """Leave no connection to the database open, and say what it means that it failed."""
     close_old_connections()
     try:

@@ -1,10 +1,17 @@
-"""What this process is: the server that it is a worker of. Whoever runs it says so, before its loop starts."""
+"""What this process is: the server that it is a worker of, and the project. Whoever runs it says so, before its loop
+starts.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
 from typing import Any, NamedTuple
+
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.crypto import salted_hmac
+
+PROJECT_DIGITS = 8  # enough to tell projects apart, and too few to guess a SECRET_KEY by
 
 
 class Introduction(NamedTuple):
@@ -39,3 +46,15 @@ def shown(address: Any) -> str:
 def hostname() -> str:
     """Return this machine's name, without its domain."""
     return socket.gethostname().partition(".")[0]
+
+
+def project(secret_key: str | bytes | None = None) -> str:
+    """Return some digits by which this project is told from others, keyed with SECRET_KEY; "" if it has none.
+
+    secret_key: another one, as of SECRET_KEY_FALLBACKS.
+    """
+    try:
+        keyed = salted_hmac("django_wsredis.project", "", secret=secret_key, algorithm="sha256")
+    except ImproperlyConfigured:
+        return ""
+    return keyed.hexdigest()[:PROJECT_DIGITS]

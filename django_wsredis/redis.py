@@ -244,6 +244,12 @@ def ask_sentinels(url: str, *commands: Command) -> dict[redis_url.Address, list[
     return found
 
 
+def connect_sentinel(url: str, address: redis_url.Address) -> ConnectionInterface:
+    """Return an open connection to one of the sentinels of a URL. Blocks. Raises BrokerUnavailable."""
+    with translated(url):
+        return _opened(_Sentinels(redis_url.parse(url)).clients[address].connection_pool)
+
+
 def _reply_or_refusal(client: redis.Redis, command: Command) -> Any:
     try:
         with translated():

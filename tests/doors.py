@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from . import layouts
 from .layouts import as_nobody, find_program
-from .servers import Process, free_port, wait_until
+from .servers import Process, children, free_port, wait_until
 
 # what a proxy needs for websockets, without "server" and "location"
 RIGHT = """
@@ -42,11 +43,26 @@ class Doors:
         site.write_text(f"{http}\nserver {{\nlisten 127.0.0.1:{port} {listen};\n{lines}\n}}\n")
         return self._run(layouts.nginx(self.folder, site), port)
 
-    def to(self, site_port: int, *, remove: str = "", add: str = "", slash: str = "", where: str = "/") -> int:
-        """Return the port of a proxy that is right, but for a line that it lacks, one that it has, and a slash."""
+    def to(
+        self,
+        site_port: int,
+        *,
+        remove: str = "",
+        add: str = "",
+        slash: str = "",
+        where: str = "/",
+        server: str = "",
+        http: str = "",
+        listen: str = "",
+    ) -> int:
+        """Return the port of a proxy that is right, but for a line that it lacks, those that it has, and a slash.
+
+        add: a line of the location; server, http: those of the blocks around it; listen: its options.
+        """
         assert remove in RIGHT
         lines = RIGHT.replace(remove, "") + add
-        return self.nginx(f"location {where} {{ proxy_pass http://127.0.0.1:{site_port}{slash};\n{lines} }}")
+        location = f"location {where} {{ proxy_pass http://127.0.0.1:{site_port}{slash};\n{lines} }}"
+        return self.nginx(f"{server}\n{location}", listen=listen, http=http)
 
     def certificate(self, authority: Path) -> str:
         """Return the lines for nginx that name what an authority certified last."""
@@ -54,19 +70,39 @@ class Doors:
             Path(shutil.copy(authority / name, self.folder)).chmod(0o644)
         return f"ssl_certificate {self.folder}/server.pem; ssl_certificate_key {self.folder}/server.key;"
 
-    def haproxy(self, site_port: int, tunnel: str = "1h") -> int:
+    def haproxy(self, site_port: int, tunnel: str = "1h", *, add: str = "") -> int:
+        """Return the port of a proxy that is right, but for its timeout, and a line that it has."""
         port = free_port()
         site = self.folder / "site.cfg"
         site.write_text(
             "defaults\n    mode http\n    timeout connect 5s\n    timeout client 60s\n    timeout server 60s\n"
             f"    timeout tunnel {tunnel}\n"
-            f"listen site\n    bind 127.0.0.1:{port}\n    server one 127.0.0.1:{site_port} check inter 100ms\n"
+            f"listen site\n    bind 127.0.0.1:{port}\n    {add}\n"
+            f"    server one 127.0.0.1:{site_port} check inter 100ms\n"
         )
         return self._run([*layouts.haproxy(self.folder, site), "-db"], port)
 
+    def apache(self, lines: str) -> int:
+        """Return the port of a server with some lines."""
+        port = free_port()
+        site = self.folder / "apache.conf"
+        site.write_text(f"Listen 127.0.0.1:{port}\n{lines}\n")
+        return self._run([*layouts.apache(self.folder, site), "-DFOREGROUND"], port)
+
+    def freeze(self) -> None:
+        """Let all proxies hang: they keep their sockets, and pass nothing on."""
+        self._signal(signal.SIGSTOP)
+
     def stop(self) -> None:
+        self._signal(signal.SIGCONT)
         for process in self._processes:
             process.stop()
+
+    def _signal(self, number: int) -> None:
+        for process in self._processes:
+            for pid in (process.pid, *children(process.pid)):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
     def _run(self, command: list[str], port: int) -> int:
         process = Process(command, cwd=self.folder, **as_nobody())
@@ -107,12 +143,25 @@ def certify(folder: Path, name: str = "IP:127.0.0.1", *, since: float = -1, days
     _openssl(
         folder, "req", "-new", "-newkey", "rsa:2048", "-nodes", *subject, "-keyout", str(key), "-out", str(request)
     )
-    dates = ["-startdate", _date(since), "-enddate", _date(days)]
+    dates = ["-startdate", date(since), "-enddate", date(days)]
     _openssl(folder, "ca", "-batch", "-notext", "-config", "ca.cnf", *dates, "-in", str(request), "-out", str(cert))
     return ["--certfile", str(cert), "--keyfile", str(key)]
 
 
-def _date(days: float) -> str:
+def certify_through_another(folder: Path, name: str = "IP:127.0.0.1") -> None:
+    """Have the authority certify another one, `between.pem`, and that one a server."""
+    (folder / "between.cnf").write_text("basicConstraints = critical, CA:TRUE\n")
+    (folder / "server.cnf").write_text(f"subjectAltName = {name}\n")
+    for made, by in (("between", "ca"), ("server", "between")):
+        key, request = f"{made}.key", f"{made}.csr"
+        subject = ["-subj", f"/CN={made}", "-newkey", "rsa:2048", "-nodes"]
+        _openssl(folder, "req", "-new", *subject, "-keyout", key, "-out", request)
+        signed = ["-CA", f"{by}.pem", "-CAkey", f"{by}.key", "-set_serial", "7", "-days", "60"]
+        _openssl(folder, "x509", "-req", "-in", request, *signed, "-extfile", f"{made}.cnf", "-out", f"{made}.pem")
+
+
+def date(days: float) -> str:
+    """Return the time in so many days, as openssl reads it."""
     return (datetime.now(UTC) + timedelta(days=days)).strftime("%y%m%d%H%M%SZ")
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from django.test import override_settings
 from websockets.frames import Opcode
 
@@ -173,6 +174,20 @@ def crowded(port: int, path: str, headers: dict[str, str], count: int = 40) -> s
     finally:
         for browser in browsers:
             browser.close()
+
+
+def in_nginx_place(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Put a script in NGiNX's place."""
+    folder.chmod(0o755)  # for an ordinary user, as whom root runs it
+    path = folder / "nginx"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def real(main: Path) -> str:
+    """Return the script that runs NGiNX with a main file."""
+    return f'exec {find_program("nginx")} -p {main.parent} -e stderr -c {main} "$@"'
 
 
 def browser_headers(site: Site, host: str = "") -> dict[str, str]:

@@ -94,6 +94,8 @@ def test_e002_a_path_that_cannot_be_imported(key: str, path: str) -> None:
     assert key in message
     assert path in message
     assert "every websocket is refused" in hint
+    module, _, name = path.rpartition(".")
+    assert f"./manage.py shell -c 'from {module} import {name}'" in hint
 
 
 @pytest.mark.parametrize(
@@ -192,7 +194,7 @@ def test_w002_after_staticfiles_its_runserver_would_run() -> None:
         ((id, message, hint),) = found()
     assert id == "wsredis.W002"
     assert "runserver" in message
-    assert "first in INSTALLED_APPS" in hint
+    assert 'first in INSTALLED_APPS = ["django_wsredis", …]' in hint
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -13,6 +13,13 @@ from django_wsredis.loop import pool
 from django_wsredis.loop.pool import QUICK_THREADS, Pool
 
 from .servers import wait_until
+
+
+class Call(NamedTuple):
+    """A task of two functions."""
+
+    do: Callable[[], object]
+    done: Callable[[], object]
 
 
 class World:
@@ -25,6 +32,8 @@ class World:
 
     def run(self, function: Callable[..., object], *arguments: object) -> None:
         self.calls.put(lambda: function(*arguments))
+
+    call_soon = run
 
     def call_later(self, seconds: float, function: Callable[[], object]) -> None:
         timer = threading.Timer(seconds, self.run, [function])
@@ -94,7 +103,7 @@ def test_where_the_system_has_no_thread_the_reservation_is_given_back(world: Wor
 def test_calls_are_done_by_few_threads_and_then_told_of_in_the_loop(world: World) -> None:
     pool, threads, told = make_pool(world, 10), set[int](), list[int]()
     for number in range(100):
-        pool.call(lambda: threads.add(threading.get_ident()), lambda number=number: told.append(number))
+        pool.call(Call(lambda: threads.add(threading.get_ident()), lambda number=number: told.append(number)))
     assert not pool.is_idle
     world.turn_until(lambda: len(told) == 100)
     assert sorted(told) == list(range(100))
@@ -105,20 +114,20 @@ def test_calls_are_done_by_few_threads_and_then_told_of_in_the_loop(world: World
 def test_a_call_that_fails_is_told_of_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     pool, told = make_pool(world, 10), list[int]()
-    pool.call(lambda: 1 / 0, lambda: told.append(1))
-    pool.call(lambda: None, lambda: told.append(2))
+    pool.call(Call(lambda: 1 / 0, lambda: told.append(1)))
+    pool.call(Call(lambda: None, lambda: told.append(2)))
     world.turn_until(lambda: sorted(told) == [1, 2])
 
 
 def test_calls_that_last_delay_no_others_as_long_as_there_may_be_threads(world: World) -> None:
     pool, go, told = make_pool(world, 6), threading.Event(), list[str]()
     for _ in range(5):
-        pool.call(lambda: go.wait(10), lambda: told.append("lasted"))
-    pool.call(lambda: None, lambda: told.append("quick"))
+        pool.call(Call(lambda: go.wait(10), lambda: told.append("lasted")))
+    pool.call(Call(lambda: None, lambda: told.append("quick")))
     world.turn_until(lambda: told)
     assert told == ["quick"]
     for _ in range(3):  # one is for the sixth thread, and then there is none
-        pool.call(lambda: go.wait(10), lambda: told.append("lasted"))
+        pool.call(Call(lambda: go.wait(10), lambda: told.append("lasted")))
     go.set()
     world.turn_until(lambda: told.count("lasted") == 8)
 
@@ -126,18 +135,18 @@ def test_calls_that_last_delay_no_others_as_long_as_there_may_be_threads(world: 
 def test_threads_end_when_nothing_is_called(world: World) -> None:
     pool, told = make_pool(world, 6), list[int]()
     for number in range(10):
-        pool.call(lambda: None, lambda number=number: told.append(number))
+        pool.call(Call(lambda: None, lambda number=number: told.append(number)))
         world.turn_until(lambda number=number: number in told)
     for thread in world.threads:
         thread.join(10)
-    pool.call(lambda: None, lambda: told.append(10))
+    pool.call(Call(lambda: None, lambda: told.append(10)))
     world.turn_until(lambda: 10 in told)
 
 
 def test_calls_wait_while_the_system_has_no_thread(world: World) -> None:
     pool, told = make_pool(world, 6), list[int]()
     world.has_room = False
-    pool.call(lambda: None, lambda: told.append(1))
+    pool.call(Call(lambda: None, lambda: told.append(1)))
     world.turn_until(lambda: world.threads)  # it will look again
     world.has_room = True
     world.turn_until(lambda: told)

@@ -139,6 +139,17 @@ def test_cookies_that_middleware_sets_come_with_the_101(site: Site) -> None:
         assert socket.response.headers["Set-Cookie"] == "seen=yes; HttpOnly; Path=/"
 
 
+def test_the_session_is_saved_when_a_function_waits_and_when_it_ends(site: Site) -> None:
+    cookie = login("alice")
+    with site.connect("view/visits/", cookie=cookie) as socket:
+        for number in (1, 2):
+            assert said(socket) == str(number)
+            wait_until(lambda number=number: SessionStore(cookie).get("visits") == number)
+            socket.send("go on")
+        assert closed_with(socket) == (1000, "")
+    wait_until(lambda: SessionStore(cookie).get("visits") == 3)
+
+
 def test_a_wait_that_is_over_leaves_the_socket_as_it_was(site: Site) -> None:
     with site.connect("view/timeouts/") as socket:
         assert said(socket) == "nothing came within 0.05 s"
@@ -322,6 +333,7 @@ def test_a_view_that_does_not_keep_up_with_its_channels_is_closed(site: Site) ->
     with site.connect("class/calls/slow/") as socket:
         said(socket)
         socket.send("hang")
+        assert said(socket) == "hanging"
         for _ in range(50):  # together more than MAX_OUTBOX_BYTES
             publish(bytes(100_000), facility="news", broadcast=True)
         assert closed_with(socket) == (1013, "the view is too slow")

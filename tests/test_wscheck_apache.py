@@ -16,7 +16,7 @@ from django.test import override_settings
 
 from django_wsredis.checks import apache, kernel
 from django_wsredis.checks.apache.program import inspect
-from django_wsredis.checks.apache.reading import Configuration, split
+from django_wsredis.checks.apache.reading import DirectiveTree, split
 from django_wsredis.checks.apache.routing import rules
 
 from . import layouts, looking
@@ -452,7 +452,7 @@ def test_of_two_virtual_hosts_at_an_address_the_first_one_takes_a_name(folder: P
 def test_a_file_that_includes_itself_ends(folder: Path) -> None:
     path = folder / "x.conf"
     path.write_text(f"Include {path}\nTimeout 60\nInclude {path}\n")
-    configuration = Configuration(folder)
+    configuration = DirectiveTree(folder)
     configuration.read(path)
     assert len(configuration.top.inside) < 2000
     assert configuration.unread == [
@@ -482,7 +482,7 @@ def test_a_folder_that_may_not_be_read_is_said(folder: Path) -> None:
     closed.mkdir(0o300)
     try:
         with as_another(folder):
-            configuration = Configuration(folder)
+            configuration = DirectiveTree(folder)
             configuration.read(path)
     finally:
         closed.chmod(0o700)
@@ -511,7 +511,7 @@ def test_words_and_lines_are_read() -> None:
 def test_the_path_that_arrives(folder: Path) -> None:
     def arrives(*lines: str) -> list[str]:
         (folder / "x.conf").write_text("\n".join(lines))
-        configuration = Configuration(folder)
+        configuration = DirectiveTree(folder)
         configuration.read(folder / "x.conf")
         return [rule.url for rule in rules(configuration.top, configuration.top, "/ws/x")]
 

@@ -20,7 +20,7 @@ from django.test import RequestFactory, override_settings
 
 from django_wsredis.checks import cookies, uwsgi
 from django_wsredis.checks.uwsgi import buffer
-from django_wsredis.checks.uwsgi.reading import Configuration, Option
+from django_wsredis.checks.uwsgi.reading import Option, OptionList
 
 from . import layouts
 from .layouts import Layout, find_uwsgi
@@ -75,7 +75,7 @@ def test_a_csrf_cookie_is_as_large_as_django_makes_it() -> None:
 
 
 def row(size: int | None = None) -> Any:
-    return buffer.row(Configuration([] if size is None else [Option("buffer-size", str(size), "x.ini:3")]))
+    return buffer.row(OptionList([] if size is None else [Option("buffer-size", str(size), "x.ini:3")]))
 
 
 def test_the_sum_is_said_and_judged() -> None:

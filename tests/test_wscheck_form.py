@@ -259,6 +259,15 @@ def test_the_documentation_has_every_id_once_in_the_section_of_its_area() -> Non
         assert sorted(documented[name]) == sorted(ids), name
 
 
+@pytest.mark.parametrize("id", TITLES)
+def test_the_documentation_tells_the_cause_of_each_id_and_then_its_cure(id: str) -> None:
+    (entry,) = re.findall(rf"^``{id}``\n((?:    .*\n)+)", (ROOT / "docs/checks.rst").read_text(), re.M)
+    cause, *cures = re.split(r"\*Cure:\*\s", entry)
+    assert len(cures) == 1, f"{id} needs one *Cure:*"
+    for part in (cause, *cures):
+        assert re.fullmatch(r"\S.+[.)]", part.strip(), re.S), f"the cause and the cure of {id} are sentences"
+
+
 def test_every_id_is_raised_by_its_area_and_has_a_broken_example() -> None:
     source = "".join(path.read_text() for path in (ROOT / "django_wsredis/checks").rglob("*.py"))
     tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))

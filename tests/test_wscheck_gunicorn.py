@@ -139,7 +139,7 @@ def test_a_file_that_prints_and_one_that_exits(folder: Path) -> None:
 
 
 def test_gunicorns_usual_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gunicorn, "open_to_us", lambda name, **options: ({}, []))
+    monkeypatch.setattr(gunicorn.instances, "open_to_us", lambda name, **options: ({}, []))
     monkeypatch.chdir(folder)
     assert found(look(gunicorn, None), "gunicorn's configuration").is_skipped
     write(folder, swap("preload_app = False", "preload_app = True"))

@@ -6,9 +6,11 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -22,15 +24,17 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.test import override_settings
+from websockets.sync.client import connect
+from websockets.sync.server import serve
 
 from django_wsredis import disconnect, live, sessions
 from django_wsredis.checks.findings import Problem, Row
-from django_wsredis.checks.live import look, messages, opening, reaching, silence, unanswered, way
+from django_wsredis.checks.live import TITLES, hints, look, messages, opening, reaching, silence, unanswered, way
 from django_wsredis.checks.situation import Situation
 from django_wsredis.conf import get_settings
 
 from . import layouts
-from .doors import RIGHT, Doors, Relay, certify, dumb_server, make_authority
+from .doors import RIGHT, Doors, Relay, certify, certify_through_another, dumb_server, make_authority
 from .layouts import Layout, find_uwsgi, run_proxy, run_runwsserver, run_uwsgi
 from .rawsocket import HEADERS
 from .servers import ROOT, Process, RedisServer, Site, free_port, stopping, wait_until
@@ -67,8 +71,22 @@ def go(url: str, **options: Any) -> dict[str, Row]:
     return found
 
 
+LAYERS = {"url", "dns", "tcp", "tls", "proxy", "location", "prefix", "host", "origin", "session", "permission", "site"}
+LAYERS |= {"redis", "idle timeout"}
+LINE_OR_COMMAND = r"(?m)\./manage\.py \w|--live |\b(dig|journalctl|tail|certbot|curl|ss) |\S;( |$)| = |def \w+\("
+
+
+def layers(text: str) -> set[str]:
+    """Return those with which a text begins: one, or several that may have broken the way."""
+    return set(re.split(", | or ", text.partition(": ")[0].lower()))
+
+
 def problems(found: dict[str, Row]) -> list[Problem]:
-    return [problem for row in found.values() for problem in row.problems]
+    """Return those of all rows; each begins with its layer, one of those of its title, and has a line or a command."""
+    seen = [problem for row in found.values() for problem in row.problems]
+    assert all(layers(problem.text) <= layers(TITLES[problem.id]) for problem in seen), seen
+    assert all(re.search(LINE_OR_COMMAND, problem.hint) for problem in seen), seen
+    return seen
 
 
 def the_problem(found: dict[str, Row], number: str) -> Problem:
@@ -92,8 +110,18 @@ def not_checked(found: dict[str, Row]) -> set[str]:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing be waited for long: where what is waited for does not come, that takes its time."""
-    for module in (messages, silence, opening):
-        monkeypatch.setattr(module, "STEP_SECONDS", 0.7)
+    for module, seconds in ((messages, 0.7), (silence, 0.7), (opening, 2)):  # the last one's is for the handshake, too
+        monkeypatch.setattr(module, "STEP_SECONDS", seconds)
+
+
+def test_each_title_and_its_documentation_begin_with_the_layer() -> None:
+    """So does each problem, which `problems()` sees for all that the other tests find."""
+    documentation = (ROOT / "docs/checks.rst").read_text()
+    for id, title in TITLES.items():
+        assert layers(title) <= LAYERS, title
+        entry = documentation.partition(f"``{id}``\n    ")[2].partition("\n\n")[0]
+        assert entry.startswith(f"{title.partition(': ')[0]}: "), id
+        assert " *Cure:* " in " ".join(entry.split()), id
 
 
 AFTER_THE_HANDSHAKE = {
@@ -240,7 +268,7 @@ def test_messages_of_others_on_the_facility_are_passed_over(site: Site) -> None:
         assert problems(go(site.uri("wscheck/noise"))) == []
         found = go(site.uri("wscheck/noise"), idle=0.3)
         assert problems(found) == []
-        assert re.search(r"not silent: \d+ messages came on wscheck/noise", found["idle"].found)
+        assert re.search(r"not silent: [\d,]+ messages came on wscheck/noise", found["idle"].found)
     finally:
         stop.set()
         thread.join()
@@ -352,11 +380,19 @@ def test_a_user_who_cannot_log_in_has_no_session(site: Site) -> None:
     assert not_checked(found) >= {"handshake", "message"}
     User.objects.create_user("retired", is_active=False)
     assert "no backend lets the user in" in the_problem(go(site.uri(""), user="retired"), "E611").text
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sessions.store(), "save", lambda session: 1 // 0)
-        assert "it failed: ZeroDivisionError" in the_problem(go(site.uri(""), user="alice"), "E611").text
-        patch.setattr(sessions, "are_there", lambda: False)
-        assert "no sessions" in the_problem(go(site.uri(""), user="alice"), "E611").text
+
+
+def test_a_session_that_cannot_be_kept(site: Site) -> None:
+    away = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": f"redis://{CLOSED}/0"}}
+    with override_settings(SESSION_ENGINE="django.contrib.sessions.backends.cache", CACHES=away):
+        problem = the_problem(go(site.uri(""), user="alice"), "E611")
+    assert problem.text == "Session: none can be made for 'alice': it failed: ConnectionError."
+    assert "SESSION_ENGINE = 'django.contrib.sessions.backends.cache'" in problem.hint
+    without = [app for app in settings.INSTALLED_APPS if app != "django.contrib.sessions"]
+    with override_settings(INSTALLED_APPS=without):
+        problem = the_problem(go(site.uri("news?token=opensesame"), user="alice"), "E611")
+    assert "no sessions" in problem.text
+    assert problem.hint.endswith(f"--live '{site.uri('news')}?token=…'")
 
 
 @pytest.mark.usefixtures("hasty")
@@ -376,7 +412,7 @@ def test_a_site_that_does_not_know_the_session(start: Callable[..., Site], path:
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("/socket/news", "the path is not below WEBSOCKET_URL, '/ws/'"),
+        ("/socket/news", "/socket/news is not below WEBSOCKET_URL, '/ws/'"),
         ("/ws/-/healthz", "'-/healthz' is no facility"),
         ("/ws/" + "x" * 201, "is no facility: it has 1 to 200 characters"),
         ("/ws/news?subscribe-all", "the query asks for 'subscribe-all'"),
@@ -448,6 +484,27 @@ def test_one_address_of_two_does_not_accept(doors: Doors, site: Site, monkeypatc
     assert problems(go(f"ws://testserver:{port}/ws/")) == []
 
 
+def test_an_address_that_etc_hosts_has_and_the_proxy_has_not(doors: Doors, site: Site) -> None:
+    """With a real resolver: the command alone sees another /etc/hosts."""
+    hosts = doors.folder / "hosts"
+    hosts.write_text("127.0.0.1 testserver\n127.0.0.2 testserver\n")
+    private = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', str(hosts)]
+    try:
+        subprocess.run([*private, "true"], check=True, capture_output=True, timeout=20)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"this machine does not allow a mount of one's own: {error}")
+    port = doors.to(site.port)
+    arguments = ["wscheck", "--only", "live", "--json", "--live", f"ws://testserver:{port}/ws/"]
+    command = [*private, *layouts.Layout.python, str(site.manage), *arguments]
+    done = subprocess.run(command, env=site.env, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    rows = {row["checked"]: row for row in json.loads(done.stdout)["areas"][0]["rows"]}
+    (problem,) = rows["connection"]["problems"]
+    assert problem["id"] == "wsredis.W604"
+    assert "testserver has the address 127.0.0.2: Connection refused" in problem["text"]
+    assert problem["hint"] == f"NGiNX: listen 127.0.0.2:{port}; Or take 127.0.0.2 out of the DNS of testserver."
+    assert rows["message"]["verdict"] == "ok"
+
+
 # TLS
 
 
@@ -488,6 +545,7 @@ def test_a_certificate_that_browsers_refuse(
     assert problem.text.startswith("TLS: browsers refuse the certificate of 127.0.0.1: ")
     assert said in problem.text
     assert not_checked(found) == {"handshake"} | AFTER_THE_HANDSHAKE - {"idle", "message to the user"}
+    assert ("Or go to the name that it has: --live wss://example.com:" in problem.hint) == (number == "E607")
     found = go(url, insecure=True)
     assert said in the_problem(found, "W609").text
     assert not_checked(found) == set()
@@ -501,6 +559,23 @@ def test_a_certificate_whose_issuer_nobody_knows(secure: Callable[..., str], mon
     assert "unable to get local issuer certificate" in problem.text
     assert "fullchain.pem" in problem.hint
     the_problem(go(url, insecure=True), "W609")
+
+
+def test_a_chain_that_is_not_sent_whole(
+    doors: Doors, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(make_authority(tmp_path)))
+    certify_through_another(tmp_path)
+    urls = []
+    for chain in (["server"], ["server", "between"]):
+        whole = "".join((tmp_path / f"{name}.pem").read_text() for name in chain)
+        lines = doors.certificate(tmp_path)
+        (doors.folder / "server.pem").write_text(whole)
+        urls.append(f"wss://127.0.0.1:{doors.to(site.port, server=lines, listen='ssl')}/ws/")
+    problem = the_problem(go(urls[0]), "E608")
+    assert "for 127.0.0.1, by between, 60 days left: unable to get local issuer certificate" in problem.text
+    assert "fullchain.pem, and not cert.pem" in problem.hint
+    assert problems(go(urls[1])) == []
 
 
 def test_a_certificate_that_signed_itself(start: Callable[..., Site], folder: Path) -> None:
@@ -526,7 +601,7 @@ def test_tls_where_there_is_none_and_none_where_there_is(
     url = secure()
     problem = the_problem(go(url.replace("wss:", "ws:")), "E605")
     assert "speaks it, and the URL begins with ws" in problem.text
-    assert problem.hint == f"Write {url}"
+    assert problem.hint == f"Write --live {url}"
     port = doors.nginx(f"{doors.certificate(authority)} return 200;", listen="ssl")  # its 400 says so, in HTTP
     the_problem(go(f"ws://127.0.0.1:{port}/ws/"), "E605")
     with dumb_server(None) as silent, pytest.MonkeyPatch.context() as patch:
@@ -564,9 +639,9 @@ def test_a_proxy_that_is_right(doors: Doors, site: Site) -> None:
     [
         ({"remove": UPGRADE}, "E612", "Proxy: the answer is 426 Upgrade Required, by django_wsredis", UPGRADE),
         ({"remove": CONNECTION}, "E612", "Proxy: the answer is 426", "proxy_set_header Connection"),
-        ({"remove": HTTP_1_1}, "E616", "by django_wsredis: the proxy speaks HTTP/1.0", HTTP_1_1),
-        ({"add": VERSION}, "E616", "Sec-WebSocket-Version does not arrive", "takes headers out"),
-        ({"add": KEY}, "E616", "another Host", "or something takes out the header Sec-WebSocket-Key"),
+        ({"remove": HTTP_1_1}, "E612", "by django_wsredis: it speaks HTTP/1.0", HTTP_1_1),
+        ({"add": VERSION}, "E612", "Sec-WebSocket-Version does not arrive", "$http_sec_websocket_version;"),
+        ({"add": KEY}, "E616", "another Host", "Or something takes out the header Sec-WebSocket-Key"),
         ({"remove": HOST, "add": BACKEND}, "E616", "another Host than '127.0.0.1:", HOST),
         ({"remove": HOST, "add": LOCALHOST}, "E617", "Origin: the answer is 403", HOST),
         ({"slash": "/", "where": "/ws/"}, "E614", "a proxy strips '/ws/'", "no slash behind it"),
@@ -575,16 +650,18 @@ def test_a_proxy_that_is_right(doors: Doors, site: Site) -> None:
         ({"where": "/ws/chat"}, "E613", "Location: the answer is 404 Not Found, by nginx", "location /ws/ {"),
         ({"add": ANOTHER}, "E613", "the answer is 200 OK, by nginx", "location /ws/ {"),
         ({"add": "return 405;"}, "E613", "the answer is 405 Method Not Allowed", "location /ws/ {"),
-        ({"add": "if ($http_upgrade) { return 404; }"}, "E613", "is answered by a worker", "header Upgrade"),
+        ({"add": "if ($http_upgrade) { return 404; }"}, "E613", "is answered by a worker", "grep -rniE 'upgrade|/ws/'"),
         ({"add": "return 301 https://$host$request_uri;"}, "E615", "to https://127.0.0.1/ws/wscheck-", "wss://"),
-        ({"add": "return 302 /login/?next=/ws/;"}, "E615", "Location: the answer is 302 Found", "exempt"),
+        ({"add": "return 302 /login/?next=/ws/;"}, "E615", "Location: the answer is 302 Found", "location /ws/ {"),
         ({"add": "deny all;"}, "E620", "Proxy: the answer is 403 Forbidden, by nginx", "deny"),
         ({"add": "return 401;"}, "E620", "Proxy: the answer is 401 Unauthorized, by nginx", "auth_basic"),
-        ({"add": "return 400;"}, "E616", "400 Bad Request, by nginx/1", "ALLOWED_HOSTS"),
+        ({"add": "return 400;"}, "E620", "Proxy: the answer is 400 Bad Request, by nginx/1", "large_client_head"),
+        ({"add": 'return 400 "no";'}, "E616", "400 Bad Request, by nginx/1", "ALLOWED_HOSTS"),
         ({"add": "return 426;"}, "E612", "426 Upgrade Required, by nginx", UPGRADE),
-        ({"add": "return 503;"}, "E621", "503 Service Unavailable, by nginx", "error log"),
-        ({"add": "return 500;"}, "E624", "The answer is 500 Internal Server Error, by nginx", "log"),
-        ({"add": "return 418;"}, "E624", "The answer is 418", "log"),
+        ({"add": "return 503;"}, "E620", "503 Service Unavailable, by nginx/1", "limit_conn"),
+        ({"add": "return 429;"}, "E620", "Proxy: the answer is 429 Too Many Requests, by nginx", "limit_(conn|req)"),
+        ({"add": "return 500;"}, "E624", "Proxy: the answer is 500 Internal Server Error, by nginx", "error.log"),
+        ({"add": "return 418;"}, "E624", "Site or proxy: the answer is 418", "journalctl"),
     ],
 )  # fmt: skip
 def test_a_proxy_that_is_wrong_in_one_thing(
@@ -624,7 +701,7 @@ def test_a_proxy_with_no_site_behind_it(doors: Doors) -> None:
 def test_a_proxy_that_speaks_another_protocol_than_the_site(doors: Doors, folder: Path) -> None:
     with hosted("--uwsgi-socket", "--threads", "2") as port:
         the_problem(go(behind(doors.to(port))), "E621")
-        the_problem(go(behind(port)), "E624")
+        assert "nothing that is HTTP" in the_problem(go(behind(port)), "E624").text
 
 
 def test_a_site_that_does_not_answer(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -635,7 +712,7 @@ def test_a_site_that_does_not_answer(doors: Doors, monkeypatch: pytest.MonkeyPat
         began_at = time.monotonic()
         problem = the_problem(go(behind(silent)), "E623")
         assert time.monotonic() - began_at < 4
-    assert problem.text == "Site, or its proxy: no answer in 5 s to the handshake; / is not answered, either."
+    assert problem.text == "Site or proxy: no answer in 5 s to the handshake; / is not answered, either."
 
 
 @pytest.mark.parametrize("pages_are_right", [True, False])
@@ -668,12 +745,92 @@ def test_a_proxy_that_speaks_uwsgi_with_what_speaks_http(
             "101, and not right",
         ),
         (b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: x\r\n\r\n", "101, and not right"),
-        (b"HTTP/1.1 599 \r\nContent-Length: 0\r\n\r\n", "The answer is 599."),
+        (b"HTTP/1.1 599 \r\nContent-Length: 0\r\n\r\n", "Site or proxy: the answer is 599."),
+        (b"HTTP/1.1 500 Oops\r\n\r\n<h1>Server Error (500)</h1>", "Site: the answer is 500 Internal Server Error."),
     ],
 )
 def test_an_answer_that_is_none_of_a_websocket(answer: bytes, said: str) -> None:
     with dumb_server(answer) as port:
         assert said in the_problem(go(behind(port)), "E624").text
+
+
+@pytest.mark.parametrize(
+    ("add", "said"),
+    [
+        (
+            "return 444;",
+            "Site or proxy: 127.0.0.1:PORT answers the handshake with nothing that is HTTP, or breaks off.",
+        ),
+        ("proxy_hide_header Sec-WebSocket-Accept;", "Proxy: the answer is 101, and not right: missing Sec-WebSocket-A"),
+        ("proxy_hide_header Upgrade;", "Proxy: the answer is 101, and not right: missing Upgrade header."),
+        ("add_header Sec-WebSocket-Accept x always;", "Proxy: the answer is 101, and not right: "),
+        ("add_header Sec-WebSocket-Protocol x always;", "Proxy: the answer is 101, and not right: no subprotocols sup"),
+        ("return 599;", "Site or proxy: the answer is 599, by nginx/"),
+    ],
+)
+def test_a_proxy_that_spoils_the_answer(doors: Doors, site: Site, add: str, said: str) -> None:
+    port = doors.to(site.port, add=add)
+    assert said.replace("PORT", str(port)) in the_problem(go(behind(port)), "E624").text
+
+
+def test_a_proxy_that_takes_no_more(doors: Doors, site: Site) -> None:
+    port = doors.to(site.port, add="limit_conn sockets 1;", http="limit_conn_zone $binary_remote_addr zone=sockets:1m;")
+    with connect(behind(port, "news?subscribe-broadcast")):
+        problem = the_problem(go(behind(port)), "E620")
+    assert problem.text.startswith("Proxy: the answer is 503 Service Unavailable, by nginx/")
+    assert "limit_conn NAME 10000;" in problem.hint
+
+
+def test_a_proxy_that_does_not_take_the_request(
+    doors: Doors, site: Site, authority: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certify(authority)
+    browsers = shutil.copy(authority / "ca.pem", doors.folder)
+    asking = f"{doors.certificate(authority)} ssl_verify_client on; ssl_client_certificate {browsers};"
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority / "ca.pem"))
+    problem = the_problem(go(f"wss://127.0.0.1:{doors.to(site.port, server=asking, listen='ssl')}/ws/"), "E620")
+    assert "says '400 No required SSL certificate was sent'" in problem.text
+    assert "ssl_verify_client off;" in problem.hint
+    port = doors.to(site.port, server="client_header_buffer_size 1k; large_client_header_buffers 2 1k;")
+    problem = the_problem(go(behind(port, f"?token={'x' * 1500}")), "E620")
+    assert problem.text.startswith("Proxy: the answer is 414 ")
+    assert "large_client_header_buffers 4 16k;" in problem.hint
+    found = go(f"ws://joe:{'x' * 1500}@127.0.0.1:{port}/ws/")  # in the header Authorization
+    assert "says '400 Request Header Or Cookie Too Large'; the site has not seen it" in the_problem(found, "E620").text
+
+
+def test_another_server_of_websockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "STEP_SECONDS", 0.7)
+    with serve(lambda connection: list(connection), "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        found = go(behind(server.socket.getsockname()[1]))
+        server.shutdown()
+        thread.join()
+    (problem,) = found["message"].problems
+    assert problem.id == "wsredis.E613"
+    assert "no worker of django_wsredis: it does not answer /ws/-/healthz as one" in problem.text
+    assert problems(found)[0] == problem
+    assert found["foreign Origin"].problems[0].id == "wsredis.E634"
+
+
+def test_who_has_answered_500(doors: Doors, site: Site) -> None:
+    port = doors.haproxy(site.port, add="http-request deny deny_status 500")
+    problem = the_problem(go(behind(port)), "E624")
+    assert (problem.text, problem.hint) == ("Proxy: the answer is 500 Internal Server Error.", hints.PROXY_LOG)
+    port = doors.apache("Redirect 500 /ws/")
+    assert the_problem(go(behind(port)), "E624").text.startswith("Proxy: the answer is 500 Internal Server Error, by A")
+    problem = the_problem(go(behind(doors.to(site.port, add='return 500 "no";'))), "E624")
+    assert problem.text.startswith("Site or proxy: the answer is 500 Internal Server Error, by nginx/")
+    assert problem.hint == hints.BOTH_LOGS
+
+
+def test_an_application_that_fails() -> None:
+    """uWSGI then says nothing at all."""
+    with hosted("--http-socket", module="operator:neg") as port:
+        problem = the_problem(go(behind(port)), "E624")
+    assert "nothing that is HTTP, or breaks off" in problem.text
+    assert hints.SITE_LOG in problem.hint
 
 
 def test_a_host_that_the_site_does_not_allow(start: Callable[..., Site]) -> None:
@@ -760,14 +917,21 @@ def test_a_permission_that_is_granted_in_part(start: Callable[..., Site]) -> Non
     assert re.match(r"Permission: user:alice:(\S+) is not granted; the socket has broadcast:\1\.", problem.text)
 
 
-def test_a_foreign_origin_that_is_accepted(doors: Doors, site: Site, start: Callable[..., Site]) -> None:
+def test_a_foreign_origin_that_is_accepted(
+    doors: Doors, site: Site, start: Callable[..., Site], configured: RedisServer
+) -> None:
     port = doors.to(site.port, add='proxy_set_header Origin "";')
     problem = the_problem(go(behind(port)), "E634")
     assert "a page of https://wscheck.invalid may connect" in problem.text
     site = start(settings={"WSREDIS": {"REQUIRE_ORIGIN": True}})  # as the hint says
     assert problems(go(site.uri(""))) == []
-    port = doors.to(site.port, add='proxy_set_header Origin "";')
-    the_problem(go(behind(port)), "E619")
+    ports = doors.to(site.port, add='proxy_set_header Origin "";'), doors.to(site.port, remove=HOST, add=LOCALHOST)
+    for port in ports:
+        the_problem(go(behind(port)), "E619")  # the settings here are not those of the site
+        with override_settings(WSREDIS={"URL": configured.url, "REQUIRE_ORIGIN": True}):
+            for user in ("", "alice"):
+                problem = the_problem(go(behind(port), user=user), "E617")
+                assert f"to http://127.0.0.1:{port}: it does not arrive, or with another Host." in problem.text
 
 
 # Redis
@@ -787,7 +951,7 @@ def test_a_site_with_another_prefix_or_redis(
 def test_a_site_in_another_database_of_the_redis(start: Callable[..., Site], configured: RedisServer) -> None:
     site = start(redis_url=f"{configured.url}?db=1")
     problem = the_problem(go(site.uri("")), "W628")
-    assert "another database" in problem.hint
+    assert "must name the same database of Redis" in problem.hint
     assert configured.url in problem.hint
 
 
@@ -803,7 +967,7 @@ def test_a_redis_that_is_away_from_here(site: Site) -> None:
 def test_a_site_whose_redis_is_away(start: Callable[..., Site]) -> None:
     site = start(redis_url=f"redis://{CLOSED}/0")
     problem = the_problem(go(site.uri("")), "E622")
-    assert "503 Service Unavailable, by django_wsredis: Redis: the worker has none now" in problem.text
+    assert "Redis: the answer is 503 Service Unavailable, by django_wsredis: the worker has none now" in problem.text
 
 
 def test_a_site_that_is_full(start: Callable[..., Site]) -> None:
@@ -862,6 +1026,37 @@ def test_what_the_browser_sends_is_lost() -> None:
         assert problems(go(behind(port))) == []
 
 
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize(
+    ("step", "kind", "numbers"),
+    [
+        ("message of 100 KB", "nginx", ["E629", "E631"]),
+        ("message of 100 KB", "haproxy", ["E629", "E631"]),
+        ("ping", "nginx", ["E632"]),
+        ("idle", "nginx", ["E635"]),
+        ("ping", "haproxy", ["E632"]),
+        ("idle", "haproxy", ["E635"]),
+    ],
+)
+def test_a_proxy_that_hangs(
+    doors: Doors, site: Site, step: str, kind: str, numbers: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(way, "STEP_SECONDS", 0.7)
+    port = doors.to(site.port) if kind == "nginx" else doors.haproxy(site.port)
+    found = {}
+    for row in look(Situation(live=behind(port), idle=0.1)):
+        found[row.checked] = row
+        if row.checked == step:
+            doors.freeze()
+    seen = [problem for name, row in found.items() if name != "foreign Origin" for problem in row.problems]
+    assert [problem.id for problem in seen] == [f"wsredis.{number}" for number in numbers]
+    if step == "ping":
+        assert "after 0.1 s of silence no ping is answered any more" in seen[0].text
+        assert not_checked(found) == {"close"}
+    else:
+        assert all("--live ws://127.0.0.1:8000/ws/" in problem.hint for problem in seen)
+
+
 def test_compression_that_is_not_agreed_on(doors: Doors, site: Site, configured: RedisServer) -> None:
     port = doors.to(site.port, add='proxy_set_header Sec-WebSocket-Extensions "";')
     problem = the_problem(found := go(behind(port)), "W630")
@@ -890,8 +1085,16 @@ def test_a_site_that_pings_often_enough(doors: Doors, start: Callable[..., Site]
     assert found["idle"].found.startswith("open after 5 s")
 
 
-@pytest.mark.parametrize(("code", "reason", "said"), [(4403, "", "4403."), (1012, "a reload", "1012 (a reload).")])
-def test_a_socket_that_the_site_closes(site: Site, code: int, reason: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "reason", "layer", "said"),
+    [
+        (4401, "", "Session", "4401."),
+        (4403, "", "Permission", "4403."),
+        (1012, "a reload", "Site", "1012 (a reload)."),
+        (1013, "too slow", "Site", "1013 (too slow)."),
+    ],
+)
+def test_a_socket_that_the_site_closes(site: Site, code: int, reason: str, layer: str, said: str) -> None:
     def close() -> None:
         wait_until(lambda: disconnect(facility="wscheck*", code=code, reason=reason).sockets)
 
@@ -903,8 +1106,23 @@ def test_a_socket_that_the_site_closes(site: Site, code: int, reason: str, said:
         if row.checked == "ping":
             thread.start()
     thread.join()
-    assert the_problem(found, "E633").text.endswith(f"s the site closed the socket with {said}")
+    text = the_problem(found, "E633").text
+    assert re.fullmatch(rf"{layer}: after [\d.]+ s the site closed the socket with {re.escape(said)}", text)
     assert not_checked(found) == {"foreign Origin", "close"}
+
+
+def test_answers_to_pings_that_are_lost(start: Callable[..., Site]) -> None:
+    site = start(settings={"WSREDIS": {"PING_INTERVAL": 1, "PING_TIMEOUT": 1}})
+    lost = threading.Event()
+    found = {}
+    with Relay(site.port, to_site=lambda data: b"" if lost.is_set() else data) as relay:
+        for row in look(Situation(live=behind(relay.port), idle=10)):
+            found[row.checked] = row
+            if row.checked == "ping":
+                lost.set()
+    problem = the_problem(found, "E633")
+    assert problem.text.startswith("Proxy: after ")
+    assert problem.text.endswith("closed the socket with 1011 (no answer to a ping).")
 
 
 def test_a_site_that_ends_meanwhile(start: Callable[..., Site]) -> None:

@@ -17,7 +17,7 @@ import pytest
 from django_wsredis.checks import kernel
 from django_wsredis.checks.nginx import program
 
-from .layouts import certificate
+from .layouts import certificate, run_runwsserver
 from .nginx_site import (
     Site,
     browser_headers,
@@ -34,7 +34,7 @@ from .nginx_site import (
     running_site,
 )
 from .rawsocket import RawSocket
-from .servers import RedisServer, wait_until
+from .servers import RedisServer, free_port, wait_until
 from .tls import trust
 
 VERSION = "        proxy_http_version 1.1;  # 1.0 has no upgrade\n"
@@ -433,6 +433,12 @@ def site(shared_redis: RedisServer) -> Iterator[Site]:
         yield site
 
 
+@pytest.fixture(autouse=True)
+def on_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be in no container, even if we are: browsers come by NGiNX' own ports."""
+    monkeypatch.setattr("django_wsredis.checks.nginx.running.CONTAINER_MARKS", ())
+
+
 # What is right has no problem
 
 
@@ -609,12 +615,39 @@ def test_w215_the_site_takes_https_for_http(base: str, scheme: str, site: Site) 
             site.tls = None
 
 
-def test_w215_the_header_says_http(site: Site) -> None:
+@pytest.fixture
+def believing(site: Site) -> Iterator[int]:
+    """Yield the port of the site with SECURE_PROXY_SSL_HEADER."""
+    given, port = site.settings, free_port()
+    site.settings = {**given, **BELIEVED}
+    try:
+        process = run_runwsserver(site, f"127.0.0.1:{port}")
+    finally:
+        site.settings = given
+    yield port
+    process.stop()
+    site.sites.remove(process)
+
+
+@pytest.mark.parametrize(("value", "scheme"), [("http", "ws"), ("$scheme", "wss")])
+def test_w215_the_header_says_http(value: str, scheme: str, site: Site, believing: int) -> None:
     cert, key = certificate(site.folder)
-    main = site.files("split", "--certfile", str(cert), "--keyfile", str(key))
-    change(printed(main), [(FORWARDED, "        proxy_set_header X-Forwarded-Proto http;\n")])
-    (problem,) = problems(look(main, site, **BELIEVED))
-    assert (problem.id, problem.place) == ("wsredis.W215", f"{printed(main)}:{line_of(main, 'Proto http')}")
+    main = site.files("proxy", "--certfile", str(cert), "--keyfile", str(key))
+    change(
+        printed(main),
+        [
+            ("X-Forwarded-Proto $scheme;", f"X-Forwarded-Proto {value};"),
+            (f"127.0.0.1:{site.http};", f"127.0.0.1:{believing};"),
+        ],
+    )
+    found = [(problem.id, problem.place) for problem in problems(look(main, site, **BELIEVED))]
+    assert found == [("wsredis.W215", f"{printed(main)}:{line_of(main, 'X-Forwarded-Proto')}")] * (value == "http")
+    with running(main, site.port):
+        site.tls = trust(cert)
+        try:
+            assert f"`{scheme}://127.0.0.1:{site.port}/ws/" in site.get("cursor/news")[1]
+        finally:
+            site.tls = None
 
 
 @pytest.mark.parametrize("value", ["$http_x_forwarded_proto", "https"])
@@ -771,14 +804,49 @@ def test_what_guards_nothing_is_not_told(directive: str, site: Site) -> None:
 
 
 def test_a_certificate_that_is_asked_for_is_not_called_well(site: Site) -> None:
-    main = site.files("split")
-    listen = f"listen 127.0.0.1:{site.port}"
-    change(printed(main), [(f"{listen};", f"{listen} ssl;"), *beside("ssl_verify_client on;")])
-    rows = look(main, site)
+    cert, key = certificate(site.folder)
+    main = site.files("split", "--certfile", str(cert), "--keyfile", str(key))
+    with running(main, site.port):
+        assert secure_status(site, cert) == 101
+    change(printed(main), beside(f"ssl_client_certificate {cert}; ssl_verify_client on;"))
+    rows = look(main, site, **BELIEVED)
+    assert problems(rows) == []
     found = row(rows, "ssl_verify_client")
     assert found.verdict == "not checked"
     assert found.found.startswith(f"{printed(main)}:{line_of(main, 'ssl_verify_client')}: ")
     assert row(rows, "access").found == "neither addresses nor passwords"
+    with running(main, site.port):
+        assert secure_status(site, cert) == 400  # "No required SSL certificate was sent"
+        assert secure_status(site, cert, key) == 101
+
+
+def secure_status(site: Site, cert: Path, key: Path | None = None) -> int:
+    """Return the answer to a handshake by TLS. key: where the browser shows the certificate as its own."""
+    context = trust(cert)
+    if key is not None:
+        context.load_cert_chain(cert, key)
+    headers = {"Origin": f"https://127.0.0.1:{site.port}"}
+    with RawSocket(site.port, "layout?subscribe-broadcast", headers, tls=context) as browser:
+        return browser.answer.status
+
+
+@pytest.mark.parametrize(
+    ("zone", "limit", "found"),
+    [
+        ("limit_req_zone $binary_remote_addr zone=one:1m rate=1r/m;", "limit_req zone=one;", "`limit_req zone=one`"),
+        ("limit_conn_zone $binary_remote_addr zone=one:1m;", "limit_conn one 2;", "`limit_conn one 2`"),
+    ],
+)
+def test_a_limit_that_is_only_tried_out_refuses_nobody(zone: str, limit: str, found: str, site: Site) -> None:
+    main = site.files("split")
+    name = limit.split()[0]
+    change(printed(main), [(SERVER, f"{zone}\n{SERVER}"), *inside(f"{limit} {name}_dry_run on;")])
+    rows = look(main, site)
+    assert problems(rows) == []
+    assert row(rows, name).verdict == "ok"
+    assert row(rows, name).found.startswith(found)
+    with running(main, site.port):
+        assert crowded(site.port, "layout?subscribe-broadcast", browser_headers(site)) == "40 are well"
 
 
 USERS = "auth_basic x; auth_basic_user_file /etc/nginx/uwsgi_params;"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -17,12 +17,11 @@ from django.test import override_settings
 
 from django_wsredis.checks import nginx
 from django_wsredis.checks.nginx import probing, program
-from django_wsredis.checks.nginx.configuration import Disk
-from django_wsredis.checks.nginx.probing import Found
+from django_wsredis.checks.nginx.probing import Probed
+from django_wsredis.checks.nginx.reading import Disk
 from django_wsredis.checks.situation import Situation
 
-from .layouts import find_program
-from .nginx_site import Site, change, line_of, look, printed, problems, row, running_site
+from .nginx_site import Site, change, in_nginx_place, line_of, look, printed, problems, real, row, running_site
 from .servers import RedisServer
 
 VERSION = "        proxy_http_version 1.1;  # 1.0 has no upgrade\n"
@@ -40,20 +39,7 @@ def site(shared_redis: RedisServer) -> Iterator[Site]:
 
 @pytest.fixture
 def as_nginx(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Put a script in NGiNX's place."""
-
-    def install(script: str) -> None:
-        folder.chmod(0o755)  # for an ordinary user, as whom root runs it
-        path = folder / "nginx"
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-
-    return install
-
-
-def real(main: Path) -> str:
-    return f'exec {find_program("nginx")} -p {main.parent} -e stderr -c {main} "$@"'
+    return partial(in_nginx_place, folder, monkeypatch)
 
 
 def test_e201_an_old_one(as_nginx: Callable[[str], None], site: Site) -> None:
@@ -72,6 +58,32 @@ def test_http_1_1_is_the_usual_one_since_1_29_7(as_nginx: Callable[[str], None],
     assert problems(look(main, site)) == []
     as_nginx("echo nginx version: nginx/1.29.6 >&2")
     assert [problem.id for problem in problems(look(main, site))] == ["wsredis.E207"]
+
+
+@pytest.mark.parametrize(
+    ("said", "shown", "usual"),
+    [
+        ("nginx version: nginx/1.24.0 (Ubuntu)", "1.24.0, ", "1.0"),
+        ("nginx version: nginx/1.29.8 (nginx-plus-r37)", "1.29.8, ", "1.1"),
+        ("Tengine version: Tengine/2.2.3 (nginx/1.8.1)", "1.8.1 in Tengine/2.2.3, ", "1.0"),
+        ("Tengine version: Tengine/3.1.0\nnginx version: nginx/1.24.0", "1.24.0 in Tengine/3.1.0, ", "1.0"),
+        ("Angie version: Angie/1.12.1\nnginx version: nginx/1.31.2", "1.31.2 in Angie/1.12.1, ", "1.1"),
+        ("nginx version: openresty/1.21.4.1", "1.21.4 in openresty/1.21.4.1, ", "1.0"),
+        # these do not tell which NGiNX they are made of: 1.0.0 is no reason for E201, and 1.30.0 none against E207
+        ("Angie version: Angie/1.0.0", "Angie/1.0.0, ", ""),
+        ("freenginx version: freenginx/1.30.0", "freenginx/1.30.0, ", ""),
+    ],
+)
+def test_what_others_made_of_nginx_has_numbers_of_its_own(
+    said: str, shown: str, usual: str, as_nginx: Callable[[str], None], site: Site
+) -> None:
+    main = site.files("split")
+    change(printed(main), [(VERSION + UPGRADE, UPGRADE)])
+    as_nginx(f'printf "{said}\\nconfigure arguments: --prefix=/opt/nginx/1.2.3\\n" >&2')
+    rows = look(main, site)
+    assert row(rows, "nginx").found.startswith(shown)
+    assert row(rows, "nginx").is_skipped is (usual == "")
+    assert [problem.id for problem in problems(rows)] == ["wsredis.E207"] * (usual != "1.1")
 
 
 def test_what_nginx_prints_is_looked_at_where_no_file_is_given(as_nginx: Callable[[str], None], site: Site) -> None:
@@ -130,7 +142,7 @@ def test_one_that_hangs_is_waited_for_2_seconds_at_most(as_nginx: Callable[[str]
 
 def test_without_nginx_a_given_file_is_looked_at_all_the_same(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
     main = site.files("split")
-    monkeypatch.setattr(program, "find_program", lambda name: None)
+    monkeypatch.setattr(program, "find_program", lambda *names: None)
     rows = look(main, site)
     assert row(rows, "nginx").is_skipped
     assert row(rows, "Host").verdict == "ok"
@@ -217,21 +229,21 @@ def test_connections_that_hang_are_not_waited_for(monkeypatch: pytest.MonkeyPatc
         assert time.monotonic() - start < 2.5
     finally:
         over.set()
-    assert set(found.values()) == {Found("(not known: no answer within 1.5 s)")}
+    assert set(found.values()) == {Probed("(not known: no answer within 1.5 s)")}
 
 
 def test_what_is_found_at_an_address(site: Site, folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         (folder / "file").touch()
         seen = {
-            f"127.0.0.1:{listener.getsockname()[1]}": Found(),
-            f"127.0.0.1:{site.http}": Found(speaks="http"),
-            f"unix:{site.socket}": Found(speaks="uwsgi"),
-            f"unix:{folder}/b.sock": Found("there is no such socket"),
-            f"unix:{folder}/file": Found("it is no socket"),
-            "127.0.0.1:1": Found("nobody listens"),
-            "nowhere.invalid:80": Found("there is no such host"),
-            "::": Found("it is no address"),
+            f"127.0.0.1:{listener.getsockname()[1]}": Probed(),
+            f"127.0.0.1:{site.http}": Probed(speaks="http", is_site=True),
+            f"unix:{site.socket}": Probed(speaks="uwsgi", is_site=True),
+            f"unix:{folder}/b.sock": Probed("there is no such socket"),
+            f"unix:{folder}/file": Probed("it is no socket"),
+            "127.0.0.1:1": Probed("nobody listens"),
+            "nowhere.invalid:80": Probed("there is no such host"),
+            "::": Probed("it is no address"),
         }
         for protocol in ("http", "uwsgi"):
             assert probing.probe(dict.fromkeys(seen, protocol), "/ws/-/healthz") == seen
@@ -247,7 +259,7 @@ def test_a_server_that_answers_400_to_all_that_is_no_http_speaks_http() -> None:
                 with sock:
                     head = sock.recv(4)
                     if head:
-                        status = "200 OK" if head == b"HEAD" else "400 Bad Request"
+                        status = "200 OK" if head == b"GET " else "400 Bad Request"
                         sock.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
                         sock.shutdown(socket.SHUT_WR)
                         sock.recv(1000)  # the rest, lest a reset overtakes the answer
@@ -256,5 +268,5 @@ def test_a_server_that_answers_400_to_all_that_is_no_http_speaks_http() -> None:
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-        assert probing.probe({address: "uwsgi"}, "/") == {address: Found(speaks="http")}
+        assert probing.probe({address: "uwsgi"}, "/") == {address: Probed(speaks="http")}
         thread.join(5)

@@ -204,6 +204,22 @@ def test_where_arguments_begin(line: str, start: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "start"),
+    [
+        ("python3 ./manage.py runwsserver 8000", 3),
+        ("/venv/bin/python -X dev -W error manage.py runwsserver", 7),
+        ("python /venv/bin/django-admin runwsserver", 3),
+        ("python -m django runwsserver", 4),
+        ("python manage.py shell runwsserver", 0),
+        ("python other.py runwsserver", 0),
+        ("vim manage.py runwsserver", 0),
+    ],
+)
+def test_where_arguments_of_our_command_begin(line: str, start: int) -> None:
+    assert _start(line.split(), "runwsserver") == start
+
+
+@pytest.mark.parametrize(
     ("application", "expected"),
     [
         ("tests.project.wsgi:application", True),

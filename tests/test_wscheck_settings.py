@@ -16,21 +16,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.core import checks
 from django.core.exceptions import PermissionDenied
+from django.core.signals import request_finished, request_started
+from django.db.backends.signals import connection_created
+from django.db.models.signals import m2m_changed, post_save
+from django.dispatch import Signal
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
 from django.urls import clear_script_prefix, include, path, re_path, set_script_prefix
 from django.utils.decorators import async_only_middleware
 from websockets.sync.client import connect
 
-from django_wsredis.checks import check_deployment, check_settings, deployment, permissions, site
+from django_wsredis import publish
+from django_wsredis.checks import check_deployment, check_settings, permissions
+from django_wsredis.checks.areas import MODULES
 from django_wsredis.checks.findings import Problem, Row
 from django_wsredis.checks.situation import Situation
 from django_wsredis.exceptions import OriginNotAllowed
 from django_wsredis.origin import check_origin
 
+from .rawsocket import RawSocket
 from .servers import ROOT, Site
 
 SERVER = "runwsserver"
@@ -40,7 +48,7 @@ AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
 
 def rows(**settings: Any) -> list[Row]:
     with override_settings(**settings):
-        return [*site.look(Situation()), *deployment.look(Situation())]
+        return [row for module in MODULES["settings"][1:] for row in module.look(Situation())]
 
 
 def problems(**settings: Any) -> list[Problem]:
@@ -72,7 +80,8 @@ def test_what_needs_no_deployment_is_a_system_check_and_the_rest_is_one_for_depl
 
 def test_wrong_settings_are_told_of_elsewhere() -> None:
     found = rows(WSREDIS={"PING_INTERVAL": "x"})
-    assert [row.checked for row in found if row.is_skipped] == ["URLs, pings", "who may publish", "who may subscribe"]
+    skipped = ["settings together", "URLs, pings", "who may publish", "who may subscribe"]
+    assert [row.checked for row in found if row.is_skipped] == skipped
 
 
 # The site
@@ -100,6 +109,7 @@ def test_w005_a_page_below_websocket_url(pattern: Any, said: str) -> None:
     problem = only(ROOT_URLCONF=urlconf(path("", page), pattern))
     assert problem.id == "wsredis.W005"
     assert problem.text.startswith(f"The URL pattern {said} is below WEBSOCKET_URL /ws/")
+    assert problem.hint.startswith('WEBSOCKET_URL = "/sockets/"')
 
 
 @pytest.mark.parametrize(
@@ -128,6 +138,7 @@ def test_e006_files_and_websockets_below_each_other(name: str, url: str, websock
     problem = only(**{name: url}, WEBSOCKET_URL=websocket_url)
     assert problem.id == "wsredis.E006"
     assert f"{name} is {url}" in problem.text
+    assert f'{name} = "/{name[:-4].lower()}/"' in problem.hint
 
 
 @pytest.mark.parametrize("url", ["/static/", "https://cdn.example.com/ws/", "/wsstatic/", "", None])
@@ -160,6 +171,7 @@ def test_w007_pings_that_come_too_late(interval: float, ids: list[str]) -> None:
     found = problems(WSREDIS={"PING_INTERVAL": interval})
     assert [problem.id for problem in found] == ids
     assert all(f"is {interval} s" in problem.text for problem in found)
+    assert all(problem.hint.startswith('WSREDIS = {"PING_INTERVAL": 20, …}') for problem in found)
 
 
 @pytest.mark.parametrize("missing", [SESSIONS, AUTHENTICATION])
@@ -176,15 +188,47 @@ class OwnSessions(SessionMiddleware):
 
 def test_a_middleware_that_is_derived_from_it_will_do() -> None:
     assert problems(MIDDLEWARE=["tests.test_wscheck_settings.OwnSessions", AUTHENTICATION]) == []
-    assert problems(MIDDLEWARE=["tests.nowhere.Middleware", SESSIONS, AUTHENTICATION]) == []
 
 
-@pytest.mark.parametrize("name", ["MIDDLEWARE", "WSGI_APPLICATION"])
-def test_a_module_that_raises_ends_no_check(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def raising(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "raises.py").write_text("raise RuntimeError('no')")
+    (tmp_path / "exits.py").write_text("raise SystemExit")
     monkeypatch.syspath_prepend(str(tmp_path))
-    given = {"MIDDLEWARE": [SESSIONS, AUTHENTICATION, "raises.it"], "WSGI_APPLICATION": "raises.it"}
-    assert problems(**{name: given[name]}) == []
+
+
+@pytest.mark.parametrize("name", ["raises.it", "exits.it"])
+def test_an_application_that_raises_ends_no_check(raising: None, name: str) -> None:
+    assert problems(WSGI_APPLICATION=name) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "why", "hint"),
+    [
+        (
+            "corsheaders.middleware.CorsMiddleware",
+            "No module named 'corsheaders'",
+            "Install what has the module corsheaders",
+        ),
+        ("tests.nowhere.Middleware", "No module named 'tests.nowhere'", "Correct it, or remove it"),
+        ("tests.project.callbacks.Misspelt", 'does not define a "Misspelt"', "Correct it, or remove it"),
+        ("raises.it", "no", "Correct it, or remove it"),
+        ("exits.it", "SystemExit", "Correct it, or remove it"),
+    ],
+)
+def test_e022_a_middleware_that_cannot_be_imported(raising: None, name: str, why: str, hint: str) -> None:
+    problem = only(MIDDLEWARE=[SESSIONS, AUTHENTICATION, name])
+    assert problem.id == "wsredis.E022"
+    assert f"MIDDLEWARE has {name!r}, which cannot be imported:" in problem.text
+    assert why in problem.text
+    assert problem.hint.startswith(hint)
+    assert name in problem.hint
+
+
+def test_with_it_a_server_does_not_start(start: Callable[..., Site]) -> None:
+    given = {"MIDDLEWARE": ["tests.nowhere.Middleware"], "SILENCED_SYSTEM_CHECKS": ["wsredis.E022"]}
+    with pytest.raises(pytest.fail.Exception, match=r"could not be loaded; Error importing module"):
+        start(settings=given)
 
 
 @async_only_middleware
@@ -199,6 +243,134 @@ def test_w009_a_middleware_for_asyncio_alone() -> None:
     problem = only(MIDDLEWARE=[SESSIONS, AUTHENTICATION, "tests.test_wscheck_settings.asynchronous"])
     assert problem.id == "wsredis.W009"
     assert "tests.test_wscheck_settings.asynchronous" in problem.text
+    assert "sync_capable = True" in problem.hint
+
+
+async def receive(**given: Any) -> None:
+    """A receiver that is async."""
+
+
+class Receivers:
+    async def receive(self, **given: Any) -> None:
+        """A receiver that is async, too."""
+
+
+RECEIVERS = Receivers()
+
+
+@pytest.mark.parametrize(
+    ("name", "signal"),
+    [
+        ("user_logged_in", user_logged_in),
+        ("user_logged_out", user_logged_out),
+        ("m2m_changed", m2m_changed),
+        ("post_save", post_save),
+        ("request_started", request_started),
+        ("request_finished", request_finished),
+        ("connection_created", connection_created),
+    ],
+)
+@pytest.mark.parametrize("receiver", [receive, RECEIVERS.receive])
+@pytest.mark.parametrize("weak", [True, False])
+def test_w023_a_receiver_that_is_async(name: str, signal: Signal, receiver: Any, weak: bool) -> None:
+    assert row_of("receivers of signals").found == "none is async"  # ours are there
+    signal.connect(receiver, weak=weak, sender=Receivers if name == "m2m_changed" else None)
+    try:
+        problem = only()
+    finally:
+        signal.disconnect(receiver, sender=Receivers if name == "m2m_changed" else None)
+    assert problem.id == "wsredis.W023"
+    assert problem.text.startswith(f"The receiver {__name__}.{receiver.__qualname__} of {name} is async: ")
+    assert "def receive(…)" in problem.hint
+
+
+def test_it_really_starts_a_loop_that_all_greenlets_take_for_theirs() -> None:
+    """And so Django refuses the database to another one, which runs at that moment."""
+    code = (
+        "from gevent import monkey; monkey.patch_all()\n"
+        "import asyncio, gevent, django; django.setup()\n"
+        "from django.core.signals import request_started\n"
+        "from django.contrib.auth.models import User\n"
+        "async def slow(**given): await asyncio.sleep(1)\n"
+        "IF_ASYNC request_started.connect(slow)\n"
+        "first = gevent.spawn(request_started.send, None)\n"
+        "gevent.sleep(0.2)\n"
+        "try: print('others get', gevent.spawn(User.objects.count).get() >= 0)\n"
+        "except Exception as error: print('others get', type(error).__name__)\n"
+    )
+    for condition, got in (("if 1:", "SynchronousOnlyOperation"), ("if 0:", "True")):
+        done = subprocess.run(
+            [sys.executable, "-c", code.replace("IF_ASYNC", condition)],
+            cwd=ROOT, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.stdout == f"others get {got}\n", done.stderr
+
+
+# Settings together
+
+MIB = 1024 * 1024
+KEEP, LESS = {"messages": 9, "seconds": 60}, {"messages": 2, "seconds": 60}
+EVERYBODY = "tests.test_wscheck_settings.members_only"
+
+
+@pytest.mark.parametrize(
+    ("wsredis", "said", "hint"),
+    [
+        (
+            {"ALLOWED_CHANNELS": EVERYBODY, "MAX_OUTBOX_BYTES": 1000, "MAX_MESSAGE_BYTES": 1001},
+            "MAX_OUTBOX_BYTES is 1,000, and MAX_MESSAGE_BYTES 1,001",
+            '"MAX_OUTBOX_BYTES": 4004',
+        ),
+        ({"HEARTBEAT": "♥" * 9, "MAX_MESSAGE_BYTES": 26}, "HEARTBEAT has 27 bytes", '"HEARTBEAT": "--heartbeat--"'),
+        ({"SESSION_RECHECK": 30, "PROCESS_REQUEST": page}, "SESSION_RECHECK is 30", "Remove"),
+        ({"EXPIRE": 60, "HISTORY": {"chat": LESS, "*": KEEP}}, "EXPIRE is 60, and HISTORY has '*'", 'Remove "EXPIRE"'),
+        ({"HISTORY": {"*": KEEP, "chat": LESS}}, "HISTORY has '*' before 'chat'", "write 'chat' before '*'"),
+        ({"HISTORY": {"chat*": KEEP, "chat/?/*": LESS}}, "HISTORY has 'chat*' before 'chat/?/*'", "write 'chat/?/*'"),
+        ({"SLOW": {"log*": "drop", "log/x": "latest"}}, "SLOW has 'log*' before 'log/x'", "write 'log/x' before"),
+    ],
+)  # fmt: skip
+def test_w021_settings_that_do_not_fit_together(wsredis: dict[str, Any], said: str, hint: str) -> None:
+    problem = only(WSREDIS=wsredis)
+    assert problem.id == "wsredis.W021"
+    assert problem.text.startswith(said)
+    assert hint in problem.hint
+
+
+@pytest.mark.parametrize(
+    "wsredis",
+    [
+        {"MAX_OUTBOX_BYTES": 1000},  # no browser publishes
+        {"ALLOWED_CHANNELS": EVERYBODY, "MAX_OUTBOX_BYTES": 1000, "MAX_MESSAGE_BYTES": 1000},
+        {"HEARTBEAT": "♥" * 9, "MAX_MESSAGE_BYTES": 27},
+        {"PROCESS_REQUEST": "tests.test_wscheck_settings.page"},
+        {"SESSION_RECHECK": 0, "PROCESS_REQUEST": "tests.test_wscheck_settings.page"},
+        {"EXPIRE": 60, "HISTORY": {"chat*": KEEP}},
+        {"HISTORY": {"chat": LESS, "*": KEEP}},
+        {"HISTORY": {"chat*": KEEP, "chat/x": KEEP}},
+        {"HISTORY": {"chat?": KEEP, "chat*": LESS}},
+        {"HISTORY": {"*b]": KEEP, "[ab]": LESS}},
+        {"HISTORY": {"chat*": KEEP, "*": LESS}},
+        {"SLOW": {"log/x": "drop", "log*": "latest"}},
+    ],
+)
+def test_settings_that_fit_together(wsredis: dict[str, Any]) -> None:
+    assert problems(WSREDIS=wsredis) == []
+    assert row_of("settings together", WSREDIS=wsredis).found == "they fit"
+
+
+@pytest.mark.parametrize("outbox_mib", [1, 32])
+def test_a_message_that_is_larger_than_the_outbox_really_closes_who_is_slow(
+    start: Callable[..., Site], outbox_mib: int
+) -> None:
+    site = start(settings={"WSREDIS": {"MAX_OUTBOX_BYTES": outbox_mib * MIB, "PING_TIMEOUT": 60}})
+    with RawSocket(site.port) as slow:
+        publish("x" * 20 * MIB, facility="news", broadcast=True)  # more than the kernel takes
+        publish("y", facility="news", broadcast=True)
+        if outbox_mib == 1:
+            site.wait_for(r"closed \(1013\)")
+        sizes = [len(frame.data) for frame in (slow.frame(), slow.frame()) if frame]
+    assert sizes[0] == 20 * MIB
+    assert (sizes[1] > 1) == (outbox_mib == 1)  # the frame that closes it has a code and a reason
 
 
 @pytest.mark.parametrize(

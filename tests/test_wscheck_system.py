@@ -14,9 +14,9 @@ from django_wsredis import listening
 from django_wsredis.checks import check_deployment, check_settings, kernel, system
 from django_wsredis.checks.findings import Problem, Row
 from django_wsredis.checks.situation import Situation
-from django_wsredis.checks.system import limits, versions
+from django_wsredis.checks.system import files, limits, memory, versions
 from django_wsredis.checks.uwsgi import serving
-from django_wsredis.checks.uwsgi.reading import Configuration, Option
+from django_wsredis.checks.uwsgi.reading import Option, OptionList
 from django_wsredis.loop import loop
 
 from .servers import ROOT, may_open, run_manage
@@ -37,13 +37,13 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     monkeypatch.setattr(kernel, "PROC", tmp_path / "proc")
-    monkeypatch.setattr(limits, "CGROUP_MEMORY", tmp_path / "memory.max")
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path / "cgroup")
     allow_files(monkeypatch, 20_000, 20_000)
     return tmp_path
 
 
 def allow_files(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int) -> None:
-    monkeypatch.setattr(limits.resource, "getrlimit", lambda what: (soft, hard))
+    monkeypatch.setattr(files.resource, "getrlimit", lambda what: (soft, hard))
 
 
 def look(**wsredis: Any) -> dict[str, Row]:
@@ -78,7 +78,7 @@ def test_a_machine_that_is_well_has_no_problem(max_sockets: int | None) -> None:
 # Open files
 
 
-def test_e551_a_hard_limit_that_is_too_low(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_w551_a_hard_limit_that_is_too_low(monkeypatch: pytest.MonkeyPatch) -> None:
     allow_files(monkeypatch, 1024, 4096)
     text = only(look(MAX_SOCKETS=10_000), "wsredis.W551").text
     assert "4,096" in text
@@ -102,13 +102,15 @@ def test_without_a_limit_nothing_is_wrong(monkeypatch: pytest.MonkeyPatch) -> No
     assert look(MAX_SOCKETS=10_000)["open files"].found.startswith("soft limit none, hard limit none")
 
 
-def test_the_limit_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nothing_runs_the_limit_is_that_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     """And it is true: a worker with so many files takes so many sockets."""
     monkeypatch.undo()
     with may_open(1024):
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        assert limits.open_files(None).found.startswith(f"soft limit {soft:,}, hard limit")
-        assert loop.max_open_sockets() == soft - limits.RESERVED_FILES
+        (row,) = files.rows(Situation())
+        assert row.found.startswith(f"soft limit {soft:,}, hard limit")
+        assert row.found.endswith("of this shell, as no server of this project is seen to run here")
+        assert loop.max_open_sockets() == soft - files.RESERVED_FILES
 
 
 # The kernel
@@ -136,7 +138,7 @@ def test_the_kernels_limit_of_who_may_wait_is_read_once_for_all_areas(machine: P
     (machine / "proc/sys/net/core/somaxconn").write_text("777\n")
     assert kernel.somaxconn() == 777
     assert look()["somaxconn"].found.startswith("777;")
-    conf = Configuration([Option("listen", "778", "x:1")])
+    conf = OptionList([Option("listen", "778", "x:1")])
     assert serving.listen(conf).found == "778; net.core.somaxconn is 777"
     assert [problem.id for problem in serving.listen(conf).problems] == ["wsredis.E324"]
 
@@ -148,11 +150,53 @@ def test_w556_little_memory(machine: Path) -> None:
     assert "51 MB" in only(look(MAX_SOCKETS=10_000), "wsredis.W556").text
 
 
-def test_w556_little_memory_of_a_container(machine: Path) -> None:
-    (machine / "memory.max").write_text("max\n")
+# a group's limit → what is used and allowed; the names of the files are the kernel's, of its two versions
+GROUPS = {
+    "of a container": ("0::/", "", "memory.max", "memory.current"),
+    "of a systemd unit": ("0::/system.slice/site.service", "system.slice/site.service", "memory.max", "memory.current"),
+    "of a unit's slice": ("0::/system.slice/site.service", "system.slice", "memory.max", "memory.current"),
+    "of version 1": (
+        "5:memory:/docker/x\n0::/", "memory/docker/x", "memory.limit_in_bytes", "memory.usage_in_bytes"
+    ),
+    "of a container of version 1": (
+        "11:cpu,cpuacct:/\n5:memory:/docker/x", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_w556_little_memory_of_a_control_group(machine: Path, group: str) -> None:
+    told, name, most, used = GROUPS[group]
+    (machine / "proc/self").mkdir()
+    (machine / "proc/self/cgroup").write_text(f"{told}\n")
+    folder = machine / "cgroup" / name
+    folder.mkdir(parents=True)
+    (folder / most).write_text("max\n" if most == "memory.max" else "9223372036854771712\n")
+    (folder / used).write_text("450000000\n")
+    rows = look(MAX_SOCKETS=10_000)
+    assert problems(rows) == []
+    assert rows["memory"].found.startswith("16.4 GB available (MemAvailable)")
+    (folder / most).write_text("500000000\n")  # 50 MB more than is used, for 83 MB of sockets
+    problem = only(look(MAX_SOCKETS=10_000), "wsredis.W556")
+    assert f"50 MB of memory are available ({folder / most})" in problem.text
+    assert 'WSREDIS["MAX_SOCKETS"] = 6024' in problem.hint
+    assert "MemoryMax=159M" in problem.hint
+    assert problems(look(MAX_SOCKETS=6024)) == []
+    (folder / most).write_text("533000001\n")
     assert problems(look(MAX_SOCKETS=10_000)) == []
-    (machine / "memory.max").write_text("50000000\n")
-    assert "50 MB" in only(look(MAX_SOCKETS=10_000), "wsredis.W556").text
+
+
+def test_w556_files_that_are_cached_are_no_memory_that_is_lacking(machine: Path) -> None:
+    (machine / "proc/self").mkdir()
+    (machine / "proc/self/cgroup").write_text("0::/\n")
+    (machine / "cgroup").mkdir()
+    (machine / "cgroup/memory.max").write_text("500000000\n")
+    (machine / "cgroup/memory.current").write_text("499000000\n")
+    only(look(MAX_SOCKETS=10_000), "wsredis.W556")
+    (machine / "cgroup/memory.stat").write_text("anon 99000000\ninactive_file 300000000\nactive_file 100000000\n")
+    rows = look(MAX_SOCKETS=10_000)
+    assert problems(rows) == []
+    assert rows["memory"].found.startswith("301 MB available")
 
 
 def test_on_another_system_what_is_not_seen_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +204,7 @@ def test_on_another_system_what_is_not_seen_is_said(monkeypatch: pytest.MonkeyPa
     rows = look(MAX_SOCKETS=10_000)
     assert problems(rows) == []
     assert [row.checked for row in rows.values() if row.is_skipped] == ["somaxconn", "ports of a proxy", "memory"]
-    assert serving.listen(Configuration([Option("listen", "4096", "x:1")])).is_skipped
+    assert serving.listen(OptionList([Option("listen", "4096", "x:1")])).is_skipped
     assert kernel.ports_row({"127.0.0.1:8000"}, 10_000, "x:1").is_skipped
 
 
@@ -173,14 +217,14 @@ def test_the_files_of_this_machine_are_read(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_constants_are_those_of_a_worker_and_of_the_documentation() -> None:
-    assert limits.RESERVED_FILES == loop.RESERVED_FILES
+    assert files.RESERVED_FILES == loop.RESERVED_FILES
     assert limits.BACKLOG == listening.BACKLOG
     for template in ("uwsgi.ini", "emperor.ini"):
         text = (ROOT / f"django_wsredis/configurations/{template}.template").read_text()
         assert f"\nlisten = {limits.BACKLOG}\n" in text
     text = " ".join((ROOT / "docs/scaling.rst").read_text().split())
-    assert f"that speaks ``wsredis.v1``, in a worker {limits.WORKER_BYTES / 1000:g} kB" in text
-    assert f"a TCP socket, in the kernel {limits.KERNEL_BYTES / 1000:g} kB" in text
+    assert f"that speaks ``wsredis.v1``, in a worker {memory.WORKER_BYTES / 1000:g} kB" in text
+    assert f"a TCP socket, in the kernel {memory.KERNEL_BYTES / 1000:g} kB" in text
 
 
 # Versions

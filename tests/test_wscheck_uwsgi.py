@@ -17,8 +17,10 @@ import pytest
 from django.test import override_settings
 
 from django_wsredis.checks import kernel, uwsgi
+from django_wsredis.checks.programs import Patience
 from django_wsredis.checks.situation import Situation
-from django_wsredis.checks.uwsgi import ending, logic, serving
+from django_wsredis.checks.uwsgi import ending, logic, names, serving
+from django_wsredis.checks.uwsgi.program import Program, inspect
 from django_wsredis.checks.uwsgi.reading import read_command, read_file
 
 from . import layouts
@@ -281,7 +283,7 @@ def find_wheel() -> Path:
 def test_a_program_that_is_not_used_has_no_problem(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = fake(folder, "s/^2\\.0\\.[0-9]+$/2.0.18/")
     monkeypatch.setattr(uwsgi, "find_program", lambda *names: program)
-    monkeypatch.setattr(uwsgi, "open_to_us", lambda name, **options: ({}, []))
+    monkeypatch.setattr(uwsgi.instances, "open_to_us", lambda name, **options: ({}, []))
     rows = look(uwsgi, None)
     assert problems(rows) == []
     assert found(rows, "uWSGI's configuration").is_skipped
@@ -679,6 +681,7 @@ def test_a_real_uwsgi_does_not_start(folder: Path) -> None:
         (add("set = folder=/tmp"), ["folder"]),
         (add("set-placeholder = folder=/tmp", "print = %(folder)"), []),
         (lambda text: add("log-to = /dev/null")(drop("strict")(text)), []),
+        (lambda text: add("M = true")(drop("master")(text)), ["M"]),  # a letter is of a command line alone
     ],
 )
 def test_e333_a_real_strict_uwsgi_takes_no_unknown_option(folder: Path, change: Change, unknown: list[str]) -> None:
@@ -693,6 +696,41 @@ def test_e333_a_real_strict_uwsgi_takes_no_unknown_option(folder: Path, change: 
             assert found(rows, "names of options").found == f"not known: {unknown[0]}"
         else:
             process.wait_for("your server socket listen backlog")
+    finally:
+        process.stop()
+
+
+def test_w326_a_letter_in_a_file_is_no_option_also_of_a_real_uwsgi(folder: Path) -> None:
+    def change(text: str) -> str:
+        text = drop("master", "strict", "touch-chain-reload")(text)
+        return add("M = true", "p = 4")(text)
+
+    path = write(folder, ["--listen", f"127.0.0.1:{free_port()}"], change)
+    rows = look(uwsgi, path)
+    assert {"W326", "W308"} <= set(ids(rows))
+    hints = [problem.hint for problem in problems(rows) if problem.id == "wsredis.W308"]
+    assert [hint.partition("?")[0] for hint in hints] == ["Did you mean master = true", "Did you mean processes = 4"]
+    process = Process([str(find_uwsgi()), "--ini", str(path)], cwd=folder)
+    try:
+        process.wait_for("you are running uWSGI without its master process manager")
+    finally:
+        process.popen.kill()  # with gevent and without a master it does not stop by itself
+        process.stop()
+
+
+def test_letters_of_a_command_line_are_options_also_of_a_real_strict_uwsgi(folder: Path) -> None:
+    path = write(folder, ["--listen", f"127.0.0.1:{free_port()}"], lambda text: drop("processes")(drop("master")(text)))
+    words = ["--ini", str(path), "-M", "-p", "1", "-L", "-z", "30"]
+    conf = read_command(words, folder)
+    program = inspect(find_uwsgi(), conf, Patience())
+    assert isinstance(program, Program)
+    assert conf.is_on("master")
+    row = names.row(conf, program)
+    assert (row.found, row.problems) == ("known", ())
+    process = Process([str(find_uwsgi()), *words], cwd=folder)
+    try:
+        process.wait_for("spawned uWSGI master process")
+        assert "strict-mode" not in process.output
     finally:
         process.stop()
 

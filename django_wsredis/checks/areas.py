@@ -7,13 +7,29 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from types import ModuleType
 
-from . import apache, deployment, gunicorn, haproxy, live, looking, nginx, redis, settings, site, system, uwsgi, views
+from . import (
+    apache,
+    deployment,
+    each_request,
+    gunicorn,
+    haproxy,
+    live,
+    looking,
+    nginx,
+    pairs,
+    redis,
+    settings,
+    site,
+    system,
+    uwsgi,
+    views,
+)
 from .findings import Problem, Row
 from .situation import Situation
 
 # area → its modules, in the order in which they are looked at; each has TITLES, of its problems, and look()
 MODULES: dict[str, tuple[ModuleType, ...]] = {
-    "settings": (settings, site, views, deployment),
+    "settings": (settings, pairs, site, views, each_request, deployment),
     "redis": (redis,),
     "system": (system,),
     "uwsgi": (uwsgi,),

@@ -8,14 +8,18 @@ from __future__ import annotations
 import os
 import pwd
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from django.conf import settings as django_settings
 
+from . import kernel
 from .findings import Row, skipped
+
+DJANGO = ("manage.py", "django-admin", "django")  # the scripts, and the module, that run a command of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class Open(NamedTuple):
     """A process of ours that may be looked into. name: how rows call it. The others are as in Running."""
 
     name: str
+    pid: int
     arguments: Sequence[str]
     folder: Path
     program: Path | None
@@ -46,18 +51,19 @@ class Open(NamedTuple):
 def running(name: str) -> Iterator[Running]:
     """Yield the processes of a program, without those that another of them has started; none where there is no /proc.
 
-    It is known by its own name, by the script or module that its Python runs, or by a title.
+    It is known by its own name, by the script or module that its Python runs, by Django's command, or by a title.
     """
-    found = [process for folder in Path("/proc").glob("[0-9]*") if (process := _read(folder, name))]
+    found = [process for folder in kernel.PROC.glob("[0-9]*") if (process := _read(folder, name))]
     pids = {process.pid for process in found}
     yield from (process for process in found if process.parent not in pids)
 
 
-def open_to_us(name: str, *, called: str, option: str) -> tuple[list[Open], list[Row]]:
+def open_to_us(name: str, *, called: str, option: str = "") -> tuple[list[Open], list[Row]]:
     """Return those that may be looked into, and rows for the others.
 
-    called: the program, in rows. option: of wscheck, which names a configuration.
+    called: the program, in rows. option: of wscheck, which names a configuration; "" if none would help.
     """
+    instead = f"; give {option} PATH" if option else ""
     processes: list[Open] = []
     rows: list[Row] = []
     for process in running(name):
@@ -65,11 +71,11 @@ def open_to_us(name: str, *, called: str, option: str) -> tuple[list[Open], list
         if process.uid != os.geteuid():
             rows.append(_of_another(row_name, "it is run by", process.uid, option))
         elif process.folder is None:
-            rows.append(skipped(row_name, f"it runs, and may not be looked into; give {option} PATH"))
+            rows.append(skipped(row_name, f"it runs, and may not be looked into{instead}"))
         elif process.arguments is None:
-            rows.append(skipped(row_name, f"it runs, and shows no command line but a title; give {option} PATH"))
+            rows.append(skipped(row_name, f"it runs, and shows no command line but a title{instead}"))
         else:
-            processes.append(Open(row_name, process.arguments, process.folder, process.program))
+            processes.append(Open(row_name, process.pid, process.arguments, process.folder, process.program))
     return processes, rows
 
 
@@ -95,13 +101,53 @@ def _of_another(name: str, why: str, uid: int, option: str) -> Row:
         user = pwd.getpwuid(uid).pw_name
     except KeyError:
         user = str(uid)
-    return skipped(name, f"{why} the user {user}; run wscheck as that user, or give {option} PATH")
+    instead = f", or give {option} PATH" if option else ""
+    return skipped(name, f"{why} the user {user}; run wscheck as that user{instead}")
 
 
 def is_ours(application: str) -> bool:
     """Tell whether `module:name`, or `module`, is of this project, and not of another one on the same machine."""
     package = (django_settings.WSGI_APPLICATION or "").partition(".")[0]
     return bool(package) and application.partition(":")[0].partition(".")[0] == package
+
+
+def is_our_command(process: Open) -> bool:
+    """Tell whether a process that runs a command of Django runs it for this project: by manage.py, or by its folder."""
+    package = (django_settings.WSGI_APPLICATION or "").partition(".")[0]
+    spec = find_spec(package) if package else None
+    folders = [Path(each).resolve() for each in (spec.submodule_search_locations or ())] if spec else []
+    script = (process.folder / (process.program or "")).resolve()
+    return any(folder.parent in (script.parent, process.folder) or folder in script.parents for folder in folders)
+
+
+def workers_of(pid: int) -> list[int]:
+    """Return which processes of a server serve: those that it, or one of them, has started, and that start no other.
+
+    What runs another program, as a Redis, is none of them.
+    """
+    family: dict[int, list[int]] = {}
+    for folder in kernel.PROC.glob("[0-9]*"):
+        try:
+            family.setdefault(_parent(folder), []).append(int(folder.name))
+        except (OSError, ValueError, IndexError):  # it has ended meanwhile
+            continue
+    return _leaves(pid, family)
+
+
+def _leaves(pid: int, family: Mapping[int, list[int]]) -> list[int]:
+    own = [child for child in family.get(pid, ()) if _program(child) == _program(pid)]
+    return [leaf for child in own for leaf in _leaves(child, family)] or [pid]
+
+
+def _program(pid: int) -> Path | None:
+    try:
+        return (kernel.PROC / str(pid) / "exe").readlink()
+    except OSError:
+        return None
+
+
+def _parent(folder: Path) -> int:
+    return int((folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
 
 
 def of_another_project(name: str, *, option: str) -> Row:
@@ -119,7 +165,7 @@ def _read(folder: Path, name: str) -> Running | None:
         is_title = words[0].startswith(f"{name}: ") or (command == name and len(words) == 1)
         if not words[0] or not (start or is_title):
             return None
-        parent = int((folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+        parent = _parent(folder)
         uid = _uid((folder / "status").read_text(errors="replace"))
     except (OSError, ValueError, IndexError):  # it has ended meanwhile
         return None
@@ -136,7 +182,8 @@ def _read(folder: Path, name: str) -> Running | None:
     if is_set or not is_here:
         return process
     if start and start > 1:  # Python is the program
-        program = current / words[start - 1]
+        is_command = Path(words[start - 2]).name in DJANGO
+        program = current / words[start - 2 if is_command else start - 1]
     return Running(process.pid, parent, uid, process.arguments, current, program)
 
 
@@ -147,11 +194,18 @@ def _start(words: Sequence[str], name: str) -> int:
         return 1
     if not first.startswith("python"):
         return 0
+    takes_value = False
     for index, word in enumerate(words[1:], 1):
+        if takes_value or word in ("-X", "-W"):
+            takes_value = not takes_value
+            continue
         if word == "-m":
-            return index + 2 if words[index + 1 :][:1] == [name] else 0
-        if not word.startswith("-"):
-            return index + 1 if Path(word).name == name else 0
+            index, word = index + 1, words[index + 1] if index + 1 < len(words) else ""
+        elif word.startswith("-"):
+            continue
+        if Path(word).name == name:
+            return index + 1
+        return index + 2 if Path(word).name in DJANGO and words[index + 1 :][:1] == [name] else 0
     return 0
 
 

@@ -68,7 +68,7 @@ def _order() -> Row:
     problem = Problem(
         id="wsredis.W002",
         text="django_wsredis is after django.contrib.staticfiles, so that app's runserver runs, without websockets.",
-        hint="Name django_wsredis first in INSTALLED_APPS.",
+        hint='Name it first in INSTALLED_APPS = ["django_wsredis", …]',
     )
     return Row(checked="INSTALLED_APPS", found="staticfiles before django_wsredis", problems=(problem,))
 
@@ -81,7 +81,11 @@ def _import_problems(given: dict[str, Any]) -> Iterator[Problem]:
         try:
             must_be = _must_be(key, resolve(reference))
         except Exception as error:  # whatever the project's module raises
-            hint = f"Correct the path; until then every websocket is refused. ({error})"
+            module, _, name = reference.rpartition(".")
+            hint = (
+                f"Correct the path; until then every websocket is refused. Try it: ./manage.py shell -c 'from {module} "
+                f"import {name}' ({error})"
+            )
             yield Problem(id="wsredis.E002", text=f"WSREDIS[{key!r}] cannot be imported: {reference!r}.", hint=hint)
         else:
             if must_be:

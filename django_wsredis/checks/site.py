@@ -1,4 +1,4 @@
-"""What is wrong with the rest of the site, as far as websockets depend on it: its URLs, its middleware, its pings."""
+"""What is wrong with the rest of the site, as far as websockets depend on it: its URLs, and its pings."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.apps import apps
 from django.conf import settings as django_settings
 from django.urls import URLPattern, URLResolver, get_resolver, get_script_prefix
 from django.urls.resolvers import RoutePattern
-from django.utils.module_loading import import_string
 
 from ..rules import is_websocket_url
 from .findings import Problem, Row, skipped
@@ -21,18 +19,12 @@ TITLES = {
     "wsredis.W005": "A URL pattern is below WEBSOCKET_URL, so its page is never served.",
     "wsredis.E006": "STATIC_URL or MEDIA_URL and WEBSOCKET_URL are below each other.",
     "wsredis.W007": "PING_INTERVAL is longer than proxies wait.",
-    "wsredis.W008": "Users log in, but a middleware that pages need for that is missing.",
-    "wsredis.W009": "A middleware is for asyncio alone.",
     "wsredis.W020": "FORCE_SCRIPT_NAME and WEBSOCKET_URL do not fit together.",
 }
 
 # Debian's haproxy.cfg has 50 s; Heroku's router cuts after 55; NGiNX, Apache, uWSGI's router, and load balancers of
 # Amazon and Azure after 60 s and more.
 PROXY_SECONDS = 50
-NEEDED = (
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-)
 SPECIAL = re.compile(r"[\\.*+?(\[{|$^]")  # with which a regular expression stops being a plain text
 
 
@@ -46,7 +38,6 @@ def look(situation: Situation) -> Iterator[Row]:
         yield _files(url)
         yield _script_name(url)
         yield _pings(situation.settings.ping_interval)
-    yield _middleware()
 
 
 def _patterns(websocket_url: str) -> Row:
@@ -58,7 +49,7 @@ def _patterns(websocket_url: str) -> Row:
         Problem(
             id="wsredis.W005",
             text=f"The URL pattern {text} is below WEBSOCKET_URL {websocket_url}: its page is never served.",
-            hint="Move the pattern elsewhere, or let WEBSOCKET_URL be another path.",
+            hint='WEBSOCKET_URL = "/sockets/", here and where a proxy names it; or move the pattern elsewhere.',
         )
         for text in below
     )
@@ -97,7 +88,7 @@ def _files(websocket_url: str) -> Row:
         Problem(
             id="wsredis.E006",
             text=f"{name} is {paths[name]}, and WEBSOCKET_URL {websocket_url}: one is below the other.",
-            hint='Let them have different first parts, such as "/static/" and "/ws/".',
+            hint=f'{name} = "/{name.partition("_")[0].lower()}/" and WEBSOCKET_URL = "/ws/"',
         )
         for name, path in behind.items()
         if path.startswith(websocket_url) or websocket_url.startswith(path)
@@ -137,48 +128,6 @@ def _pings(interval: float) -> Row:
         id="wsredis.W007",
         text=f"WSREDIS['PING_INTERVAL'] is {interval:g} s: most proxies cut a connection that is silent for 60 s, some "
         f"for {PROXY_SECONDS}.",
-        hint="Let it be 20, the default; or see that every proxy on the way waits longer.",
+        hint='WSREDIS = {"PING_INTERVAL": 20, …}, the default; or see that every proxy on the way waits longer.',
     )
     return Row(checked=row.checked, found=row.found, problems=(problem,))
-
-
-def _middleware() -> Row:
-    names = list(django_settings.MIDDLEWARE)
-    missing = [name for name in NEEDED if name not in map(_original, names)]
-    problems = []
-    if apps.is_installed("django.contrib.auth") and missing:
-        problems.append(
-            Problem(
-                id="wsredis.W008",
-                text=f"MIDDLEWARE lacks {', '.join(missing)}: nobody logs in on a page, so no socket is a user's.",
-                hint=f"Add {', '.join(map(repr, missing))} to MIDDLEWARE.",
-            )
-        )
-    problems += [
-        Problem(
-            id="wsredis.W009",
-            text=f"The middleware {name} is for asyncio alone: each page starts a loop of it in the worker's thread, "
-            "which every greenlet of a worker with gevent then takes for its own.",
-            hint="Let it be sync_capable; or run the site with threads (runwsserver, uWSGI with threads, gthread).",
-        )
-        for name in names
-        if _is_async_only(name)
-    ]
-    return Row(checked="MIDDLEWARE", found=f"{len(names)} of them", problems=tuple(problems))
-
-
-def _original(name: str) -> str:
-    """Return the name of Django's middleware from which the one of this name is derived, or the name itself."""
-    try:
-        kinds = getattr(import_string(name), "__mro__", ())
-    except Exception:  # whatever the module raises; Django's own commands say that well
-        return name
-    return next((full for kind in kinds if (full := f"{kind.__module__}.{kind.__qualname__}") in NEEDED), name)
-
-
-def _is_async_only(name: str) -> bool:
-    try:
-        middleware = import_string(name)
-    except Exception:
-        return False
-    return not getattr(middleware, "sync_capable", True) and bool(getattr(middleware, "async_capable", False))

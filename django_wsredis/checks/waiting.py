@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -22,3 +23,10 @@ def within(seconds: float, function: Callable[[], T]) -> T:
 
     threading.Thread(target=run, name="wscheck", daemon=True).start()
     return done.result(seconds)
+
+
+def yielded_within(seconds: float, things: Iterable[T]) -> Iterator[T]:
+    """Yield what comes, no None, within so many seconds altogether; raise TimeoutError in place of the rest."""
+    until, iterator = time.monotonic() + seconds, iter(things)
+    while (thing := within(max(until - time.monotonic(), 0), lambda: next(iterator, None))) is not None:
+        yield thing

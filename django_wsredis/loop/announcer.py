@@ -12,7 +12,7 @@ from hiredis import ReplyError
 
 from .. import control
 from ..control import Announcement
-from ..introduction import hostname, introduced
+from ..introduction import hostname, introduced, project
 from .links import Links
 from .reactor import Reactor
 from .replies import ignore, is_elsewhere
@@ -39,6 +39,7 @@ class Announcer:
             group=f"{host}:{introduction.master}",
             address=introduction.address,
             started_at=round(time.time(), 3),
+            project=project(),
         )
         self._timer = reactor.timer(control.ANNOUNCE_SECONDS, control.ANNOUNCE_SECONDS)
         self._timer.start(self.announce)

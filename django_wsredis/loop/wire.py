@@ -15,7 +15,7 @@ from .outbox import Source
 from .topic import Join, Topic
 
 if TYPE_CHECKING:
-    from ..views.handler import Handler
+    from ..views.handler import Handler, Task
     from .desk import Desk
     from .pool import Pool
     from .view_connection import ViewConnection
@@ -101,9 +101,9 @@ class ViewWire:
         """Run a function in the thread that is reserved."""
         self._pool.start(function, lambda reason: self._connection.close(1013, "the server has no thread for it"))
 
-    def call(self, function: Callable[[], object], then: Callable[[], object]) -> None:
-        """Run a function in some thread, soon, and `then` in this one."""
-        self._pool.call(function, then)
+    def call(self, task: Task) -> None:
+        """Let some thread do a task, soon."""
+        self._pool.call(task)
 
     # For the connection and the hub
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import PermissionDenied
 from django.core.handlers.base import BaseHandler
+from django.core.handlers.wsgi import get_script_name
 from django.core.signals import request_started, setting_changed
 from django.http import HttpRequest, HttpResponse
 from django.urls import ResolverMatch, set_script_prefix, set_urlconf
@@ -17,7 +18,7 @@ from ..authentication import request_of
 from ..channels import Wish
 from ..conf import Settings, get_settings
 from ..exceptions import HandshakeError, Misconfigured
-from ..handshake import Accepted, Granted
+from ..handshake import Accepted, Granted, database
 from ..origin import check_origin
 from ..packing import pack
 from ..peer import peer_of
@@ -82,13 +83,14 @@ def decide(environ: dict[str, Any], match: ResolverMatch, settings: Settings) ->
     check_origin(request, required=settings.require_origin, allowed=allowed_origins)
     request.urlconf = views_and_pages()  # type: ignore[assignment]  # Django takes what has urlpatterns
     request.resolver_match = match
-    set_script_prefix(environ.get("SCRIPT_NAME", ""))
+    set_script_prefix(get_script_name(environ))
     request_started.send(sender=ViewHandler, environ=environ)
     response = django_handler().get_response(request)
     try:
         if not isinstance(response, Upgrading):
             raise refusal(match, response)
-        accepted = accept(environ, request, response, settings, began_at)
+        with database():  # the user may be read only now
+            accepted = accept(environ, request, response, settings, began_at)
     finally:
         response.close()  # sends request_finished, which closes connections to the database
         set_urlconf(None)
@@ -115,13 +117,14 @@ def accept(
 
 def refusal(match: ResolverMatch, response: HttpResponseBase) -> HandshakeError:
     """Return why a handshake is refused, by the response that came instead of an upgrade."""
-    status = HTTPStatus(response.status_code)
+    status = response.status_code
     if 300 <= status < 400:  # as login_required does: no browser follows it with a websocket
         where = response.headers.get("Location", "")
         return Refused(HTTPStatus.FORBIDDEN, f"the view, or what guards it, redirects to {where!r}")
     if status >= 400:
-        return Refused(status, "the view, or what guards it, refused it")
-    return Misconfigured(f"{match.view_name} answered with a page ({status.value}): is it a websocket view?")
+        known = status if status in {one.value for one in HTTPStatus} else HTTPStatus.FORBIDDEN
+        return Refused(HTTPStatus(known), f"the view, or what guards it, refused it with {status}")
+    return Misconfigured(f"{match.view_name} answered with a page ({status}): is it a websocket view?")
 
 
 @cache

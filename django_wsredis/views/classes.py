@@ -1,36 +1,26 @@
-"""Views that are classes: a call for each thing that happens, and no thread in between."""
+"""Views that are classes: methods for what happens to a socket."""
 
 from __future__ import annotations
 
 import inspect
 import json
-import logging
 from collections.abc import Callable, Sequence
-from dataclasses import fields
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import PermissionDenied
 from django.utils.translation import gettext as _
 from django.views.generic.base import View
 
-from ..exceptions import BrokerUnavailable, ConnectionClosed
-from ..messages import Message
 from .admission import OPTIONS, Upgrading
-from .functions import describe
-from .handler import MAX_UNREAD_BYTES, Handler, Options, Wire, event_bytes
-from .resting import PackedEnviron, rest, take_over
+from .calls import CallHandler
+from .handler import Options
 from .sockets import Published, ViewSocket
-from .surroundings import Surroundings
 
 if TYPE_CHECKING:
     from django.forms import BaseForm
     from django.http import HttpRequest, HttpResponseBase
 
 CALLED = ("on_open", "on_message", "on_published", "on_close", "form_valid", "form_invalid")
-OPTION_NAMES = tuple(field.name for field in fields(Options))
-
-logger = logging.getLogger("django_wsredis.views")
 
 
 class WebSocketView(View):
@@ -65,7 +55,7 @@ class WebSocketView(View):
             if inspect.iscoroutinefunction(getattr(cls, name)):
                 raise TypeError(f"{cls.__qualname__}.{name}() is async; it is a plain function, and may block.")
         view = super().as_view(**initkwargs)
-        setattr(view, OPTIONS, options_of(cls, **initkwargs))  # decorators copy it, as functools.wraps does
+        setattr(view, OPTIONS, Options.of(cls, **initkwargs))  # decorators copy it, as functools.wraps does
         return view
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -120,102 +110,3 @@ class WebSocketView(View):
     def send_errors(self, errors: dict[str, Any]) -> None:
         """Send `{"errors": {field: [{"message": …, "code": …}]}}`."""
         self.websocket.send_json({"errors": errors})
-
-
-class CallHandler(Handler):
-    """Calls a view's methods, one after another. All but `_do()` runs in the loop's thread."""
-
-    __slots__ = ("_is_busy", "_is_failed", "_is_paused", "_surroundings", "_unread_bytes", "_view", "_waiting", "_wire")
-
-    needs_thread = False
-
-    def __init__(self, view: WebSocketView) -> None:
-        self._view = view
-        self._surroundings = Surroundings()
-        self._waiting: list[tuple[Callable[[], object], int]] | None = None  # mostly there are none
-        self._unread_bytes = 0
-        self._is_busy = self._is_failed = self._is_paused = False
-
-    @property
-    def options(self) -> Options:
-        """What the view says of its sockets."""
-        return options_of(self._view)
-
-    @property
-    def unread_bytes(self) -> int:
-        return self._unread_bytes
-
-    def settle(self, packed: bytes) -> None:
-        rest(self._view.request)
-        take_over(self._view.request, PackedEnviron(packed))
-
-    def begin(self, wire: Wire) -> None:
-        self._wire = wire
-        self._view.websocket.attach(wire)
-        self._add(self._view.on_open)
-
-    def hear(self, event: str | bytes | Message) -> None:
-        size = event_bytes(event)
-        self._unread_bytes += size
-        if self._unread_bytes > MAX_UNREAD_BYTES and not self._is_paused:
-            self._is_paused = True
-            self._wire.pause()
-        self._add(partial(self._on_event, event), size)
-
-    def end(self, code: int) -> None:
-        self._add(partial(self._on_end, code))
-
-    def _add(self, call: Callable[[], object], size: int = 0) -> None:
-        if self._is_busy:
-            self._waiting = self._waiting or []
-            self._waiting.append((call, size))
-        else:
-            self._is_busy = True
-            self._wire.call(partial(self._do, call), partial(self._on_done, size))
-
-    def _on_done(self, size: int) -> None:
-        self._is_busy = False
-        self._unread_bytes -= size
-        if self._is_paused and self._unread_bytes < MAX_UNREAD_BYTES // 2:
-            self._is_paused = False
-            self._wire.resume()
-        if self._waiting:
-            self._add(*self._waiting.pop(0))
-        else:
-            self._waiting = None
-
-    # In a thread of the pool
-
-    def _do(self, call: Callable[[], object]) -> None:
-        try:
-            self._surroundings.run(self._call, call)
-        except ConnectionClosed as closed:  # it sent on a socket that is closed
-            self._wire.close(closed.code, closed.reason)
-        except BrokerUnavailable as error:
-            logger.warning("A websocket view needs Redis, which is away: %s: %s", describe(self._view), error)
-            self._is_failed = True
-            self._wire.close(1013, "")
-        except Exception:
-            logger.exception("A websocket view failed: %s", describe(self._view))
-            self._is_failed = True
-            self._wire.close(1011, "")
-
-    def _call(self, call: Callable[[], object]) -> None:
-        call()
-        rest(self._view.request)
-
-    def _on_event(self, event: str | bytes | Message) -> None:
-        if self._is_failed:
-            return
-        if not isinstance(event, Message):
-            self._view.on_message(event)
-        elif (published := self._view.websocket.published(event)) is not None:
-            self._view.on_published(published)
-
-    def _on_end(self, code: int) -> None:
-        self._view.on_close(code)
-
-
-def options_of(view: WebSocketView | type[WebSocketView], **replaced: Any) -> Options:
-    """Return what a view says of its sockets."""
-    return Options(**{name: replaced.get(name, getattr(view, name)) for name in OPTION_NAMES})

@@ -17,3 +17,10 @@ def release_database() -> None:
                 "The view would wait for its browser inside a transaction: leave the atomic() block before receive()."
             )
         connection.close()
+
+
+def end_queries() -> None:
+    """Do what Django does between two requests: close connections that are broken or older than CONN_MAX_AGE."""
+    for connection in connections.all(initialized_only=True):
+        connection.queries_log.clear()
+        connection.close_if_unusable_or_obsolete()

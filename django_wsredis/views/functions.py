@@ -14,8 +14,8 @@ from ..exceptions import BrokerUnavailable, ConnectionClosed
 from ..messages import Message
 from ..packing import unpack
 from .admission import OPTIONS, Upgrading
-from .handler import Handler, Options, Wire
-from .resting import take_over
+from .handler import Handler, Options, Wire, describe
+from .resting import save_session, take_over
 from .sockets import WebSocket
 from .surroundings import Surroundings
 
@@ -61,6 +61,8 @@ def websocket_loop(view: Callable[..., object]) -> Callable[..., HttpResponseBas
 class FunctionHandler(Handler):
     """Runs a view whose arguments are all there."""
 
+    __slots__ = ("_request", "_socket", "_surroundings", "_view")
+
     needs_thread = True
 
     def __init__(self, request: HttpRequest, view: functools.partial[object], socket: WebSocket) -> None:
@@ -91,10 +93,14 @@ class FunctionHandler(Handler):
     def end(self, code: int) -> None:
         self._socket.tell(None)
 
+    def _call(self) -> None:
+        self._view()
+        save_session(self._request)
+
     def _run(self) -> None:
         closing = 1011, ""
         try:
-            self._surroundings.run(self._view)
+            self._surroundings.run(self._call)
             closing = 1000, ""
         except ConnectionClosed as closed:  # it sent on a socket that is closed
             closing = closed.code, closed.reason
@@ -105,8 +111,3 @@ class FunctionHandler(Handler):
             logger.exception("A websocket view failed: %s", describe(self._view.func))
         finally:
             self._socket.wire.close(*closing)
-
-
-def describe(view: Any) -> str:
-    """Return a view's dotted name, for the log."""
-    return f"{view.__module__}.{getattr(view, '__qualname__', type(view).__qualname__)}"

@@ -8,8 +8,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Protocol, Self
 
 from ..channels import Channel
 from ..messages import Message
@@ -31,6 +31,21 @@ class Options:
     max_message_bytes: int | None = None
     messages_per_second: float | None = None
     burst: int = 1
+
+    @classmethod
+    def of(cls, view: object, **replaced: Any) -> Self:
+        """Return what a view's attributes say, but for those that are replaced."""
+        return cls(**{field.name: replaced.get(field.name, getattr(view, field.name)) for field in fields(cls)})
+
+
+class Task(Protocol):
+    """What the pool's threads do now and then for a socket, without a thread in between."""
+
+    def do(self) -> None:
+        """Do it; it may block. In a thread of the pool. What it raises is its own business."""
+
+    def done(self) -> None:
+        """It is done. In the loop's thread."""
 
 
 class Wire(Protocol):
@@ -59,8 +74,8 @@ class Wire(Protocol):
     def start(self, function: Callable[[], object]) -> None:
         """Run a function in a thread of its own. In the loop's thread; once, for handlers that need a thread."""
 
-    def call(self, function: Callable[[], object], then: Callable[[], object]) -> None:
-        """Run a function in some thread, soon, and then `then` in the loop's. In the loop's thread."""
+    def call(self, task: Task) -> None:
+        """Let some thread do a task, soon. In the loop's thread."""
 
 
 class Handler(ABC):
@@ -68,6 +83,8 @@ class Handler(ABC):
 
     needs_thread: whether it needs a thread for as long as the socket lives.
     """
+
+    __slots__ = ()
 
     needs_thread: ClassVar[bool]
 
@@ -101,3 +118,8 @@ class Handler(ABC):
 def event_bytes(event: str | bytes | Message) -> int:
     """Return about how much memory an event takes."""
     return EVENT_BYTES + len(event.payload if isinstance(event, Message) else event)
+
+
+def describe(view: Any) -> str:
+    """Return a view's dotted name, for the log."""
+    return f"{view.__module__}.{getattr(view, '__qualname__', type(view).__qualname__)}"

@@ -8,12 +8,11 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from django.contrib.sessions.backends.base import UpdateError
 from django.http import HttpRequest
-from django.utils.functional import SimpleLazyObject
+from django.utils.functional import SimpleLazyObject, empty
 
 from ..packing import unpack
 
@@ -63,20 +62,23 @@ def take_over(request: HttpRequest, environ: Mapping[str, Any]) -> None:
         slim.__dict__.pop(name, None)
 
 
-def rest(request: HttpRequest) -> None:
-    """Save the session if the call changed it; forget it, the user, and what was worked out."""
-    slim: Any = request
-    session = getattr(slim, "session", None)
+def save_session(request: HttpRequest) -> None:
+    """Save the session if the view has changed it, as middleware does after a page."""
+    session: Any = getattr(request, "session", None)
     if session is not None and session.modified:
         with suppress(UpdateError):  # it has ended meanwhile, and the socket is about to
             session.save()
         session.modified = False
-    if session is not None:
-        session.__dict__.pop("_session_cache", None)
-    if slim.__dict__.pop("_cached_user", None) is not None:  # of Django's AuthenticationMiddleware
-        from django.contrib.auth.middleware import get_user
 
-        slim.user = SimpleLazyObject(partial(get_user, slim))
+
+def rest(request: HttpRequest) -> None:
+    """Save the session; forget it, the user, and what was worked out."""
+    save_session(request)
+    slim: Any = request
+    if hasattr(slim, "session"):
+        slim.session.__dict__.pop("_session_cache", None)
+    if slim.__dict__.pop("_cached_user", None) is not None and isinstance(slim.user, SimpleLazyObject):
+        slim.user._wrapped = empty  # as Django's AuthenticationMiddleware left it
     for name in WORKED_OUT:
         slim.__dict__.pop(name, None)
     if isinstance(slim.META, PackedEnviron):

@@ -14,6 +14,7 @@ from ..messages import Message, to_payload
 from ..recipients import Names, read_audiences, require_facility
 from .database import release_database
 from .handler import MAX_UNREAD_BYTES, Wire, event_bytes
+from .resting import save_session
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -169,8 +170,9 @@ class WebSocket(ViewSocket):
     def receive(self, timeout: float | None = None) -> str | bytes | Published | None:
         """Return the next message: str or bytes of the browser, Published of a channel; None when the socket is closed.
 
-        Connections to the database are closed while it waits. timeout: in seconds; then it raises TimeoutError, and
-        the socket is as it was.
+        Before it waits the session is saved, if it was changed, and connections to the database are closed.
+
+        timeout: in seconds; then it raises TimeoutError, and the socket is as it was.
 
         Raises django.db.transaction.TransactionManagementError where it would wait inside a transaction.
         """
@@ -202,6 +204,7 @@ class WebSocket(ViewSocket):
 
     def _next(self, timeout: float | None) -> str | bytes | Message | None:
         if self._events.empty():
+            save_session(self._request)
             release_database()
         try:
             event = self._events.get(timeout=timeout)

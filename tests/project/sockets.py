@@ -60,6 +60,16 @@ def tell(request: HttpRequest, websocket: WebSocket, **kwargs: Any) -> None:
 
 
 @websocket
+def visits(request: HttpRequest, websocket: WebSocket) -> None:
+    """Count in the session: when it waits, and once more when it ends."""
+    for number in (1, 2):
+        request.session["visits"] = number
+        websocket.send(str(number))
+        websocket.receive()
+    request.session["visits"] = 3
+
+
+@websocket
 def timeouts(request: HttpRequest, websocket: WebSocket) -> None:
     try:
         websocket.receive(timeout=0.05)
@@ -174,8 +184,10 @@ class Calls(WebSocketView):
         self.count += 1
         if message == "raise":
             raise ValueError("a mistake of the view's")
-        while message == "hang" and not self.websocket.closed:
-            time.sleep(0.01)
+        if message == "hang":
+            self.websocket.send("hanging")
+            while not self.websocket.closed:
+                time.sleep(0.01)
         if message == "sleep":
             time.sleep(0.3)
         if message == "save":
@@ -244,6 +256,7 @@ urlpatterns = [
     path("view/ping/", ping),
     path("view/deaf/", deaf),
     path("view/tell/<room>/", tell, name="tell"),
+    path("view/visits/", visits),
     path("view/timeouts/", timeouts),
     path("view/leave/", leave),
     path("view/flood/", flood),

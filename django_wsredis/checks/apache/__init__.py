@@ -13,7 +13,7 @@ from ..programs import find_program
 from ..situation import Situation
 from . import passing, server
 from .program import Program, inspect
-from .reading import Configuration, Directive
+from .reading import Directive, DirectiveTree
 from .routing import rules
 from .site import Site
 
@@ -68,24 +68,24 @@ def look(situation: Situation) -> Iterator[Row]:
     yield server.workers_row(site)
 
 
-def _read(path: Path, program: Program) -> tuple[Configuration, Configuration]:
+def _read(path: Path, program: Program) -> tuple[DirectiveTree, DirectiveTree]:
     """Return what is in a file, and in the server's own: a site's file loads no modules."""
     folder = path.absolute().parent
-    configuration = Configuration(folder, program.modules)
+    configuration = DirectiveTree(folder, program.modules)
     configuration.read(path)
     if configuration.loads:
         return configuration, configuration
-    main = Configuration(folder, program.modules)
+    main = DirectiveTree(folder, program.modules)
     for file in filter(Path.is_file, map(Path, MAIN_FILES)):
-        main = Configuration(file.parent, program.modules)
+        main = DirectiveTree(file.parent, program.modules)
         main.read(file)
         break
-    configuration = Configuration(folder, main.modules)
+    configuration = DirectiveTree(folder, main.modules)
     configuration.read(path)
     return configuration, main
 
 
-def _unreadable(configuration: Configuration) -> Row:
+def _unreadable(configuration: DirectiveTree) -> Row:
     what, why = configuration.unread[0] if configuration.unread else (configuration.top.place, "it is empty")
     hint = "./manage.py wscheck --emit apache > site.conf"
     problem = Problem(id="wsredis.E452", text=sentence(f"{what}: {why}"), hint=hint)

@@ -146,10 +146,19 @@ def _prefix(site: Site, rule: Rule) -> Row:
     problem = Problem(
         id="wsredis.E457",
         text=f"{rule.text} lets {url}x arrive as {path}: it is not below WEBSOCKET_URL, and gets 404.",
-        hint="Let both sides end alike: with /ws/ on both, or with / on both.".replace("/ws/", url),
+        hint=_both_sides(rule, url),
         place=rule.directive.place,
     )
     return Row(checked="prefix", found=f"{url} arrives as {arrives}", problems=(problem,))
+
+
+def _both_sides(rule: Rule, url: str) -> str:
+    """Return the line that keeps the prefix; in a <Location>, or of a pattern, the line is not known here."""
+    words = rule.directive.words
+    if rule.directive.name == "proxypass" and len(words) > 1 and words[0].startswith("/"):
+        address = re.sub(r"^((?:unix:[^|]*\|)?\w+://[^/]*).*", r"\1", words[1])
+        return shown(" ".join([f'ProxyPass "{url}" "{address}{url}"', *words[2:]]))
+    return f"Let both sides end alike: with {url} on both, or with / on both."
 
 
 def _preserve_host(site: Site, host: Directive) -> Row:

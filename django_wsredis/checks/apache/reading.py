@@ -42,7 +42,7 @@ class Directive:
         return self.words[0] if self.words else ""
 
 
-class Configuration:
+class DirectiveTree:
     """What is in a file. unread: (what, why) of what could not be read.
 
     modules: "proxy_module" and so on: those that are there without it, and those that it loads. loads: whether it does.

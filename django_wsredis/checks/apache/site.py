@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...conf import Settings
-from .reading import Configuration, Directive
+from .reading import Directive, DirectiveTree
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
     """What is looked at. main: the server's own file, which may be the same one."""
 
-    configuration: Configuration
-    main: Configuration
+    configuration: DirectiveTree
+    main: DirectiveTree
     settings: Settings
     version: tuple[int, ...]  # () if it is not known
 

@@ -6,14 +6,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from ..findings import Problem, Row, skipped
-from ..processes import closed, is_ours, of_another_project, open_to_us
 from ..programs import Patience
 from ..situation import Situation
 from . import settings
-from .reading import DEFAULT_FILE, Instance, ask, file_of
+from .instances import OPTION, find_instances
+from .reading import DEFAULT_FILE, ask
 
 TITLES = {
     "wsredis.W401": "This version of gunicorn is not tested with us.",
@@ -31,7 +30,6 @@ TITLES = {
     "wsredis.W413": "An async view starts asyncio in the thread of all greenlets of a worker of gunicorn.",
 }
 MIN_VERSION = 23
-OPTION = "--gunicorn-conf"
 
 
 def look(situation: Situation) -> Iterator[Row]:
@@ -42,7 +40,7 @@ def look(situation: Situation) -> Iterator[Row]:
     except PackageNotFoundError:
         yield skipped("gunicorn", "not installed beside this Python")
         return
-    instances, others = _instances(situation)
+    instances, others = find_instances(situation)
     yield _version(number, is_used=bool(instances))
     yield from others
     for instance in instances:
@@ -52,31 +50,6 @@ def look(situation: Situation) -> Iterator[Row]:
     if not instances:
         why = f"no {OPTION}, no {DEFAULT_FILE} here, and none runs that is known to be this project's"
         yield skipped("gunicorn's configuration", why)
-
-
-def _instances(situation: Situation) -> tuple[list[Instance], list[Row]]:
-    """Return what is to be looked at, and rows for what is not."""
-    folder, file = Path.cwd(), situation.gunicorn_conf
-    if file is not None:
-        return [Instance(file.name, ["-c", str(file)], folder, file)], []
-    instances: list[Instance] = []
-    processes, rows = open_to_us("gunicorn", called="gunicorn", option=OPTION)
-    for process in processes:
-        file = file_of(process.arguments, process.folder)
-        instance = Instance(process.name, process.arguments, process.folder, file)
-        if not any(map(is_ours, instance.words())):
-            rows.append(of_another_project(instance.name, option=OPTION))
-        elif row := closed(instance.name, [file], option=OPTION, is_run=True):
-            rows.append(row)
-        else:
-            instances.append(instance)
-    usual = folder / DEFAULT_FILE
-    if not instances and usual.is_file():
-        if row := closed(DEFAULT_FILE, [usual], option=OPTION, is_run=False):
-            rows.append(row)
-        else:
-            instances.append(Instance(DEFAULT_FILE, [], folder, usual))
-    return instances, rows
 
 
 def _version(number: str, *, is_used: bool) -> Row:

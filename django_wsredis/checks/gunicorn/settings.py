@@ -44,7 +44,7 @@ def _workers(instance: Instance, told: dict[str, Any]) -> Row:
     kind, threads = told["worker_class"], told["threads"]
     place = instance.place("worker_class")
     found = f"{told['workers']} of {kind}, {threads} thread{'s' * (threads > 1)} each, timeout {told['timeout']} s"
-    hint = 'worker_class = "gthread", and threads = 8'
+    hint = 'worker_class = "gthread"\nthreads = 8'
     if UNUSABLE.search(kind):
         text = f"worker_class is {kind!r}: websockets need a WSGI worker that gives up its sockets."
         problem = Problem(id="wsredis.E403", text=text, hint=hint, place=place)
@@ -99,7 +99,7 @@ def _limit(instance: Instance, told: dict[str, Any]) -> Row:
     problem = Problem(
         id="wsredis.W406",
         text=f"max_requests = {count}: a worker that reaches it closes all its websockets (1001), and they come back.",
-        hint="max_requests = 0, unless the project leaks memory",
+        hint="max_requests = 0\nIf the project leaks memory keep it, and --skip W406.",
         place=instance.place("max_requests"),
     )
     return Row(checked="max_requests", found=str(count), problems=(problem,))

@@ -156,7 +156,7 @@ def _frontends(sections: list[Section], frontends: list[Section], settings: Sett
         ways += 1
         chosen = f"by {text_of(line)}" if line else "by itself"
         yield Row(checked=label, found=f"mode {frontend.mode}, to {backend.kind} {backend.name} {chosen}")
-        for row in passing.rows(passing.Way(frontend, backend), sections, settings, request):
+        for row in passing.rows(passing.Pair(frontend, backend), sections, settings, request):
             yield replace(row, checked=f"{frontend.name}: {row.checked}") if len(frontends) > 1 else row
     if not ways and not is_sent_on:
         url = settings.websocket_url

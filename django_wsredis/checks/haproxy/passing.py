@@ -20,7 +20,7 @@ DEFAULT_TIMEOUT_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Pair:
     """A frontend, and the backend to which it leads; of a section `listen` they are the same."""
 
     frontend: Section
@@ -92,22 +92,22 @@ def _choose(frontend: Section, backends: dict[str, Section], request: Handshake,
         found.backend, found.line = backends.get(default.words[1]) if len(default.words) > 1 else None, default
 
 
-def rows(way: Way, whole: list[Section], settings: Settings, request: Handshake) -> Iterator[Row]:
+def rows(pair: Pair, whole: list[Section], settings: Settings, request: Handshake) -> Iterator[Row]:
     """Look at what happens on the way."""
-    yield _tunnel(way, settings)
-    if way.frontend.mode == "http":
-        yield _prefix(way, settings, request)
-        yield _headers(way, request)
-        yield _closing(way)
-    yield _maxconn(way, whole, settings)
-    yield ports_row(_tcp_addresses(way.backend), settings.max_sockets, way.backend.place)
+    yield _tunnel(pair, settings)
+    if pair.frontend.mode == "http":
+        yield _prefix(pair, settings, request)
+        yield _headers(pair, request)
+        yield _closing(pair)
+    yield _maxconn(pair, whole, settings)
+    yield ports_row(_tcp_addresses(pair.backend), settings.max_sockets, pair.backend.place)
 
 
-def _tunnel(way: Way, settings: Settings) -> Row:
+def _tunnel(pair: Pair, settings: Settings) -> Row:
     """Compare how long HAProxy waits with how often we ping: `tunnel` takes the place of both others."""
     ping = settings.ping_interval
-    tunnel = way.backend.seconds("tunnel")
-    times = {"client": way.frontend.seconds("client"), "server": way.backend.seconds("server")}
+    tunnel = pair.backend.seconds("tunnel")
+    times = {"client": pair.frontend.seconds("client"), "server": pair.backend.seconds("server")}
     name, seconds = "tunnel", tunnel
     if tunnel is None:
         name, seconds = min(times.items(), key=lambda item: float("inf") if item[1] is None else item[1])
@@ -116,12 +116,12 @@ def _tunnel(way: Way, settings: Settings) -> Row:
     found = f"timeout {name} {seconds:g} s; a ping each {ping:g} s"
     if seconds > ping:
         return Row(checked="timeout", found=found)
-    line = (way.frontend if name == "client" else way.backend).get("timeout", name)
+    line = (pair.frontend if name == "client" else pair.backend).get("timeout", name)
     problem = Problem(
         id="wsredis.E503",
         text=f"timeout {name} is {seconds:g} s, not above PING_INTERVAL, {ping:g} s: "
         "what is silent between two pings is cut.",
-        hint=f"timeout tunnel {max(DEFAULT_TIMEOUT_SECONDS, int(3 * ping))}s  # in {_name(way.backend)}",
+        hint=f"timeout tunnel {max(DEFAULT_TIMEOUT_SECONDS, int(3 * ping))}s  # in {_name(pair.backend)}",
         place=line.place if line else "",
     )
     return Row(checked="timeout", found=found, problems=(problem,))
@@ -131,9 +131,9 @@ def _name(section: Section) -> str:
     return f"{section.kind} {section.name}"
 
 
-def _prefix(way: Way, settings: Settings, request: Handshake) -> Row:
+def _prefix(pair: Pair, settings: Settings, request: Handshake) -> Row:
     path, line = request.path, None
-    for section in way.sections:
+    for section in pair.sections:
         change = rewrite(section, replace(request, path=path))
         line = change.line or line
         if change.path is None:
@@ -149,14 +149,14 @@ def _prefix(way: Way, settings: Settings, request: Handshake) -> Row:
     problem = Problem(
         id="wsredis.E504",
         text=f"{text_of(line)} lets {request.path} arrive as {path}: it is not below WEBSOCKET_URL, and gets 404.",
-        hint=f"Remove it, or let it not concern websockets: unless {{ path_beg {url} }}",
+        hint=_sparing(line, request),
         place=line.place,
     )
     return Row(checked="prefix", found=f"{request.path} arrives as {path}", problems=(problem,))
 
 
-def _headers(way: Way, request: Handshake) -> Row:
-    lines = [(section, line) for section in way.sections for line in section.all("http-request")]
+def _headers(pair: Pair, request: Handshake) -> Row:
+    lines = [(section, line) for section in pair.sections for line in section.all("http-request")]
     problems = tuple(
         problem
         for section, line in lines
@@ -177,22 +177,33 @@ def _header(line: Line, request: Handshake) -> Problem | None:
     is_kept = value.startswith("%[req.hdr(host") or value in request.hosts
     if header == "host" and not is_kept and need_the_host():
         text = f"{text_of(line)}: browsers' Origins differ from the Host that arrives, and get 400 or 403."
-        return Problem(id="wsredis.E505", text=text, hint="Remove it.", place=line.place)
+        return Problem(id="wsredis.E505", text=text, hint=_sparing(line, request), place=line.place)
     if header in request.headers and (action == "del-header" or value.lower() != request.headers[header].lower()):
         text = f"{text_of(line)}: what arrives is no websocket, and gets 426."
-        return Problem(id="wsredis.E506", text=text, hint="Remove it.", place=line.place)
+        return Problem(id="wsredis.E506", text=text, hint=_sparing(line, request), place=line.place)
     return None
 
 
-def _closing(way: Way) -> Row:
-    names = [name for name in ("http-server-close", "httpclose", "forceclose") if way.backend.get("option", name)]
+def _sparing(line: Line, request: Handshake) -> str:
+    """Return how a line would not concern websockets."""
+    _, condition = condition_of(line)
+    criterion = f"{{ path_beg {request.path.removesuffix('x')} }}"
+    if not condition:
+        return f"Remove the line; or add at its end: unless {criterion}"
+    if condition[0] == "unless":
+        return f"Remove the line; or add at its end: || {criterion}"
+    return f"Remove the line; or write !{criterion} behind its `if`, and behind each `||`."
+
+
+def _closing(pair: Pair) -> Row:
+    names = [name for name in ("http-server-close", "httpclose", "forceclose") if pair.backend.get("option", name)]
     if names:
         return Row(checked="kept connections", found=f"option {names[0]}")
     problem = Problem(
         id="wsredis.I509",
-        text=f"{_name(way.backend)} keeps connections to the site: a reload may close one just when it is used.",
+        text=f"{_name(pair.backend)} keeps connections to the site: a reload may close one just when it is used.",
         hint="option http-server-close",
-        place=way.backend.place,
+        place=pair.backend.place,
     )
     return Row(checked="kept connections", found="kept", problems=(problem,))
 
@@ -203,22 +214,22 @@ def _tcp_addresses(backend: Section) -> set[str]:
     return {each for each in addresses if not each.startswith(("/", "unix@", "abns@", "fd@"))}
 
 
-def _limits(way: Way, whole: list[Section]) -> Iterator[tuple[str, int, str]]:
+def _limits(pair: Pair, whole: list[Section]) -> Iterator[tuple[str, int, str]]:
     """Yield whose maxconn it is, the number, and the place."""
-    for section in (*(section for section in whole if section.kind == "global"), way.frontend):
+    for section in (*(section for section in whole if section.kind == "global"), pair.frontend):
         line = section.get("maxconn")
         if line and line.words[-1].isdecimal():
             yield section.kind, int(line.words[-1]), line.place
-    for line in way.backend.all("server"):
+    for line in pair.backend.all("server"):
         if "maxconn" in line.words[:-1]:
             count = line.words[line.words.index("maxconn") + 1]
             if count.isdecimal() and count != "0":
                 yield f"server {line.words[1]}", int(count), line.place
 
 
-def _maxconn(way: Way, whole: list[Section], settings: Settings) -> Row:
+def _maxconn(pair: Pair, whole: list[Section], settings: Settings) -> Row:
     """Look at the limits of connections: an open websocket is one."""
-    limits, wanted = list(_limits(way, whole)), settings.max_sockets
+    limits, wanted = list(_limits(pair, whole)), settings.max_sockets
     problems = []
     for whose, count, place in limits:
         hint = f"maxconn {wanted or FEW * 10}"

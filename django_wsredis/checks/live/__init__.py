@@ -19,8 +19,9 @@ from ..situation import Situation
 from . import certificate, ending, messages, opening, origin, reaching, silence, target, visiting
 from .way import Broken, Way, milliseconds, seen
 
+# A problem begins with the layer that has it, or with those that may have it: "Site or proxy: …", as its title does.
 TITLES = {
-    "wsredis.E601": "The URL leads to no facility below WEBSOCKET_URL.",
+    "wsredis.E601": "URL: it leads to no facility below WEBSOCKET_URL.",
     "wsredis.E602": "DNS: the name does not resolve.",
     "wsredis.E603": "TCP: nothing accepts connections.",
     "wsredis.W604": "TCP: one of the addresses accepts no connections.",
@@ -31,30 +32,30 @@ TITLES = {
     "wsredis.W609": "TLS: the certificate is not valid, and --insecure goes on.",
     "wsredis.W610": "TLS: the certificate ends soon.",
     "wsredis.E611": "Session: none can be made for the user.",
-    "wsredis.E612": "Proxy: the upgrade is not passed on.",
-    "wsredis.E613": "Location: what answers takes no websockets.",
+    "wsredis.E612": "Proxy: the upgrade is not passed on, or not whole.",
+    "wsredis.E613": "Location: what answers is no worker that takes websockets.",
     "wsredis.E614": "Prefix: a proxy strips WEBSOCKET_URL.",
     "wsredis.E615": "Location: the answer is a redirection.",
-    "wsredis.E616": "Host: the request is not sound when it arrives.",
+    "wsredis.E616": "Host: the site does not take the one that arrives.",
     "wsredis.E617": "Origin: pages of the site itself are refused.",
     "wsredis.E618": "Session: the site does not know the user's.",
     "wsredis.E619": "Permission: the site refuses what the URL asks for.",
     "wsredis.E620": "Proxy: it refuses, and not the site.",
     "wsredis.E621": "Proxy: it does not reach the site.",
-    "wsredis.E622": "Site: it serves no websocket now.",
-    "wsredis.E623": "Site, or its proxy: no answer to the handshake in time.",
-    "wsredis.E624": "The answer is not that of a websocket.",
+    "wsredis.E622": "Site or Redis: no websocket is served now.",
+    "wsredis.E623": "Site, proxy or location: no answer to the handshake in time.",
+    "wsredis.E624": "Site or proxy: the answer is not that of a websocket.",
     "wsredis.W625": "Permission: no message was tried, as the scratch facility is refused.",
     "wsredis.E626": "Redis: it cannot be used from here.",
     "wsredis.E627": "Redis: the site speaks with another one, or with another PREFIX.",
-    "wsredis.W628": "Redis: the workers' answers do not come.",
-    "wsredis.E629": "A message does not arrive as it was sent.",
+    "wsredis.W628": "Redis: the workers' receipts do not come.",
+    "wsredis.E629": "Proxy: a message does not arrive as it was sent.",
     "wsredis.W630": "Proxy: compression is not agreed on.",
-    "wsredis.E631": "A ping is not answered.",
+    "wsredis.E631": "Proxy: a ping is not answered.",
     "wsredis.E632": "Idle timeout: the silent socket is cut.",
-    "wsredis.E633": "The socket is closed too early.",
+    "wsredis.E633": "Site, proxy, session or permission: the socket is closed too early.",
     "wsredis.E634": "Origin: a foreign page may connect.",
-    "wsredis.E635": "The close code does not arrive.",
+    "wsredis.E635": "Proxy: the close code does not arrive.",
 }
 
 
@@ -91,7 +92,7 @@ STEPS = (
     Step("message of 100 KB", messages.send_large, ("handshake", "message")),
     Step("compression", messages.send_compressible, ("handshake", "message")),
     Step("ping", silence.ping, ("handshake",)),
-    Step("idle", silence.wait, ("handshake",), is_idle),
+    Step("idle", silence.wait, ("handshake", "ping"), is_idle),
     Step("foreign Origin", origin.look, ("handshake",)),
     Step("close", ending.close, ("handshake", "idle")),
 )
@@ -127,7 +128,7 @@ def _go(way: Way) -> Iterator[Row]:
             row = error.row
         except ConnectionClosed as error:
             broken |= {step.name, "handshake"}
-            row = seen("closed", ending.closed_early(error, time.monotonic() - began_at))
+            row = seen("closed", ending.closed_early(way, error, time.monotonic() - began_at))
         except BrokerUnavailable as error:
             broken.add(step.name)
             row = seen("no Redis", _no_broker(error))
@@ -141,5 +142,5 @@ def _go(way: Way) -> Iterator[Row]:
 
 
 def _no_broker(error: BrokerUnavailable) -> Problem:
-    hint = "Run it where WSREDIS['URL'] leads to the site's Redis; ./manage.py wscheck --only redis tells more."
-    return Problem(id="wsredis.E626", text=sentence(f"Redis: {error}"), hint=hint)
+    hint = "Run it where WSREDIS['URL'] leads to the site's Redis. What is wrong here: ./manage.py wscheck --only redis"
+    return Problem(id="wsredis.E626", text=sentence(f"Redis: nothing can be published: {error}"), hint=hint)

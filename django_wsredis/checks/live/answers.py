@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import re
 import secrets
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,9 +14,15 @@ from .way import STEP_SECONDS, Way
 
 BODY_BYTES = 4096  # that are looked at
 
+# of Django's own pages for what is not there, or fails: without DEBUG, and with it
+DJANGO = (b"The requested resource was not found on this server.", b"<h1>Server Error (500)</h1>", b"DEBUG = True")
+
+# of the pages that proxies write themselves: NGiNX, Apache, HAProxy
+PROXIES = (b"<center>nginx", b"<html><head>\n<title>", b"<html><body><h1>")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class HTTPAnswer:
     """An HTTP answer. headers: by their names in lower case. body: its beginning."""
 
     status: int
@@ -39,7 +46,25 @@ class Answer:
     @property
     def is_djangos(self) -> bool:
         """Whether it is one of Django's own pages for what is not there, or not right."""
-        return b"The requested resource was not found on this server." in self.body or b"DEBUG = True" in self.body
+        return any(part in self.body for part in DJANGO)
+
+    @property
+    def author(self) -> str:
+        """The layer that wrote it, or both that may have."""
+        if self.is_ours or self.is_djangos:
+            return "Site"
+        return "Proxy" if any(part in self.body for part in PROXIES) else "Site or proxy"
+
+    @property
+    def is_nginxs(self) -> bool:
+        """Whether it is a page of NGiNX itself."""
+        return PROXIES[0] in self.body
+
+    @property
+    def reason(self) -> str:
+        """The title of the page, which says more than the status where a proxy refuses; "" without."""
+        found = re.search(rb"<title>(.*?)</title>", self.body)
+        return found[1].decode(errors="replace") if found else ""
 
     @property
     def title(self) -> str:
@@ -58,7 +83,7 @@ class Answer:
         return f"{self.title}, by {server}" if server else self.title
 
 
-def ask(way: Way, target: str, headers: dict[str, str] | None = None, *, seconds: float = STEP_SECONDS) -> Answer:
+def ask(way: Way, path: str, headers: dict[str, str] | None = None, *, seconds: float = STEP_SECONDS) -> HTTPAnswer:
     """Ask for a path with its query; each part of the answer may take so long.
 
     Raises OSError and http.client.HTTPException.
@@ -66,13 +91,13 @@ def ask(way: Way, target: str, headers: dict[str, str] | None = None, *, seconds
     with closing(http.client.HTTPConnection(way.host, way.port, timeout=seconds)) as connection:
         connection.sock = way.connect_safely()
         connection.sock.settimeout(seconds)
-        connection.request("GET", target, headers={"Host": way.netloc, **way.headers, **(headers or {})})
+        connection.request("GET", path, headers={"Host": way.netloc, **way.headers, **(headers or {})})
         with connection.getresponse() as response:
             told = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(status=response.status, headers=told, body=response.read(BODY_BYTES))
+            return HTTPAnswer(status=response.status, headers=told, body=response.read(BODY_BYTES))
 
 
-def ask_upgrade(way: Way, target: str, origin: str | None, changed: dict[str, str] | None = None) -> Answer:
+def ask_upgrade(way: Way, path: str, origin: str | None, changed: dict[str, str] | None = None) -> HTTPAnswer:
     """Ask for a websocket, from a page of an origin; it is closed at once. changed: headers. Raises as `ask()`."""
     headers = {
         "Connection": "Upgrade",
@@ -81,4 +106,4 @@ def ask_upgrade(way: Way, target: str, origin: str | None, changed: dict[str, st
         "Sec-WebSocket-Key": base64.b64encode(secrets.token_bytes(16)).decode(),
         **(changed or {}),
     }
-    return ask(way, target, headers if origin is None else {**headers, "Origin": origin})
+    return ask(way, path, headers if origin is None else {**headers, "Origin": origin})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import replace
 from typing import Any
 
 from ...wording import of_them
-from ..certificates import SOON_DAYS, days_in_all, days_left
+from ..certificates import days_left, ends_soon
 from ..findings import Problem, Row
+from .hints import again
 from .way import Broken, Way, seen
 
 NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL
@@ -34,7 +36,7 @@ def look(way: Way) -> Row:
         problem = Problem(
             id="wsredis.E605",
             text=f"TLS: {way.netloc} does not speak it, or none that is spoken today: {_reason(error)}.",
-            hint=f"NGiNX: listen {way.port} ssl; and ssl_certificate, ssl_certificate_key. Or the URL begins with ws.",
+            hint=f"NGiNX: listen {way.port} ssl; {_lines(way)}\nOr, without TLS: {again(way).replace('wss:', 'ws:')}",
         )
         raise Broken(seen("none", problem)) from None
     return seen(f"{_told(told)}, {version}", *_soon(told))
@@ -55,40 +57,52 @@ def _refused(way: Way, error: ssl.SSLCertVerificationError) -> Row:
     told = _read(way)
     found = f"{_told(told)}: {_reason(error)}" if told else _reason(error)
     text = f"TLS: browsers refuse the certificate of {way.host}: {found}."
+    problem = _explained(way, error, text, told)
     if way.situation.is_insecure:
-        hint = "Nothing is to be done for the check; browsers need a certificate that is valid."
-        return seen(found, Problem(id="wsredis.W609", text=text, hint=hint))
-    raise Broken(seen(found, _explained(way, error, text)))
+        return seen(found, replace(problem, id="wsredis.W609"))
+    raise Broken(seen(found, problem))
 
 
-def _explained(way: Way, error: ssl.SSLCertVerificationError, text: str) -> Problem:
+def _explained(way: Way, error: ssl.SSLCertVerificationError, text: str, told: dict[str, Any]) -> Problem:
     if error.verify_code in DATES:
-        hint = "Renew it (certbot renew), let the proxy read it (nginx -s reload), and look at the clock here: date"
+        hint = "Renew it: certbot renew; let the proxy read it: nginx -s reload; is the clock here right? date"
         return Problem(id="wsredis.E606", text=text, hint=hint)
     if error.verify_code in NAMES:
-        hint = f"Get one for {way.host} (certbot -d {way.host}), or see that the server block of that name answers."
+        hint = (
+            f"Get one: certbot --nginx -d {way.host}\n"
+            f"Or another server answers than the one with server_name {way.host}; that has it already: nginx -T"
+        )
+        if name := next((name for name in _names(told) if name[:1] not in ("", "*")), ""):
+            hint += f"\nOr go to the name that it has: --live {way.shown.replace(way.host, name, 1)}"
         return Problem(id="wsredis.E607", text=text, hint=hint)
     hint = (
-        "ssl_certificate names a file with the whole chain: fullchain.pem, and not cert.pem. One that signed itself is "
-        "for tests; --insecure goes on."
+        f"Send the whole chain: fullchain.pem, and not cert.pem: {_lines(way)}\n"
+        f"One that signed itself is for tests: {again(way, '--insecure')}"
     )
     return Problem(id="wsredis.E608", text=text, hint=hint)
 
 
 def _soon(told: dict[str, Any]) -> tuple[Problem, ...]:
-    # one that is made for some days is renewed later
-    if days_left(told) >= min(SOON_DAYS, days_in_all(told) / 4):
+    if not ends_soon(told):
         return ()
     text = f"TLS: the certificate ends in {days_left(told):.1f} days, on {told['notAfter']}."
-    hint = "Renew it (certbot renew), and see why that was not done by itself: systemctl list-timers"
+    hint = "Renew it: certbot renew; why was that not done by itself? systemctl list-timers; certbot renew --dry-run"
     return (Problem(id="wsredis.W610", text=text, hint=hint),)
+
+
+def _lines(way: Way) -> str:
+    folder = f"/etc/letsencrypt/live/{way.host}"
+    return f"ssl_certificate {folder}/fullchain.pem; ssl_certificate_key {folder}/privkey.pem;"
 
 
 def _told(told: dict[str, Any]) -> str:
     """Return the names, the issuer and the days that are left."""
-    names = [value for _, value in told.get("subjectAltName", ())] or [_part(told["subject"], "commonName")]
     issuer = _part(told["issuer"], "organizationName") or _part(told["issuer"], "commonName")
-    return f"for {', '.join(names[:3])}, by {issuer}, {of_them(round(days_left(told)), 'day')} left"
+    return f"for {', '.join(_names(told)[:3])}, by {issuer}, {of_them(round(days_left(told)), 'day')} left"
+
+
+def _names(told: dict[str, Any]) -> list[str]:
+    return [value for _, value in told.get("subjectAltName", ())] or [_part(told.get("subject", ()), "commonName")]
 
 
 def _part(name: Any, wanted: str) -> str:

@@ -11,7 +11,7 @@ from ... import live, publisher, redis_errors
 from ...channels import Channel, channel_name
 from ...wording import of_them
 from ..findings import Problem, Row
-from .refusals import SESSION_HINT
+from . import hints, location
 from .way import STEP_SECONDS, Broken, Way, milliseconds, seen
 from .websocket import Websocket
 
@@ -30,13 +30,13 @@ def send_nonce(way: Way) -> Row:
         raise Broken(seen("it does not arrive", _lost(way, way.hearer)))
     with ThreadPoolExecutor(1) as pool:
         began_at = time.monotonic()
-        answer = pool.submit(publish, way, second, receipt=True)
+        published = pool.submit(publish, way, second, receipt=True)
         arrived_at = receive(way.talk, second)
-        receipt: publisher.Receipt = answer.result()
+        receipt: publisher.Receipt = published.result()
     found = f"to Redis and back in {milliseconds(to_redis)}; {_told(receipt)}"
     if arrived_at is None:
-        raise Broken(seen(f"{found}; not here", _damaged("the second message", "nothing")))
-    problems = () if receipt.sockets else (_unanswered(way),)
+        raise Broken(seen(f"{found}; not here", _damaged(way, "the second message", "nothing")))
+    problems = () if receipt.sockets else (_without_receipt(way),)
     return seen(f"{found}; here after {milliseconds(arrived_at - began_at)}", *problems)
 
 
@@ -91,7 +91,10 @@ def send_compressible(way: Way) -> Row:
     problem = Problem(
         id="wsredis.W630",
         text=f"Proxy: there is no permessage-deflate, though WSREDIS['COMPRESSION'] is {way.settings.compression}.",
-        hint="Let the proxy pass on the header Sec-WebSocket-Extensions, both ways: each message costs more bytes.",
+        hint=(
+            "NGiNX: proxy_set_header Sec-WebSocket-Extensions $http_sec_websocket_extensions;\n"
+            "and no proxy_hide_header Sec-WebSocket-Extensions; Apache: no RequestHeader or Header unset of it."
+        ),
     )
     return seen(f"none: {row.found}", *row.problems, problem)
 
@@ -134,7 +137,7 @@ def _exchange(way: Way, message: str | bytes) -> Row:
     what = of_them(len(message), "byte" if isinstance(message, bytes) else "character")
     if receive(way.talk, message) is not None:
         return seen(f"{what} arrived")
-    return seen("it does not arrive", _damaged(what, "nothing, or something else"))
+    return seen("it does not arrive", _damaged(way, what, "nothing, or something else"))
 
 
 # What went wrong
@@ -144,39 +147,51 @@ def _lost(way: Way, user: str) -> Problem:
     """Return why a message does not come, by what the workers here know of the socket. user: whom it was for."""
     known = live.connections(facility=way.scratch).sockets
     if not known:
+        if stranger := location.explain_stranger(way):
+            return stranger
         where = f"{redis_errors.shown_url(way.settings.url)}, PREFIX {way.settings.prefix!r}"
         return Problem(
             id="wsredis.E627",
             text=f"Redis: what is published here ({where}) does not arrive, and no worker there has the socket.",
-            hint="The site has another WSREDIS['URL'] or WSREDIS['PREFIX'], or an older process runs: restart it.",
+            hint=(
+                f"The site needs what is here: WSREDIS = {{'URL': …, 'PREFIX': {way.settings.prefix!r}, …}}\n"
+                "Compare, on both: ./manage.py wscheck --only redis\n"
+                "If they are the same, an older process runs: systemctl restart mysite"
+            ),
         )
     (socket, *_) = known
     if user and socket.user != user:
         text = f"Session: the site takes {user} for {socket.user or 'nobody'}."
-        return Problem(id="wsredis.E618", text=text, hint=SESSION_HINT)
+        return Problem(id="wsredis.E618", text=text, hint=hints.SESSION)
     name = channel_name(_channel(way, user))
     if name not in socket.channels:
         text = f"Permission: {name} is not granted; the socket has {', '.join(socket.channels)}."
-        hint = "WSREDIS['ALLOWED_CHANNELS'] or WSREDIS['SUBSCRIBER'] decides."
+        hint = (
+            f"{hints.ALLOWED}  # with 'subscribe-{'user' if user else 'broadcast'}'\n"
+            f"The class of WSREDIS['SUBSCRIBER'], if there is one, must return the channel: {name}"
+        )
         return Problem(id="wsredis.E619", text=text, hint=hint)
-    return _damaged("a message, which the worker has sent", "nothing")
+    return _damaged(way, "a message, which the worker has sent", "nothing")
 
 
-def _damaged(what: str, came: str) -> Problem:
+def _damaged(way: Way, what: str, came: str) -> Problem:
     return Problem(
         id="wsredis.E629",
         text=f"Proxy: of {what}, {came} came in {STEP_SECONDS:g} s.",
-        hint="Something between the worker and here keeps data back, or changes it: a cache, a scanner, a full buffer.",
+        hint=(
+            "What is between keeps data back, or changes it: a limit of bandwidth, a scanner, a cache.\n"
+            f"{hints.nearer(way)}"
+        ),
     )
 
 
-def _unanswered(way: Way) -> Problem:
+def _without_receipt(way: Way) -> Problem:
     return Problem(
         id="wsredis.W628",
         text="Redis: the message arrives, and the worker's receipt for it does not: wsinspect sees nothing, either.",
         hint=(
-            f"The site's WSREDIS['URL'] names another database of the same Redis than "
-            f"{redis_errors.shown_url(way.settings.url)}; or the worker may not RPUSH there: "
-            "./manage.py wscheck --only redis"
+            "The site's WSREDIS['URL'] must name the same database of Redis as the one here: "
+            f"{redis_errors.shown_url(way.settings.url)}\n"
+            "Or its user of Redis may not RPUSH. With the settings of the site: ./manage.py wscheck --only redis"
         ),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..findings import Problem, Row, skipped
 from . import target
 from .answers import ask_upgrade
+from .hints import ORIGIN
 from .way import Way, seen
 
 FOREIGN = "https://wscheck.invalid"
@@ -20,6 +21,6 @@ def look(way: Way) -> Row:
     problem = Problem(
         id="wsredis.E634",
         text=f"Origin: a page of {FOREIGN} may connect, with the session of its visitor.",
-        hint="Let the proxy pass on the header Origin, and set WSREDIS['REQUIRE_ORIGIN'] to True.",
+        hint=f"{ORIGIN}\nAnd in the settings: WSREDIS = {{'REQUIRE_ORIGIN': True, …}}",
     )
     return seen("accepted", problem)

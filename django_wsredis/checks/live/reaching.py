@@ -21,7 +21,11 @@ def resolve(way: Way) -> Row:
         found = within(STEP_SECONDS, partial(socket.getaddrinfo, way.host, way.port, type=socket.SOCK_STREAM))
     except (OSError, UnicodeError) as error:  # the latter: a label that no name can have
         reason = _reason(error)
-        hint = f"Is it spelled right? Ask the name's DNS server: dig {way.host} A {way.host} AAAA"
+        hint = (
+            f"Is it spelled right? What DNS has of it: dig {way.host} A {way.host} AAAA\n"
+            f"If that is nothing, add to the zone, with the proxy's address: {way.host}. A 192.0.2.1\n"
+            "If nobody answers, another resolver is needed here: cat /etc/resolv.conf"
+        )
         text = f"DNS: {way.host} does not resolve: {reason}."
         problem = Problem(id="wsredis.E602", text=text, hint=hint)
         raise Broken(seen(f"{way.host}: {reason}", problem)) from None
@@ -46,7 +50,7 @@ def connect(way: Way) -> Row:
         Problem(
             id="wsredis.W604",
             text=f"TCP: {way.host} has the address {told[address]}, on port {way.port}: its visitors wait, or fail.",
-            hint=f"Let the proxy listen there, or take {address[0]} out of the DNS.",
+            hint=f"NGiNX: {_listen(way, address[0])} Or take {address[0]} out of the DNS of {way.host}.",
         )
         for address, result in results.items()
         if isinstance(result, OSError) and result.errno not in NOT_HERE and way.host != "localhost"
@@ -82,8 +86,15 @@ def _reason(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")
 
 
+def _listen(way: Way, host: str = "") -> str:
+    """Return NGiNX's line for an address; "" for all of IPv4."""
+    name = f"[{host}]:" if ":" in host else f"{host}:" if host else ""
+    return f"listen {name}{way.port}{' ssl' if way.is_secure else ''};"
+
+
 def _hint(way: Way) -> str:
     return (
-        f"Refused: is the proxy running, and does it listen on port {way.port}? On its machine: ss -ltn\n"
-        "No answer: a firewall, or a cloud's security group, drops what comes to the port."
+        f"Refused: nobody listens there. On its machine: ss -ltnp 'sport = :{way.port}'\n"
+        f"Start the proxy (systemctl restart nginx), which has {_listen(way)}\n"
+        f"No answer: a firewall drops what comes: ufw allow {way.port}/tcp, or the cloud's security group."
     )

@@ -6,8 +6,10 @@ import time
 
 from websockets.exceptions import ConnectionClosed
 
+from ...wording import of_them
 from ..findings import Problem, Row
 from . import ending
+from .hints import nearer
 from .way import STEP_SECONDS, Broken, Way, milliseconds, seen
 
 
@@ -19,13 +21,13 @@ def ping(way: Way) -> Row:
     problem = Problem(
         id="wsredis.E631",
         text=f"Proxy: a ping is not answered in {STEP_SECONDS:g} s: what the browser sends does not arrive.",
-        hint="uWSGI's http router: http-websockets = true. Else look for what buffers requests on the way.",
+        hint=f"uWSGI, where its http router is used: http-websockets = true\n{nearer(way)}",
     )
-    return seen("no pong", problem)
+    raise Broken(seen("no pong", problem))
 
 
 def wait(way: Way) -> Row:
-    """Send nothing for as long as --idle says; the site pings, as it does with every browser."""
+    """Send nothing for as long as --idle says, and a ping then; the site pings, as it does with every browser."""
     seconds = way.situation.idle
     began_at = time.monotonic()
     deadline, came = began_at + seconds, 0
@@ -36,9 +38,11 @@ def wait(way: Way) -> Row:
                 came += 1
             except TimeoutError:
                 break
+        if not way.line.ping(STEP_SECONDS):
+            raise Broken(ending.forgotten(way, seconds))
     except ConnectionClosed as closed:
         if closed.rcvd is not None:
             raise
         raise Broken(ending.cut(way, time.monotonic() - began_at)) from None
-    noise = f"; not silent: {came} message{'s'[: came != 1]} came on {way.facility}" if came else ""
+    noise = f"; not silent: {of_them(came, 'message')} came on {way.facility}" if came else ""
     return seen(f"open after {seconds:g} s, pinged each {way.settings.ping_interval:g} s{noise}")

@@ -20,7 +20,7 @@ def read(way: Way) -> Row:
     """Read the URL."""
     if problem := _read(way):
         text, hint = problem
-        wrong = Problem(id="wsredis.E601", text=f"{way.url.path or 'The URL'}: {text}", hint=hint)
+        wrong = Problem(id="wsredis.E601", text=f"URL: {text}", hint=f"Write --live '{hint}'")
         raise Broken(seen(way.url.path or "no path", wrong))
     named = f"facility {way.facility}" if way.facility else "no facility"
     where = "itself" if way.scratch == way.facility else way.scratch
@@ -28,25 +28,26 @@ def read(way: Way) -> Row:
 
 
 def _read(way: Way) -> tuple[str, str] | None:
-    """Return what is wrong, and what to do."""
+    """Return what is wrong, and the URL to write."""
+    websocket_url = way.settings.websocket_url
     try:
         way.port  # noqa: B018  urllib looks at it when it is read
     except ValueError as error:
-        return sentence(str(error)), "Write a port from 1 to 65535, or none."
-    websocket_url = way.settings.websocket_url
+        host = f"[{way.host}]" if ":" in way.host else way.host
+        return sentence(str(error)), f"{way.url.scheme}://{host}{websocket_url}"
     path = way.url.path if way.url.path.endswith("/") or way.url.path + "/" != websocket_url else websocket_url
     head, found, tail = path.partition(websocket_url)
     example = f"{way.url.scheme}://{way.netloc}{websocket_url}"
     if not found:
-        return f"the path is not below WEBSOCKET_URL, {websocket_url!r}.", f"Write {example}, or {example}news."
+        return f"{way.url.path or '/'} is not below WEBSOCKET_URL, {websocket_url!r}.", f"{example}news"
     way.base, way.facility = head + found, unquote(tail)
     if way.facility and (problem := facility_problem(way.facility)):
-        return f"{way.facility!r} is no facility: {problem}.", f"Write {example}news, or another facility of yours."
+        return f"{way.facility!r} is no facility: {problem}.", f"{example}news"
     way.scratch = _scratch(way.facility)
     try:
         parse_wish(f"{way.url.query}&subscribe-broadcast")
     except HandshakeError as error:
-        return sentence(str(error)), "Correct the query."
+        return sentence(str(error)), f"{example}{tail or 'news'}?subscribe-broadcast"
     return None
 
 

@@ -19,19 +19,30 @@ def begin(way: Way) -> Row:
     """Make the session; nothing of the user changes, not even the time of the last login."""
     name = way.situation.user
     if not (apps.is_installed("django.contrib.auth") and sessions.are_there()):
-        raise _broken(name, "the project has no users, or no sessions", "Leave out --user; a token goes in the URL.")
+        hint = f"Leave out --user; a token goes in the URL: --live '{way.shown}?token=…'"
+        raise _broken(name, "the project has no users, or no sessions", hint)
     try:
         user = _find(name)
         if user is None:
-            raise _broken(name, "there is no such user", "Write the name with which the user logs in.")
+            hint = "Write --user with the name with which somebody logs in, as these do:\n" + _shell(
+                "print([u.get_username() for u in User.objects.all()[:9]])"
+            )
+            raise _broken(name, "there is no such user", hint)
         backend = _backend_of(user)
         if backend is None:
-            raise _broken(name, "no backend lets the user in", "Is the user active? AUTHENTICATION_BACKENDS decides.")
+            hint = (
+                "Is the user active? One of AUTHENTICATION_BACKENDS must return the user from get_user().\n"
+                + _shell(f"print(User.objects.get_by_natural_key({name!r}).is_active)")
+            )
+            raise _broken(name, "no backend lets the user in", hint)
         key = _save(way, user, backend)
     except Broken:
         raise
     except Exception as error:  # of the database, or of whatever keeps sessions; its text may hold the key
-        hint = "Is what keeps users and sessions running? ./manage.py migrate --check"
+        hint = (
+            "What keeps users and sessions must run, and have its tables: ./manage.py migrate\n"
+            f"For sessions it is that of SESSION_ENGINE = {django_settings.SESSION_ENGINE!r}"
+        )
         raise _broken(name, f"it failed: {type(error).__name__}", hint) from error
     way.user, way.cookie = user.get_username(), f"{django_settings.SESSION_COOKIE_NAME}={key}"
     kept = "in its cookie" if sessions.are_in_cookies() else "deleted at the end"
@@ -41,6 +52,10 @@ def begin(way: Way) -> Row:
 def _broken(name: str, reason: str, hint: str) -> Broken:
     problem = Problem(id="wsredis.E611", text=f"Session: none can be made for {name!r}: {reason}.", hint=hint)
     return Broken(seen(reason, problem))
+
+
+def _shell(code: str) -> str:
+    return f'./manage.py shell -c "from django.contrib.auth import get_user_model; User = get_user_model(); {code}"'
 
 
 def _find(name: str) -> Any:

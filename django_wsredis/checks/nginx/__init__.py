@@ -10,10 +10,11 @@ from ...wording import of_them, sentence
 from ..findings import Problem, Row, skipped
 from ..situation import Situation
 from . import access, arriving, capacity, host, lasting, passing, program, scheme, upstreams
-from .configuration import Configuration, read_dump, read_file
+from .choosing import meant
 from .program import Program, Said
-from .reaching import meant, ways
-from .running import account_of, running
+from .reaching import arrivals
+from .reading import Configuration, read_dump, read_file
+from .running import surroundings
 
 TITLES: dict[str, str] = {
     **program.TITLES,
@@ -46,20 +47,19 @@ def look(situation: Situation) -> Iterator[Row]:
         yield skipped("WEBSOCKET_URL", "the settings are wrong")
         return
     url = situation.settings.websocket_url
-    in_use = ways(configuration.http, url)
+    in_use = arrivals(configuration.http, url)
     chosen = meant(in_use)
     if not chosen and situation.nginx_conf is None:
         yield skipped("WEBSOCKET_URL", f"no server in {configuration.path} is for this site; is it --nginx-conf PATH?")
         return
-    yield program.look_at_needs(found, configuration.main)
-    now = running(configuration)
-    account = now.account if now else account_of(configuration)
-    yield from arriving.look(configuration, chosen or in_use, situation.settings, found, account)
-    yield from capacity.look(configuration, situation.settings, now)
+    around = surroundings(configuration, found)
+    yield program.look_at_needs(around.program, configuration.main)
+    yield from arriving.look(configuration, chosen or in_use, situation.settings, around)
+    yield from capacity.look(configuration, situation.settings, around.workers)
 
 
 def _read(situation: Situation, found: Program | None, said: Said) -> Configuration | None:
-    usual = found.configuration if found else program.USUAL_PATH
+    usual = found.main_path if found else program.USUAL_PATH
     if situation.nginx_conf is not None:
         return read_file(situation.nginx_conf, os.path.dirname(usual))
     if said.dump:
@@ -70,12 +70,17 @@ def _read(situation: Situation, found: Program | None, said: Said) -> Configurat
 def _configuration(configuration: Configuration, said: Said) -> Iterator[Row]:
     kind = "" if configuration.is_whole else ", a site's file"
     problems = [
-        Problem(id="wsredis.E203", text=fault.text, hint="`nginx -t` says when it is right.", place=fault.place)
+        Problem(
+            id="wsredis.E203",
+            text=fault.text,
+            hint="Mend that line; this says when it is right: nginx -t",
+            place=fault.place,
+        )
         for fault in configuration.faults
         if not fault.is_denied
     ]
     if said.refusal and not said.is_denied and not problems:
-        hint = "NGiNX does not start, or does not load it: mend it, and see with `nginx -t`."
+        hint = "NGiNX does not start, or does not load it. Mend that line; this says when it is right: nginx -t"
         problems.append(
             Problem(
                 id="wsredis.E203",

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from ...conf import Settings
 from ...wording import of_them
 from ..findings import Problem, Row, skipped
-from .configuration import Configuration, Directive
-from .running import Running
+from .reading import Configuration, Directive
+from .running import Workers
 
 TITLES = {
     "wsredis.W226": "worker_connections is less than two for each websocket.",
@@ -23,17 +23,21 @@ FOR_PAGES = 100  # connections beside those of websockets
 USUAL_FILES = 1024  # of a service of systemd, and of a shell
 
 
-def look(configuration: Configuration, settings: Settings, running: Running | None) -> Iterator[Row]:
+def look(configuration: Configuration, settings: Settings, workers: Workers | None) -> Iterator[Row]:
     """Compare with MAX_SOCKETS, and with how many files may be open."""
     if not configuration.is_whole:
         yield skipped("worker_connections", f"{configuration.path} is a site's file: give the main one, as nginx.conf")
         return
     main = configuration.main
+    if configuration.is_copy and _is_auto(main):
+        why = "worker_processes is auto, and how many processors NGiNX' machine has is not known"
+        yield skipped("worker_connections", why)
+        return
     events = next(iter(main.all("events")), main)
     connections, directive = _number(events, "worker_connections", USUAL_CONNECTIONS)
     top = f"{configuration.path}:1"
     yield _connections(main, connections, directive, settings.max_sockets, events.place or top)
-    yield _files(main, connections, settings.max_sockets, running, top)
+    yield _files(main, connections, settings.max_sockets, workers, top)
 
 
 def _number(block: Directive, name: str, usual: int) -> tuple[int, Directive | None]:
@@ -44,19 +48,23 @@ def _number(block: Directive, name: str, usual: int) -> tuple[int, Directive | N
 
 def _processes(main: Directive) -> tuple[int, str]:
     """Return how many workers NGiNX has, and that for people; `auto` is one for each processor."""
-    count, directive = _number(main, "worker_processes", 1)
-    is_auto = directive is None and any(found.args == ("auto",) for found in main.all("worker_processes"))
-    count = (os.cpu_count() or 1) if is_auto else max(1, count)
+    is_auto = _is_auto(main)
+    count = (os.cpu_count() or 1) if is_auto else max(1, _number(main, "worker_processes", 1)[0])
     return count, of_them(count, "worker") + (" (auto)" if is_auto else "")
+
+
+def _is_auto(main: Directive) -> bool:
+    """Tell whether there is a worker for each processor."""
+    return any(found.args == ("auto",) for found in main.all("worker_processes"))
 
 
 def _connections(
     main: Directive, connections: int, directive: Directive | None, max_sockets: int | None, place: str
 ) -> Row:
     """See whether there is room. place: where worker_connections is to be, if it is not written."""
-    processes, workers = _processes(main)
+    processes, shown = _processes(main)
     room = connections * processes // 2
-    found = f"{connections}{'' if directive else ', by default'}; × {workers}, so {room} websockets"
+    found = f"{connections}{'' if directive else ', by default'}; × {shown}, so {room} websockets"
     text = f"There is room for {room} websockets, less what pages need; more get no answer."
     id, wanted = "wsredis.I227", 10_000
     if max_sockets is not None:
@@ -69,17 +77,17 @@ def _connections(
     return Row(checked="worker_connections", found=found, problems=(problem,))
 
 
-def _files(main: Directive, connections: int, max_sockets: int | None, running: Running | None, place: str) -> Row:
+def _files(main: Directive, connections: int, max_sockets: int | None, workers: Workers | None, place: str) -> Row:
     """See whether as many files may be open. place: where worker_rlimit_nofile is to be, if it is not written."""
     limit, directive = _number(main, "worker_rlimit_nofile", USUAL_FILES)
     told = str(limit)
-    if directive is None and running is not None and running.max_files is not None:
-        limit, told = running.max_files, f"{running.max_files}, of the NGiNX that runs"
+    if directive is None and workers is not None and workers.max_files is not None:
+        limit, told = workers.max_files, f"{workers.max_files}, of the NGiNX that runs"
     elif directive is None:
         told = f"not set; {USUAL_FILES} where a service has no other limit"
-    processes, workers = _processes(main)
+    processes, shown = _processes(main)
     room = limit * processes // 2
-    found = f"{told}; × {workers}, so {room} websockets"
+    found = f"{told}; × {shown}, so {room} websockets"
     place = directive.place if directive else place
     problem: Problem | None = None
     if max_sockets is not None and room < max_sockets:

@@ -10,8 +10,8 @@ from django.http import HttpRequest
 from ...exceptions import HandshakeError
 from ...origin import check_origin
 from ..findings import Problem, Row, skipped
-from .configuration import Directive
 from .passing import sent_header, sent_headers, target
+from .reading import Directive
 from .routes import Route
 from .variables import inherited
 
@@ -21,8 +21,8 @@ TITLES = {
 }
 
 
-def look(route: Route, passing: Directive) -> Row:
-    """Look at the Host."""
+def look(route: Route, passing: Directive, *, has_own_ports: bool) -> Row:
+    """Look at the Host. has_own_ports: whether browsers come by the ports at which NGiNX listens."""
     host, directive = arriving_host(route, passing)
     if host is None:
         return skipped("Host", f"{directive.text if directive else passing.text}: a variable is not known here")
@@ -42,6 +42,9 @@ def look(route: Route, passing: Directive) -> Row:
     if _refusal(told, f"{request.scheme}://{request.host}"):
         text = f"{found}: websockets of browsers are refused. {refusal[:1].upper()}{refusal[1:]}."
         problem = Problem(id="wsredis.E212", text=text, hint=hint, place=place)
+    elif not has_own_ports:
+        why = f"{found}: right if browsers come by 80 or 443, which a container or a proxy before makes {request.port};"
+        return skipped("Host", f"{why} for other ports: proxy_set_header Host $http_host;")
     else:
         text = f"{found}: whoever comes by port {request.port} is refused with 403, since the Origin has the port."
         problem = Problem(id="wsredis.W213", text=text, hint=hint, place=place)

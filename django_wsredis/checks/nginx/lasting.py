@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ...conf import Settings
 from ..findings import Problem, Row, skipped
-from .configuration import Directive
+from .reading import Directive
 from .routes import Route
 from .variables import seconds, setting
 

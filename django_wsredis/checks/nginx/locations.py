@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .configuration import Directive
+from .reading import Directive
 from .variables import search
 
 Chain = tuple[Directive, ...]  # blocks, each in the one before: http, server, location, a location inside it
@@ -15,7 +15,7 @@ MODIFIERS = ("=", "^~", "~*", "~")
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class Scope:
     """What a location is for. modifier: one of MODIFIERS, "@" for a named one, "" for a plain prefix."""
 
     modifier: str
@@ -36,15 +36,15 @@ class Rule:
         return uri == self.name if self.modifier == "=" else self.is_prefix and uri.startswith(self.name)
 
 
-def rule(location: Directive) -> Rule:
+def scope(location: Directive) -> Scope:
     """Return what a location is for; the modifier may stand apart, or at the name."""
     if len(location.args) > 1:
-        return Rule(location.args[0], location.args[1])
+        return Scope(location.args[0], location.args[1])
     text = location.args[0] if location.args else ""
     if text.startswith("@"):
-        return Rule("@", text)
+        return Scope("@", text)
     modifier = next((modifier for modifier in MODIFIERS if text.startswith(modifier)), "")
-    return Rule(modifier, text.removeprefix(modifier))
+    return Scope(modifier, text.removeprefix(modifier))
 
 
 def find(chain: Chain, uri: str) -> Chain:
@@ -59,13 +59,13 @@ def find(chain: Chain, uri: str) -> Chain:
 def named(chain: Chain, name: str) -> Chain | None:
     """Return the blocks down to a named location of the server, `@site`, which no URI reaches."""
     http, server, *_ = chain
-    return next(((http, server, location) for location in server.all("location") if rule(location).name == name), None)
+    return next(((http, server, location) for location in server.all("location") if scope(location).name == name), None)
 
 
 def unreadable(server: Directive) -> Iterator[Directive]:
     """Yield the locations whose expressions Python cannot read."""
     for location in server.walk():
-        if location.name == "location" and (found := rule(location)).is_expression:
+        if location.name == "location" and (found := scope(location)).is_expression:
             try:
                 found.matches("/")
             except re.error:
@@ -74,7 +74,7 @@ def unreadable(server: Directive) -> Iterator[Directive]:
 
 def _find(chain: Chain, uri: str) -> tuple[Chain, bool]:
     """Return the blocks, and whether no expression further out may replace the last one."""
-    locations = [(location, rule(location)) for location in chain[-1].all("location")]
+    locations = [(location, scope(location)) for location in chain[-1].all("location")]
     for location, found in locations:
         if found.modifier == "=" and found.matches(uri):
             return (*chain, location), True
@@ -92,7 +92,7 @@ def _find(chain: Chain, uri: str) -> tuple[Chain, bool]:
     return reached, False
 
 
-def _matches(found: Rule, uri: str) -> bool:
+def _matches(found: Scope, uri: str) -> bool:
     try:
         return found.matches(uri)
     except re.error:

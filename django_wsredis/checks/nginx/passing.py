@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 from ..findings import Problem, Row, skipped
-from .configuration import Directive
-from .locations import rule
+from .locations import scope
 from .program import HTTP_1_1_BY_DEFAULT, Program
+from .reading import Directive
 from .routes import Route
 from .variables import inherited, setting
 
@@ -93,21 +93,22 @@ def arriving_path(route: Route, passing: Directive) -> str | None:
         return route.uri
     if "$" in passing.args[0]:
         return path
-    place = rule(route.location)
+    place = scope(route.location)
     return path + route.uri.removeprefix(place.name) if place.is_prefix else path
 
 
 def _keeping(changing: Directive) -> str:
     if changing.name != "proxy_pass":
-        return "Remove it, or let WEBSOCKET_URL be what arrives."
+        return f"Remove that line: {changing.text};"
     without = re.sub(r"(://(?:unix:[^:]+:?|[^/]+)).*", r"\1", changing.args[0]).rstrip(":")
     return f"Write it without a path behind the address: proxy_pass {without};"
 
 
 def _version(route: Route, program: Program | None) -> Row:
-    usual = "1.1" if program is not None and program.version >= HTTP_1_1_BY_DEFAULT else "1.0"
-    version, directive = setting(route.chain, "proxy_http_version", usual)
-    found = f"HTTP/{version}{'' if directive else ', by default'}"
+    number = program.version if program is not None else ()
+    version, directive = setting(route.chain, "proxy_http_version", "1.1" if number >= HTTP_1_1_BY_DEFAULT else "1.0")
+    default = ", by default" if number else ", by default before NGiNX 1.29.7"  # mostly it is older than that
+    found = f"HTTP/{version}{'' if directive else default}"
     if version == "1.1":
         return Row(checked="proxy_http_version", found=found)
     problem = Problem(
@@ -194,13 +195,13 @@ def _withheld(route: Route, passing: Directive) -> Row:
     for directive in inherited(route.chain, f"{kind}_hide_header"):
         if directive.args and directive.args[0].lower() in ANSWER_HEADERS:
             text = f"`{directive.text}` takes away what the browser must see of the answer: it closes the websocket."
-            problems.append(Problem(id="wsredis.E210", text=text, hint="Remove it.", place=directive.place))
+            problems.append(Problem(id="wsredis.E210", text=text, hint="Remove that line.", place=directive.place))
     origin = sent_headers(route).get("origin") if kind == "proxy" else None
     if origin is not None and route.variables.expand(origin.args[1]) == "":
         problem = Problem(
             id="wsredis.W211",
             text=f"`{origin.text}`: a page of any other site may connect with a visitor's cookies.",
-            hint="Remove it. Name the pages of yours that may connect in CSRF_TRUSTED_ORIGINS.",
+            hint="Remove that line. Pages of yours that may connect: CSRF_TRUSTED_ORIGINS = ['https://app.example.com']",
             place=origin.place,
         )
         problems.append(problem)
@@ -212,9 +213,9 @@ def _withheld_requests(route: Route, kind: str) -> Iterator[Problem]:
     value, directive = setting(route.chain, f"{kind}_pass_request_headers", "on")
     if value == "off" and directive is not None:
         text = f"`{directive.text}`: neither Sec-WebSocket-Key nor a cookie arrives; the site answers 400 or 426."
-        yield Problem(id="wsredis.E210", text=text, hint="Remove it.", place=directive.place)
+        yield Problem(id="wsredis.E210", text=text, hint="Remove that line.", place=directive.place)
     for name in NEEDED_HEADERS if kind == "proxy" else ():
         header = sent_headers(route).get(name)
         if header is not None and route.variables.expand(header.args[1]) == "":
             text = f"`{header.text}`: the site refuses handshakes without it, or takes everybody for nobody."
-            yield Problem(id="wsredis.E210", text=text, hint="Remove it.", place=header.place)
+            yield Problem(id="wsredis.E210", text=text, hint="Remove that line.", place=header.place)

@@ -8,13 +8,18 @@ from pathlib import Path
 
 from ..findings import Problem, Row, skipped
 from ..programs import Patience, find_program
-from .configuration import Directive
+from .reading import Directive
 
 TITLES = {
     "wsredis.E201": "NGiNX is older than 1.3.13, the first that passes websockets on.",
     "wsredis.E202": "The configuration has what this NGiNX does not know yet.",
 }
+NAMES = ("nginx", "openresty", "angie")  # of programs; Tengine's and freenginx's is nginx
 USUAL_PATH = "/etc/nginx/nginx.conf"
+NAME = re.compile(r"version: (\S+/[\d.]+)")
+# Angie and Tengine tell NGiNX' number beside their own, `nginx version: nginx/1.24.0` or `(nginx/1.8.1)`, or not at
+# all; OpenResty's begins with it, `openresty/1.21.4.1`; freenginx has numbers of its own
+VERSION = re.compile(r"(?:\bnginx|openresty)/(\d+)\.(\d+)\.(\d+)")
 FIRST = (1, 3, 13)
 EMERGENCY = re.compile(r"\[emerg\] (?:\d+#\d+: )?(?P<text>.*?)(?: in (?P<place>/\S+:\d+))?$", re.M)
 NO_RIGHTS = re.compile(r"Operation not permitted|Permission denied")  # the system's words, and of OpenSSL
@@ -36,16 +41,23 @@ HTTP_1_1_BY_DEFAULT = (1, 29, 7)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """NGiNX as it is installed. version: empty if it does not tell. patience: for all that it is asked."""
+    """NGiNX as it is installed, or what others have made of it.
+
+    name: with the number that it gives itself, `Tengine/2.3.3`; "" if it does not tell. version: that of NGiNX; empty
+    if it does not tell. patience: for all that it is asked.
+    """
 
     path: Path
+    name: str = ""
     version: Version = ()
-    configuration: str = USUAL_PATH
+    main_path: str = USUAL_PATH
+    pid_path: str = ""
     patience: Patience = field(default_factory=Patience)
 
     @property
     def shown_version(self) -> str:
-        return ".".join(map(str, self.version)) or "of an unknown version"
+        number = _shown(self.version)
+        return number if self.name == f"nginx/{number}" else f"{number} in {self.name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,17 +72,19 @@ class Said:
 
 def find() -> Program | None:
     """Return the program, None if there is none."""
-    path = find_program("nginx")
+    path = find_program(*NAMES)
     if path is None:
         return None
     patience = Patience()
-    said = patience.ask(path, "-V").text
-    version = re.search(r"version: \S+?/(\d+)\.(\d+)\.(\d+)", said)
-    configuration = re.search(r"--conf-path=(\S+)", said)
+    said, _, arguments = patience.ask(path, "-V").text.partition("configure arguments:")
+    name, version = NAME.search(said), VERSION.search(said)
+    main, pid = (re.search(rf"--{option}-path=(\S+)", arguments) for option in ("conf", "pid"))
     return Program(
         path=path,
+        name=name[1] if name else "",
         version=tuple(map(int, version.groups())) if version else (),
-        configuration=configuration[1] if configuration else USUAL_PATH,
+        main_path=main[1] if main else USUAL_PATH,
+        pid_path=pid[1] if pid else "",
         patience=patience,
     )
 
@@ -95,15 +109,17 @@ def ask(program: Program) -> Said:
 
 def look(program: Program) -> Row:
     """Tell which one was found."""
-    found = f"{program.shown_version}, {program.path}"
-    if not program.version:
+    if not program.name:
         return skipped("nginx", f"{program.path} -V told no version")
+    if not program.version:
+        return skipped("nginx", f"{program.name}, {program.path}: which NGiNX it is made of it does not tell")
+    found = f"{program.shown_version}, {program.path}"
     if program.version >= FIRST:
         return Row(checked="nginx", found=found)
     problem = Problem(
         id="wsredis.E201",
         text=f"NGiNX is {program.shown_version}: every websocket gets 400 or 502, since it passes no upgrade on.",
-        hint="Install 1.3.13 or newer; of what is maintained today every version will do.",
+        hint="Install one that is maintained, as by: apt-get install nginx",
     )
     return Row(checked="nginx", found=found, problems=(problem,))
 
@@ -147,7 +163,7 @@ def _instead(directive: Directive) -> str:
         return "Remove the line, and write `listen 443 ssl http2;`; or install a newer NGiNX."
     if "request_port" in directive.text:
         return "Write $http_host instead; or install a newer NGiNX."
-    return "Remove it, or install a newer NGiNX."
+    return f"Remove `{directive.text}`, or install a newer NGiNX."
 
 
 def _shown(version: Version) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from django.conf import settings as django_settings
 from django.utils.http import is_same_domain
 
 from ...channels import facility_problem
-from .configuration import Directive
-from .locations import rule
+from .locations import scope
+from .reading import Directive
 from .routes import OTHER_PASSES, PASSES, Route, follow
 from .servers import Door, doors, plain_names
 from .variables import Request
@@ -23,8 +23,11 @@ LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """One way in. is_named: whether the server has the host's name, or gets what no other server does."""
+class Arrival:
+    """A browser's handshake at a server, by one door.
+
+    is_named: whether the server has the host's name, or gets what no other server does.
+    """
 
     door: Door
     is_named: bool
@@ -38,19 +41,21 @@ class Way:
 
     @property
     def has_own_name(self) -> bool:
-        """Tell whether the server has the host's name, and that is one of the site alone."""
-        return self.is_named and self.route.request.host not in LOCAL_HOSTS
+        """Tell whether the server has the host's name, and ALLOWED_HOSTS has it as one of the site alone."""
+        names = [host for host in django_settings.ALLOWED_HOSTS if host != "*"]
+        host = self.route.request.host
+        return self.is_named and host not in LOCAL_HOSTS and any(is_same_domain(host, name) for name in names)
 
     @property
     def rank(self) -> tuple[bool, bool]:
         """What is best of several hosts that lead to the same server."""
-        return self.has_own_name, self.is_named
+        return self.is_named and self.route.request.host not in LOCAL_HOSTS, self.is_named
 
     @property
     def has_location(self) -> bool:
         """Tell whether the server has a location for websockets."""
         locations = (found for found in self.route.server.walk() if found.name == "location")
-        return any(self.url.rstrip("/") in rule(location).name for location in locations)
+        return any(self.url.rstrip("/") in scope(location).name for location in locations)
 
     @property
     def shown(self) -> str:
@@ -58,9 +63,9 @@ class Way:
         return self.route.request.shown
 
 
-def ways(http: Directive, url: str) -> list[Way]:
-    """Return each way once: by the hosts of ALLOWED_HOSTS, or those of the servers if that allows every host."""
-    found: dict[tuple[int, int, bool], Way] = {}
+def arrivals(http: Directive, url: str) -> list[Arrival]:
+    """Return each arrival once: by the hosts of ALLOWED_HOSTS, or those of the servers if that allows every host."""
+    found: dict[tuple[int, int, bool], Arrival] = {}
     for door in doors(http):
         if door.is_udp:
             continue
@@ -68,23 +73,10 @@ def ways(http: Directive, url: str) -> list[Way]:
             server, is_named = door.choose(host)
             key = (id(server), door.port, door.has_tls)
             request = Request(host=host, port=door.port, has_tls=door.has_tls, uri=url + FACILITY)
-            way = Way(door=door, is_named=is_named, route=follow(http, server, request), url=url)
-            if key not in found or way.rank > found[key].rank:
-                found[key] = way
+            arrival = Arrival(door=door, is_named=is_named, route=follow(http, server, request), url=url)
+            if key not in found or arrival.rank > found[key].rank:
+                found[key] = arrival
     return list(found.values())
-
-
-def meant(found: Iterable[Way]) -> list[Way]:
-    """Return those that are for this site: by name, by a location for websockets, or since they pass something on.
-
-    By a name of the machine itself come monitors and others as well.
-    """
-    of_names = [way for way in found if way.is_named]
-    chosen = [way for way in (of_names or found) if way.concerns_us or way.route.redirects or way.has_own_name]
-    with_location = {id(way.route.server) for way in chosen if way.has_location}
-    if "*" in django_settings.ALLOWED_HOSTS and with_location:  # then each site of this machine would be meant
-        chosen = [way for way in chosen if id(way.route.server) in with_location or way.route.redirects]
-    return chosen if any(way.concerns_us or way.has_own_name for way in chosen) else []
 
 
 def hosts(http: Directive) -> list[str]:
@@ -97,15 +89,15 @@ def hosts(http: Directive) -> list[str]:
     return [*dict.fromkeys([*(host.removeprefix(".") for host in allowed), *named])]
 
 
-def sides(way: Way) -> Iterator[Route]:
+def sides(arrival: Arrival) -> Iterator[Route]:
     """Yield a route for each other location that catches some facilities below WEBSOCKET_URL."""
-    http, server, *_ = way.route.chain
-    seen = {id(way.route.location)}
+    http, server, *_ = arrival.route.chain
+    seen = {id(arrival.route.location)}
     for location in list(server.walk()):
         if location.name != "location" or id(location) in seen:
             continue
-        for facility in _facilities(rule(location).name, way.url, is_expression=rule(location).is_expression):
-            route = follow(http, server, replace(way.route.request, uri=way.url + facility))
+        for facility in _facilities(scope(location).name, arrival.url, is_expression=scope(location).is_expression):
+            route = follow(http, server, replace(arrival.route.request, uri=arrival.url + facility))
             if route.location is location:
                 seen.add(id(location))
                 yield route

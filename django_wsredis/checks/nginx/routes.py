@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
-from .configuration import Directive
 from .locations import Chain, find, named
+from .reading import Directive
 from .variables import Request, Variables, inherited, search, variables
 
 MAX_CYCLES = 10  # of rewriting, as NGiNX has it; then it answers 500

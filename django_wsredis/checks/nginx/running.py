@@ -1,4 +1,4 @@
-"""NGiNX as it runs: as which user its workers do, and how many files they may open. Read from /proc."""
+"""Where NGiNX runs, and as which user its workers do; how many files they may open. Read from /proc."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from .configuration import Configuration, Directive
+from .program import NAMES, USUAL_PATH, Program
+from .reading import Configuration, Directive
 
 USUAL_PID_PATHS = ("/run/nginx.pid", "/var/run/nginx.pid")
+CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")  # of Docker, and of Podman
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,27 +42,67 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """What a running NGiNX has. max_files: None if there is no limit, or it is not known."""
+class Workers:
+    """What the workers of a NGiNX that runs have. max_files: None if there is no limit, or it is not known."""
 
     account: Account
     max_files: int | None
 
 
-def running(configuration: Configuration) -> Running | None:
-    """Return the NGiNX that runs with a main file, None if none does, or it is not known."""
-    if not configuration.is_whole:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """Where NGiNX has a configuration, as far as it is known.
+
+    program: that of this machine, None if it may be another. workers: of the NGiNX that runs here with it, None if none
+    does, or it is not known. account: that of its workers. is_here: whether it is for this machine, so that its
+    addresses are ours. has_own_ports: whether browsers come by the ports at which it listens.
+    """
+
+    program: Program | None = None
+    workers: Workers | None = None
+    account: Account | None = None
+    is_here: bool = False
+    has_own_ports: bool = False
+
+
+def surroundings(configuration: Configuration, program: Program | None) -> Surroundings:
+    """Return where a configuration is in use."""
+    workers = workers_of(configuration, program)
+    is_here = not configuration.is_copy and (workers is not None or program is not None)
+    if not is_here:
+        return Surroundings()
+    return Surroundings(
+        program=program,
+        workers=workers,
+        account=workers.account if workers else account_of(configuration),
+        is_here=True,
+        has_own_ports=not any(map(os.path.exists, CONTAINER_MARKS)),
+    )
+
+
+def workers_of(configuration: Configuration, program: Program | None) -> Workers | None:
+    """Return the workers of the NGiNX that runs with a main file, None if none does, or it is not known."""
+    if not configuration.is_whole or configuration.is_copy:
         return None
     named = [found.args[0] for found in configuration.main.all("pid") if found.args]
-    for path in named or USUAL_PID_PATHS:
+    own = [program.pid_path] if program and program.pid_path else []
+    for path in named or [*own, *USUAL_PID_PATHS]:
         try:
             pid = int(Path(path).read_text())
-            if not Path(f"/proc/{pid}/comm").read_text().startswith("nginx"):
-                continue
-            return _process(_worker(pid))
+            comm = Path(f"/proc/{pid}/comm").read_text().strip()
+            usual = program.main_path if program else USUAL_PATH
+            if comm in NAMES and os.path.realpath(_main_file(pid, usual)) == os.path.realpath(configuration.path):
+                return _process(_worker(pid))
         except (OSError, ValueError):
             continue
     return None
+
+
+def _main_file(pid: int, usual: str) -> str:
+    """Return the main file with which a master was started; `usual` where it was not told. Its title has the words."""
+    title = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    given, prefix = (re.search(rf"\s-{option}\s*(\S+)", title) for option in "cp")
+    return os.path.join(prefix[1] if prefix else os.path.dirname(usual), given[1] if given else usual)
 
 
 def account_of(configuration: Configuration) -> Account | None:
@@ -95,10 +137,10 @@ def _worker(pid: int) -> int:
     return int(children[0]) if children else pid
 
 
-def _process(pid: int) -> Running:
+def _process(pid: int) -> Workers:
     status = Path(f"/proc/{pid}/status").read_text()
     uid, gid = (int(re.findall(rf"^{name}:\s+\d+\s+(\d+)", status, re.M)[0]) for name in ("Uid", "Gid"))
     groups = re.search(r"^Groups:(.*)$", status, re.M)
     limit = re.search(r"^Max open files\s+(\d+)", Path(f"/proc/{pid}/limits").read_text(), re.M)
     account = Account(uid, gid, frozenset({gid, *map(int, groups[1].split() if groups else ())}))
-    return Running(account, int(limit[1]) if limit else None)
+    return Workers(account, int(limit[1]) if limit else None)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from django.conf import settings as django_settings
 
 from ..findings import Problem, Row, skipped
-from .configuration import Directive
 from .passing import sent_headers
+from .reading import Directive
 from .routes import Route
 from .variables import inherited
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ...conf import Settings
 from ..findings import Problem, Row, skipped
 from ..kernel import ports_row
-from .configuration import Directive
 from .passing import target
-from .probing import Found
-from .routes import Route
-from .running import Account
+from .probing import NO_HOST, Probed, probe
+from .reading import Directive
+from .routes import PASSES, Route
+from .running import Account, Surroundings
 
 TITLES = {
     "wsredis.E222": "Nobody listens where NGiNX passes websockets to.",
@@ -36,11 +36,41 @@ class Upstream:
     def path(self) -> str:
         return self.text.removeprefix("unix:") if self.text.startswith("unix:") else ""
 
+    @property
+    def is_local(self) -> bool:
+        """Tell whether it is of the machine on which NGiNX runs."""
+        return bool(self.path) or re.match(r"127\.|localhost:|\[::1\]", self.text) is not None
+
+    @property
+    def needs_name(self) -> bool:
+        """Tell whether NGiNX asks for the address as it starts, and does not start without."""
+        return "resolve" not in self.written.args and "$" not in self.written.text
+
+
+def ask(routes: Iterable[Route], url: str, around: Surroundings) -> dict[str, Probed]:
+    """Return what is found at each address of the servers, for websockets or not.
+
+    Of a NGiNX that may be elsewhere only what answers is known from here.
+    """
+    asked = {upstream: protocol(passing) for route in routes for upstream, passing in of_server(route)}
+    addresses = {upstream.text: spoken for upstream, spoken in asked.items() if around.is_here or not upstream.is_local}
+    probed = probe(addresses, f"{url}-/healthz")  # which asks neither Redis nor the database
+    return {upstream.text: _judged(probed.get(upstream.text), around) for upstream in asked}
+
+
+def _judged(found: Probed | None, around: Surroundings) -> Probed:
+    if found is None:
+        return Probed("(not known: it is of the machine where NGiNX is)")
+    is_known = around.is_here and (found.wrong != NO_HOST or around.workers is not None)
+    if is_known or not found.wrong or found.wrong.startswith("("):
+        return found
+    return found._replace(wrong=f"(seen from here: {found.wrong}; NGiNX may reach it)")
+
 
 def look(
-    route: Route, passing: Directive, probed: dict[str, Found], settings: Settings, account: Account | None
+    route: Route, passing: Directive, probed: dict[str, Probed], settings: Settings, around: Surroundings
 ) -> Iterator[Row]:
-    """Look at each address. probed: what `probe()` found. account: that of NGiNX's workers, if known."""
+    """Look at each address. probed: what `ask()` found."""
     addresses = of(route)
     if addresses is None:
         yield skipped("upstream", f"`{passing.text}` has a variable that is not known here")
@@ -49,15 +79,28 @@ def look(
     yield _protocol(addresses, passing, probed)
     for upstream in addresses:
         if upstream.path:
-            yield _permissions(upstream, account)
+            yield _permissions(upstream, around.account)
+    if not around.is_here:
+        yield skipped("ports", "they are those of the machine where NGiNX is")
+        return
     yield ports_row({upstream.text for upstream in addresses if not upstream.path}, settings.max_sockets, passing.place)
 
 
 def of(route: Route) -> list[Upstream] | None:
     """Return the addresses to which a route leads; None if it leads to none, or a variable is not known."""
-    passing = route.passing
-    found = target(route, passing) if passing is not None else None
-    if passing is None or found is None:
+    return _addresses(route, route.passing) if route.passing is not None else None
+
+
+def of_server(route: Route) -> Iterator[tuple[Upstream, Directive]]:
+    """Yield all addresses of a route's server, those of its other locations as well, and what passes requests there."""
+    others = [found for found in route.server.walk() if found.name in PASSES and found.args]
+    for passing in [*others, *([route.passing] if route.passing is not None else [])]:  # the last one counts
+        yield from ((upstream, passing) for upstream in _addresses(route, passing) or ())
+
+
+def _addresses(route: Route, passing: Directive) -> list[Upstream] | None:
+    found = target(route, passing)
+    if found is None:
         return None
     name, is_tls = found[0], passing.args[0].startswith("https:")
     for block in route.chain[0].all("upstream"):
@@ -78,7 +121,7 @@ def protocol(passing: Directive) -> str:
     return "" if passing.args[0].startswith("https:") else "http"
 
 
-def _protocol(addresses: list[Upstream], passing: Directive, probed: dict[str, Found]) -> Row:
+def _protocol(addresses: list[Upstream], passing: Directive, probed: dict[str, Probed]) -> Row:
     spoken = protocol(passing)
     seen = [(upstream, speaks) for upstream in addresses if (speaks := probed[upstream.text].speaks)]
     if not seen:
@@ -105,23 +148,31 @@ def _other_pass(passing: Directive) -> str:
     return f"include /etc/nginx/uwsgi_params; uwsgi_pass {address};"
 
 
-def _listening(addresses: list[Upstream], passing: Directive, probed: dict[str, Found]) -> Row:
+def _listening(addresses: list[Upstream], passing: Directive, probed: dict[str, Probed]) -> Row:
     seen = [(upstream, probed[upstream.text].wrong) for upstream in addresses]
     found = ", ".join(f"{upstream.text}: {what or 'listens'}" for upstream, what in seen) or "no server"
     silent = [(upstream, what) for upstream, what in seen if what and not what.startswith("(")]
     if not silent and all(what for _, what in seen):
         return skipped("upstream", found)
     is_all = len(silent) == len(seen)
-    problems = tuple(
-        Problem(
-            id="wsredis.E222" if is_all else "wsredis.W223",
-            text=f"{upstream.text}: {what}. {'Every websocket gets 502.' if is_all else 'The others have to do.'}",
-            hint=f"Start the site there, or write where it is: {_line(upstream, passing)}",
-            place=upstream.written.place,
-        )
-        for upstream, what in silent
-    )
+    problems = tuple(_silence(upstream, what, passing, is_all=is_all) for upstream, what in silent)
     return Row(checked="upstream", found=found, problems=problems)
+
+
+def _silence(upstream: Upstream, what: str, passing: Directive, *, is_all: bool) -> Problem:
+    id, then = "wsredis.W223", "The others have to do."
+    hint = f"Start the site there, or write where it is: {_line(upstream, passing)}"
+    if what == NO_HOST and upstream.needs_name:
+        id, then = "wsredis.E222", "NGiNX refuses to start, or to reload."
+        hint = f"Write where the site is, by an address that this machine knows: {_line(upstream, passing)}"
+    elif is_all:
+        id, then = "wsredis.E222", "Every websocket gets 502."
+    return Problem(
+        id=id,
+        text=f"{upstream.text}: {what}. {then}",
+        hint=hint,
+        place=upstream.written.place,
+    )
 
 
 def _line(upstream: Upstream, passing: Directive) -> str:
@@ -134,7 +185,7 @@ def _line(upstream: Upstream, passing: Directive) -> str:
 def _permissions(upstream: Upstream, account: Account | None) -> Row:
     checked = f"may open {upstream.path}"
     if account is None:
-        return skipped(checked, "the user of NGiNX is not known: give its main file")
+        return skipped(checked, "the user of NGiNX is not known: it is not here, or give its main file")
     try:
         barrier = _barrier(upstream.path, account)
     except FileNotFoundError:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from .configuration import Directive
+from .reading import Directive
 
 NAMED = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 TIME = re.compile(r"(\d+)(ms|[smhdwMy]?)")

@@ -14,10 +14,12 @@ from ...exceptions import BrokerUnavailable
 from ...redis_url import Address, shown_address
 from ..findings import Row, skipped
 from ..situation import Situation
+from ..waiting import yielded_within
 from . import keeping, keys, limits, message, reach, rights, tls, topology
 from .master import Found, Master, NotSeen, scratch_name
 
 SECONDS = 2.5  # after which nothing more is begun; what was begun may take redis.TIMEOUT_SECONDS longer
+MOST_SECONDS = 4.6  # for all: how long a name is looked up knows no limit, and each new connection looks it up
 SELECT = "'select'"  # the command that a user may lack when the URL names a database
 
 TITLES: dict[str, str] = {
@@ -42,11 +44,20 @@ CHECKS: dict[str, Callable[[Master], Found]] = {
     "clock": reach.clock,
     "keys": keys.keys,
     "listeners": keys.listeners,
+    "projects": keys.projects,
     "message": message.message,
 }
 
 
 def look(situation: Situation) -> Iterator[Row]:
+    """Look at Redis for so long."""
+    try:
+        yield from yielded_within(MOST_SECONDS, _look(situation))
+    except TimeoutError:
+        yield skipped("the rest", f"it takes longer than {MOST_SECONDS:g} s; are the names of hosts resolved slowly?")
+
+
+def _look(situation: Situation) -> Iterator[Row]:
     """Look at each master; those of a cluster at the same time."""
     settings, until = situation.settings, time.monotonic() + SECONDS
     if settings is None:
@@ -67,7 +78,7 @@ def look(situation: Situation) -> Iterator[Row]:
         looks = [threads.submit(_look_at, settings, slots, address, until) for address in addresses]
         if slots is not None:
             yield topology.look_at_slots(slots)
-            yield topology.look_at_nodes(settings.url)
+            yield from topology.look_at_nodes(settings.url)
         yield from together([looked.result() for looked in looks])
 
 
@@ -132,6 +143,7 @@ def together(looks: Sequence[tuple[str, list[Row]]]) -> Iterator[Row]:
             found=texts.pop()
             if len(texts) == 1
             else "; ".join(f"{where}: {row.found}" for where, row in found.items()),
-            problems=tuple(problem for row in found.values() for problem in row.problems),
+            # what each master of a cluster tells of all is told once
+            problems=tuple(dict.fromkeys(problem for row in found.values() for problem in row.problems)),
             is_skipped=all(row.is_skipped for row in found.values()),
         )

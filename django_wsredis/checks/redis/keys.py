@@ -1,15 +1,18 @@
-"""Who else uses our PREFIX: keys that are not ours, and listeners."""
+"""Who else uses our PREFIX: keys that are not ours, workers of another project, and listeners."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 
+from django.conf import settings as django_settings
+
 from ... import redis_errors
 from ...channels import escape, everywhere_name, read_redis_name
 from ...commands import Command
-from ...control import workers_name
+from ...control import read_workers, workers_name
 from ...exceptions import BrokerUnavailable
+from ...introduction import project
 from ...wording import of_them
 from ..findings import Problem
 from .limits import living_workers
@@ -23,6 +26,7 @@ TITLES = {
     "wsredis.E125": "Something else has the name of a channel of ours.",
     "wsredis.W126": "Another application has keys below our PREFIX.",
     "wsredis.I128": "More hear our channels than this site has workers.",
+    "wsredis.W130": "Workers of another project have our PREFIX.",
 }
 
 
@@ -45,15 +49,14 @@ def keys(master: Master) -> Found:
             id="wsredis.E125",
             text=f"On {master.address} keys of another type have names of ours: {_named(taken)}. Nothing can be kept "
             "there.",
-            hint=f"Set another WSREDIS['PREFIX'] than {prefix!r}; or, if nobody needs them: "
-            f"redis-cli DEL {taken[0].decode(errors='replace')}",
+            hint=f"{_another(prefix)}\nOr, if nobody needs them: redis-cli DEL {taken[0].decode(errors='replace')}",
         )
         problems.append(problem)
     if foreign:
         problem = Problem(
             id="wsredis.W126",
             text=f"On {master.address} keys below {prefix}: are not ours: {_named(foreign)}.",
-            hint=f"Set another WSREDIS['PREFIX'] than {prefix!r}, before one of them has a name that we need.",
+            hint=f"{_another(prefix)}, before one of them has a name that we need.",
         )
         problems.append(problem)
     return found, tuple(problems)
@@ -105,7 +108,7 @@ def listeners(master: Master) -> Found:
         if refused := redis_errors.refusal(error):
             raise NotSeen(f"PUBSUB NUMSUB is refused: {refused}") from error
         raise
-    number, workers = int(reply[name] if isinstance(reply, dict) else reply[1]), living_workers(master)
+    number, workers = int(reply[name] if isinstance(reply, dict) else reply[1]), len(living_workers(master))
     found = f"{of_them(number, 'hears', 'hear')} {name.decode()}; {of_them(workers, 'worker lives', 'workers live')}"
     if number <= workers:
         return found, ()
@@ -113,9 +116,41 @@ def listeners(master: Master) -> Found:
         id="wsredis.I128",
         text=f"Listeners of {name.decode()}: {number}; workers of this site: {workers}. Another site may have the same "
         "PREFIX, and get what is published here; another database does not separate them.",
-        hint="Give each site a WSREDIS['PREFIX'] of its own. (wsinspect --tail is one more, too.)",
+        hint=f"If it is a site: there {_another(master.settings.prefix)}. (wsinspect --tail is one more, too.)",
     )
     return found, (problem,)
+
+
+def projects(master: Master) -> Found:
+    """Look whether the workers that live are all of this project. In a cluster each master is told the same."""
+    if {"+zrange", "+time"} & {*master.lacks}:
+        raise NotSeen("without the rights that are missing the workers are not known")
+    workers = read_workers(living_workers(master))
+    if not workers:
+        return "no worker is announced", ()
+    ours = {project(), *map(project, django_settings.SECRET_KEY_FALLBACKS)}  # they differ while the key is changed
+    silent = [worker for worker in workers if not worker.project]  # of an older version, or without a SECRET_KEY
+    others = [worker for worker in workers if worker.project and worker.project not in ours]
+    found = f"{of_them(len(workers) - len(silent) - len(others), 'worker')} of this one"
+    found += f", {len(others)} of another" if others else ""
+    found += f", {len(silent)} that {'do' if len(silent) > 1 else 'does'} not say of which" if silent else ""
+    if not others:
+        return found, ()
+    prefix = master.settings.prefix
+    named = _named([f"{worker.host}:{worker.pid} ({worker.server})".encode() for worker in others])
+    problem = Problem(
+        id="wsredis.W130",
+        text=f"Workers with another SECRET_KEY have this Redis and the PREFIX {prefix!r}, too: {named}. Each project "
+        "gets what the other one publishes.",
+        hint=f"In one of the two: {_another(prefix)}\n"
+        "If they are of this project, let all have the same SECRET_KEY: without it they share no session.",
+    )
+    return found, (problem,)
+
+
+def _another(prefix: str) -> str:
+    """Return the line that sets another PREFIX."""
+    return f'WSREDIS = {{"PREFIX": "{prefix}-2", …}}'
 
 
 def _named(names: list[bytes]) -> str:

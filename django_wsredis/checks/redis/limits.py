@@ -59,7 +59,7 @@ def clients(master: Master) -> Found:
     """Look at how many more may connect: a reload needs once more what the workers have."""
     used = int(master.info["connected_clients"])
     most = int(master.info.get("maxclients") or master.config("maxclients"))
-    announced = living_workers(master)
+    announced = len(living_workers(master))
     workers = announced or os.cpu_count() or 1
     needed = workers * CONNECTIONS
     runs = of_them(workers, "worker, which runs", "workers, which run")
@@ -75,16 +75,16 @@ def clients(master: Master) -> Found:
     return found, (problem,)
 
 
-def living_workers(master: Master) -> int:
-    """Return how many workers of this site live; 0 if that cannot be asked."""
+def living_workers(master: Master) -> list[bytes]:
+    """Return the announcements of the workers that live; none if that cannot be asked."""
     if "+zrange" in master.lacks or "+time" in master.lacks:
-        return 0
+        return []
     now = int(master.call("TIME")[0])
     try:  # in a cluster another master may have the list
         (workers,) = redis.execute([("ZRANGE", workers_name(master.settings.prefix), now, "+inf", "BYSCORE")])
     except BrokerUnavailable:
-        return 0
-    return len(workers)
+        return []
+    return list(workers)
 
 
 def timeout(master: Master) -> Found:

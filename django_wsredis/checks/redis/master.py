@@ -1,4 +1,4 @@
-"""A master that is looked at, and what it tells of itself."""
+"""A server that is looked at, and what it tells of itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,38 @@ class NotSeen(Exception):
     """Raised by a check that cannot see what it looks for; its text says why."""
 
 
-class Master(Node):
+class Server(Node):
+    """A connection to a server: to a node of a cluster, or, without an address, to the master."""
+
+    def __init__(self, url: str, address: Address | None) -> None:
+        super().__init__(url, address, client_name="")  # to give itself a name takes a right
+
+    @property
+    def tls(self) -> Any:
+        """The socket, if it speaks TLS; else None."""
+        sock = self._connection._sock
+        return sock if hasattr(sock, "getpeercert") else None
+
+    @property
+    def certificate(self) -> dict[str, Any]:
+        """What its certificate says; {} without TLS, or if it is not verified."""
+        return (self.tls.getpeercert() or {}) if self.tls else {}
+
+    def said(self, what: bytes) -> str:
+        """Return what it said on connecting, to anybody: its "server", "version", "mode" or "role"."""
+        value = (self._connection.handshake_metadata or {}).get(what, b"")
+        return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+class Sentinel(Server):
+    """A connection to a sentinel."""
+
+    def __init__(self, url: str, address: Address) -> None:
+        self._url = url
+        self._connection = redis.connect_sentinel(url, address)
+
+
+class Master(Server):
     """A connection to a master, and what is known of it.
 
     scratch: a name that nobody has, of a channel that it serves; no browser may have that facility.
@@ -35,7 +66,7 @@ class Master(Node):
     """
 
     def __init__(self, settings: Settings, address: Address | None, scratch: bytes) -> None:
-        super().__init__(settings.url, address, client_name="")  # to give itself a name takes a right
+        super().__init__(settings.url, address)
         self.settings = settings
         self.place = address
         self.scratch = scratch
@@ -50,12 +81,6 @@ class Master(Node):
     def user(self) -> str:
         """The name of the user of Redis that we are."""
         return redis.username(self.settings.url)
-
-    @property
-    def tls(self) -> Any:
-        """The socket, if it speaks TLS; else None."""
-        sock = self._connection._sock
-        return sock if hasattr(sock, "getpeercert") else None
 
     def replies(self, commands: Sequence[Command]) -> list[Any]:
         """Return the replies to commands that go out together, or what confirms a subscription.
@@ -77,11 +102,6 @@ class Master(Node):
             if redis_errors.refusal(error):
                 return error
             raise
-
-    def said(self, what: bytes) -> str:
-        """Return what it said on connecting, to anybody: its "server", "version", "mode" or "role"."""
-        value = (self._connection.handshake_metadata or {}).get(what, b"")
-        return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
     @cached_property
     def _info(self) -> dict[str, str] | str:

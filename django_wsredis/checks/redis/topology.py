@@ -10,11 +10,12 @@ from typing import Any
 from ... import redis, redis_errors, redis_url
 from ...cluster import SlotMap
 from ...exceptions import BrokerUnavailable
-from ...inspection.servers import Node, read_replicas
+from ...inspection.servers import read_replicas
 from ...redis_url import Address, shown_address
 from ...wording import sentence
 from ..findings import Problem, Row, skipped
-from .master import Found, Master
+from . import tls
+from .master import Found, Master, Sentinel, Server
 
 MOST_THREADS = 16
 
@@ -47,6 +48,20 @@ def look_at_sentinels(url: str) -> Iterator[Row]:
     if knowing:
         yield _quorum(service, knowing[0][1])
         yield _known_replicas(service, knowing[0][2])
+    if told := _certificates(url, list(replies)):
+        yield tls.others("sentinel", told, "nobody can ask it for the master", tls.RENEW_SENTINEL)
+
+
+def _certificates(url: str, addresses: list[Address]) -> dict[str, dict[str, Any]]:
+    """Return what the certificates of sentinels that answer say."""
+    found = {}
+    for address in addresses:
+        try:
+            with closing(Sentinel(url, address)) as sentinel:
+                found[shown_address(address)] = sentinel.certificate
+        except BrokerUnavailable:  # now; a moment ago it answered
+            continue
+    return {where: told for where, told in found.items() if told}
 
 
 def _master_of(reply: Any) -> Address | None:
@@ -87,10 +102,11 @@ def _words(reply: Any) -> str:
 
 def _silent(address: Address, reply: Any) -> Problem:
     host, port = address
+    start = f"Start it, or take it out of WSREDIS['URL']. Try it: redis-cli -h {host} -p {port} PING"
     return Problem(
         id="wsredis.W106",
         text=sentence(f"The sentinel {shown_address(address)} gives no answer: {_words(reply)}"),
-        hint=f"Start it, or take it out of WSREDIS['URL']. Try it: redis-cli -h {host} -p {port} PING",
+        hint=tls.RENEW_SENTINEL if tls.EXPIRED in _words(reply) else start,
     )
 
 
@@ -159,30 +175,41 @@ def look_at_slots(slots: SlotMap) -> Row:
     return Row(checked="slots", found=found, problems=(problem,) if missing else ())
 
 
-def look_at_nodes(url: str) -> Row:
-    """Look whether each node answers that the URL names."""
+def look_at_nodes(url: str) -> Iterator[Row]:
+    """Look whether each node answers that the URL names; and at the certificates of replicas among them."""
     addresses = redis_url.parse(url).addresses
     with ThreadPoolExecutor(MOST_THREADS) as threads:
-        answers = list(threads.map(lambda address: _why_silent(url, address), addresses))
+        answers = list(threads.map(lambda address: _asked(url, address), addresses))
     problems = tuple(
         Problem(
             id="wsredis.W110",
             text=sentence(f"The node {shown_address(address)}, which WSREDIS['URL'] names, gives no answer: {why}"),
-            hint="Start it, or name another one in WSREDIS['URL'].",
+            hint=_cure(address, why),
         )
-        for address, why in zip(addresses, answers, strict=True)
+        for address, (why, _) in zip(addresses, answers, strict=True)
         if why
     )
     found = f"{len(addresses) - len(problems)} of {len(addresses)} answer"
-    return Row(checked="nodes in WSREDIS['URL']", found=found, problems=problems)
+    yield Row(checked="nodes in WSREDIS['URL']", found=found, problems=problems)
+    told = {shown_address(address): told for address, (_, told) in zip(addresses, answers, strict=True) if told}
+    if told:
+        yield tls.others("replica", told, "no worker can use it when it becomes a master", tls.RENEW)
 
 
-def _why_silent(url: str, address: Address) -> str:
+def _cure(address: Address, why: str) -> str:
+    if tls.EXPIRED in why:
+        return tls.RENEW
+    host, port = address
+    return f"Start it, or name another one in WSREDIS['URL']. Try it: redis-cli -h {host} -p {port} PING"
+
+
+def _asked(url: str, address: Address) -> tuple[str, dict[str, Any]]:
+    """Return why a node does not answer, "" if it does; and what its certificate says, if it is a replica."""
     try:
-        with closing(Node(url, address, client_name="")):
-            return ""
+        with closing(Server(url, address)) as node:
+            return "", node.certificate if node.said(b"role") == "replica" else {}
     except BrokerUnavailable as error:
-        return str(error.__cause__ or error)
+        return str(error.__cause__ or error), {}
 
 
 # Replicas

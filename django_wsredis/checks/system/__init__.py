@@ -6,16 +6,15 @@ from collections.abc import Iterator
 
 from ..findings import Row
 from ..situation import Situation
-from . import limits, versions
+from . import files, limits, memory, versions
 
-TITLES: dict[str, str] = {**limits.TITLES, **versions.TITLES}
+TITLES: dict[str, str] = {**files.TITLES, **limits.TITLES, **memory.TITLES, **versions.TITLES}
 
 
 def look(situation: Situation) -> Iterator[Row]:
     """Look at what this machine allows, and at what is installed."""
-    max_sockets = situation.settings.max_sockets if situation.settings else None
-    yield limits.open_files(max_sockets)
+    yield from files.rows(situation)
     yield limits.backlog()
     yield limits.ports()
-    yield limits.memory(max_sockets)
+    yield memory.row(situation.settings.max_sockets if situation.settings else None)
     yield from versions.look()

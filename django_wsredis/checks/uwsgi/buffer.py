@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import cookies
 from ..findings import Problem, Row, skipped
-from .reading import Configuration
+from .reading import OptionList
 
 DEFAULT_BYTES = 4096
 MOST_BYTES = 32768  # that is printed by `wscheck --emit uwsgi`
@@ -15,7 +15,7 @@ HANDSHAKE_BYTES = 1400
 SEPARATOR_BYTES = len("; ")
 
 
-def row(conf: Configuration) -> Row:
+def row(conf: OptionList) -> Row:
     """Compare the size with the sum of all that the site's browsers may send."""
     size, option = conf.number("buffer-size", DEFAULT_BYTES), conf.get("buffer-size")
     told = f"{size} bytes" if option else f"{size} bytes, by default"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ...conf import Settings
 from ..findings import Problem, Row
-from .reading import Configuration, Option
+from .reading import Option, OptionList
 
 # how long a worker has to end; and of an Emperor a vassal: when it ends itself, and when the vassal's file is removed
 # (core/emperor.c, core/init.c)
@@ -26,7 +26,7 @@ WITH_MASTER = {
 RELOADS_ALL = ("touch-reload", "py-autoreload", "touch-workers-reload", "fs-reload")
 
 
-def rows(conf: Configuration, settings: Settings, *, is_old: bool) -> Iterator[Row]:
+def rows(conf: OptionList, settings: Settings, *, is_old: bool) -> Iterator[Row]:
     """Look at all of them. is_old: whether it is a uWSGI before 2.1, which TERM reloads."""
     yield _harakiri(conf)
     yield _limits(conf)
@@ -40,7 +40,7 @@ def _told(options: list[Option]) -> str:
     return ", ".join(f"{option.name} = {option.value}" if option.value else option.name for option in options) or "none"
 
 
-def _harakiri(conf: Configuration) -> Row:
+def _harakiri(conf: OptionList) -> Row:
     option = conf.get("harakiri")
     if option is None or not conf.number("harakiri", 0):
         return Row(checked="harakiri", found="none")
@@ -48,20 +48,20 @@ def _harakiri(conf: Configuration) -> Row:
         id="wsredis.W315",
         text=f"harakiri = {option.value}: a view that takes longer kills its worker, and with it all its websockets "
         "(1006). An open websocket itself is no request, and not concerned.",
-        hint="Set it well above the time of the slowest view, and --skip W315; or remove it.",
+        hint=f"Remove `{_told([option])}`; or set it well above the time of the slowest view, and --skip W315.",
         place=option.place,
     )
     return Row(checked="harakiri", found=f"{option.value} s", problems=(problem,))
 
 
-def _limits(conf: Configuration) -> Row:
+def _limits(conf: OptionList) -> Row:
     limits, evil = _set(conf, LIMITS), _set(conf, EVIL_LIMITS)
     problems = [
         Problem(
             id="wsredis.W316",
             text=f"{_told([option])}: a worker that reaches it closes all its websockets (1001 or 1012), "
             "and they come back.",
-            hint="Remove it, unless the project leaks memory: views and websockets end together.",
+            hint=f"Remove `{_told([option])}`. If the project leaks memory keep it, and --skip W316.",
             place=option.place,
         )
         for option in limits
@@ -77,18 +77,18 @@ def _limits(conf: Configuration) -> Row:
     return Row(checked="limits of a worker", found=_told(limits + evil), problems=tuple(problems))
 
 
-def _set(conf: Configuration, names: tuple[str, ...]) -> list[Option]:
+def _set(conf: OptionList, names: tuple[str, ...]) -> list[Option]:
     """Return the limits that are set: 0 is none."""
     return [option for option in map(conf.get, names) if option and conf.number(option.name, 0)]
 
 
-def _idleness(conf: Configuration) -> Row:
+def _idleness(conf: OptionList) -> Row:
     options = [option for option in conf.all(*IDLENESS) if option.is_on]
     problems = tuple(
         Problem(
             id="wsredis.W318",
             text=f"{_told([option])} ends workers that have no requests; open websockets are none, and end, too.",
-            hint=f"Remove {option.name}.",
+            hint=f"Remove `{_told([option])}`.",
             place=option.place,
         )
         for option in options
@@ -96,7 +96,7 @@ def _idleness(conf: Configuration) -> Row:
     return Row(checked="idle workers", found=f"end: {_told(options)}" if options else "stay", problems=problems)
 
 
-def _stop(conf: Configuration, *, is_old: bool) -> Row:
+def _stop(conf: OptionList, *, is_old: bool) -> Row:
     """Look at what TERM does, which systemd and Docker send."""
     has_router = conf.get("http", "https") is not None
     die = conf.get("die-on-term")
@@ -122,7 +122,7 @@ def _stop(conf: Configuration, *, is_old: bool) -> Row:
     return Row(checked="TERM", found="reloads", problems=(problem,))
 
 
-def _reload(conf: Configuration) -> Row:
+def _reload(conf: OptionList) -> Row:
     """Look at how new code is loaded."""
     chains, at_once = conf.all("touch-chain-reload"), conf.all(*RELOADS_ALL)
     problems = []
@@ -139,7 +139,7 @@ def _reload(conf: Configuration) -> Row:
         Problem(
             id="wsredis.W322",
             text=f"{_told([option])} ends all workers at the same time: the site is away until they are back.",
-            hint=f"lazy-apps = true, and touch-chain-reload = {option.value}: one worker after the other.",
+            hint=f"lazy-apps = true\ntouch-chain-reload = {option.value}",
             place=option.place,
         )
         for option in at_once
@@ -148,7 +148,7 @@ def _reload(conf: Configuration) -> Row:
     return Row(checked="reload", found=_told(chains + at_once), problems=tuple(problems))
 
 
-def mercy(conf: Configuration, settings: Settings, names: tuple[str, ...] = OF_WORKERS) -> Row:
+def mercy(conf: OptionList, settings: Settings, names: tuple[str, ...] = OF_WORKERS) -> Row:
     """Look at how long a worker, or a vassal, may take to end. names: of the options whose default counts."""
     options = [option for option in map(conf.get, DEFAULT_MERCY_SECONDS) if option]
     unset = [name for name in names if conf.get(name) is None]
@@ -177,7 +177,7 @@ def mercy(conf: Configuration, settings: Settings, names: tuple[str, ...] = OF_W
     return Row(checked="mercy", found=found, problems=problems)
 
 
-def master(conf: Configuration) -> Row:
+def master(conf: OptionList) -> Row:
     """Look for the process that starts workers anew."""
     if conf.is_on("master") or any(option.name in WITH_MASTER - {"master"} for option in conf.options):
         return Row(checked="master", found="on")

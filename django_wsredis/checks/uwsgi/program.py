@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..findings import Problem, Row, skipped
 from ..programs import Patience
-from .reading import Configuration
+from .reading import OptionList
 
 MIN_VERSION = (2, 0, 30)  # the oldest that the tests run
 UNTESTED = (2, 1)
@@ -42,7 +42,7 @@ class Program:
         return PARTS[part] in self.options
 
 
-def inspect(path: Path, configuration: Configuration | None, patience: Patience) -> Program | str:
+def inspect(path: Path, configuration: OptionList | None, patience: Patience) -> Program | str:
     """Ask a uWSGI what it is, with the plugins that a configuration loads; or return why that could not be."""
     plugins = [
         word
@@ -77,7 +77,7 @@ def _is_wheel(path: Path) -> bool:
     return head.startswith(b"#!") and b"pyuwsgi" in head
 
 
-def rows(program: Program, configurations: list[Configuration]) -> Iterator[Row]:
+def rows(program: Program, configurations: list[OptionList]) -> Iterator[Row]:
     """Say what it is, and what the configurations need that it lacks."""
     yield _version(program, is_used=bool(configurations))
     yield _python(program, is_used=bool(configurations))
@@ -123,7 +123,7 @@ def _python(program: Program, *, is_used: bool) -> Row:
     return Row(checked="Python of uWSGI", found=program.python, problems=(problem,))
 
 
-def _lacks(program: Program, configuration: Configuration) -> Iterator[Problem]:
+def _lacks(program: Program, configuration: OptionList) -> Iterator[Problem]:
     gevent, https = configuration.get("gevent"), configuration.get("https")
     route = next((option for option in configuration.options if option.name.startswith("route")), None)
     if gevent and not program.has("gevent"):

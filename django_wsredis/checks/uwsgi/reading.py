@@ -10,35 +10,9 @@ from typing import NamedTuple
 
 from ...wording import of_them
 from . import logic
+from .aliases import ALIASES, LETTERS
 from .formats import FORMATS, USUAL_SECTION, parse_ini
 
-# names of one option → the one that is used here; the letters are those of a command line
-ALIASES = {
-    "workers": "processes",
-    "p": "processes",
-    "plugin": "plugins",
-    "need-plugin": "plugins",
-    "need-plugins": "plugins",
-    "plugin-dir": "plugins-dir",
-    "wsgi": "module",
-    "w": "module",
-    "file": "wsgi-file",
-    "s": "socket",
-    "uwsgi-socket": "socket",
-    "M": "master",
-    "l": "listen",
-    "b": "buffer-size",
-    "t": "harakiri",
-    "R": "max-requests",
-    "T": "enable-threads",
-    "y": "yaml",
-    "yml": "yaml",
-    "x": "xml",
-    "xmlconfig": "xml",
-    "j": "json",
-    "js": "json",
-    "lazy": "lazy-apps",
-}
 INCLUDES = ("ini", "yaml", "xml", "json", "include", "inherit")
 PLACEHOLDERS = ("set-ph", "set-placeholder")
 SETTERS = ("set", *PLACEHOLDERS)
@@ -65,7 +39,7 @@ class Option(NamedTuple):
         return self.value.lower() not in ("false", "off", "no", "0")
 
 
-class Configuration:
+class OptionList:
     """The options of one uWSGI, in their order.
 
     unread: (what, why) of what could not be read. decided: the same of conditions, and what was found.
@@ -103,19 +77,19 @@ class Configuration:
         return int(match[0]) if match else 0
 
 
-def read_file(path: Path) -> Configuration:
+def read_file(path: Path) -> OptionList:
     """Read a file. Raises nothing: see `unread`."""
     reader = _Reader(None)
     reader.read(str(path), path.suffix.lstrip("."))
-    return Configuration(reader.options, reader.unread, reader.decided)
+    return OptionList(reader.options, reader.unread, reader.decided)
 
 
-def read_command(arguments: Sequence[str], folder: Path) -> Configuration:
+def read_command(arguments: Sequence[str], folder: Path) -> OptionList:
     """Read a command line, without the program's name, and the files that it names, relative to the folder."""
     reader = _Reader(folder)
     for name, value in _split_command(arguments):
         reader.add(name, value, "")
-    return Configuration(reader.options, reader.unread, reader.decided)
+    return OptionList(reader.options, reader.unread, reader.decided)
 
 
 def _split_command(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -152,6 +126,8 @@ class _Reader:
         self._block: logic.Block | None = None  # that has not ended
 
     def add(self, name: str, value: str, place: str) -> None:
+        if not place:
+            name = LETTERS.get(name, name)
         name = ALIASES.get(name, name)
         if name in logic.ENDS:
             self._block = None

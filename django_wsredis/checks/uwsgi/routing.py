@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from ...conf import Settings
 from ..findings import Problem, Row, skipped
 from ..kernel import ports_row
-from .reading import Configuration, Option
+from .reading import Option, OptionList
 
 ENDS = ("http", "static", "redirect", "break", "fastcgi", "scgi")  # actions that answer; others, but uwsgi:, go on
 ADDRESS = "uwsgi:/run/site/websockets.sock,0,0"
 
 
-def rows(conf: Configuration, settings: Settings, *, serves: bool) -> Iterator[Row]:
+def rows(conf: OptionList, settings: Settings, *, serves: bool) -> Iterator[Row]:
     """Look at the first route that takes a websocket.
 
     serves: whether it has an application, too, which gets what no route takes.
@@ -60,7 +60,7 @@ def _wrong(text: str, rule: Option, pattern: str) -> Row:
     return Row(checked="route", found="none for websockets", problems=(problem,))
 
 
-def _offloading(conf: Configuration, rule: Option) -> Row:
+def _offloading(conf: OptionList, rule: Option) -> Row:
     count = conf.number("offload-threads", 0)
     problem = Problem(
         id="wsredis.W328",

@@ -10,7 +10,7 @@ from ...hosts.uwsgi import UNUSABLE
 from .. import kernel
 from ..application import application_row, module_of
 from ..findings import Problem, Row, skipped
-from .reading import Configuration, Option
+from .reading import Option, OptionList
 
 DEFAULT_HTTP_TIMEOUT_SECONDS = 60
 DEFAULT_LISTEN = 100
@@ -19,7 +19,7 @@ SOCKETS = ("http", "https", "http-socket", "http11-socket", "socket", *UNUSABLE)
 APPLICATIONS = ("module", "wsgi-file")
 
 
-def application(conf: Configuration, folder: Path) -> Row:
+def application(conf: OptionList, folder: Path) -> Row:
     """Look at what it runs."""
     option = conf.get(*APPLICATIONS)
     if option is None:
@@ -30,7 +30,7 @@ def application(conf: Configuration, folder: Path) -> Row:
     return application_row(named, id="wsredis.W309", place=option.place)
 
 
-def named_application(conf: Configuration, folder: Path) -> str:
+def named_application(conf: OptionList, folder: Path) -> str:
     """Return `module:name`, or `module`, of what a uWSGI runs that starts in a folder; "" if that is not known."""
     option = conf.get(*APPLICATIONS)
     if option is None or option.name == "module":
@@ -40,7 +40,7 @@ def named_application(conf: Configuration, folder: Path) -> str:
     return f"{module}:{name.value if name else 'application'}" if module else ""
 
 
-def need_app(conf: Configuration) -> Row:
+def need_app(conf: OptionList) -> Row:
     if conf.is_on("need-app"):
         return Row(checked="need-app", found="on")
     problem = Problem(
@@ -51,7 +51,7 @@ def need_app(conf: Configuration) -> Row:
     return Row(checked="need-app", found="off", problems=(problem,))
 
 
-def loop(conf: Configuration) -> Row:
+def loop(conf: OptionList) -> Row:
     """Look for gevent, or Python's threads: our loop runs in either. Values do not matter, as in hosts/uwsgi.py."""
     options = [option for option in map(conf.get, ("gevent", "enable-threads", "threads")) if option]
     if options:
@@ -59,12 +59,12 @@ def loop(conf: Configuration) -> Row:
     problem = Problem(
         id="wsredis.E311",
         text="Neither gevent nor enable-threads is set: every websocket gets 503.",
-        hint="gevent = 100, or threads = 4; and enable-threads = true",
+        hint="enable-threads = true\ngevent = 100, or threads = 4",
     )
     return Row(checked="loop", found="none", problems=(problem,))
 
 
-def sockets(conf: Configuration) -> Row:
+def sockets(conf: OptionList) -> Row:
     """Look at what it listens on."""
     options = conf.all(*SOCKETS)
     if not options:
@@ -87,7 +87,7 @@ def _unusable(option: Option) -> Problem:
     )
 
 
-def router(conf: Configuration, settings: Settings) -> Iterator[Row]:
+def router(conf: OptionList, settings: Settings) -> Iterator[Row]:
     """Look at uWSGI's http router, if it is used."""
     option = conf.get("http", "https")
     if option is None:
@@ -120,7 +120,7 @@ def router(conf: Configuration, settings: Settings) -> Iterator[Row]:
     yield kernel.ports_row(tcp, settings.max_sockets, option.place)
 
 
-def listen(conf: Configuration) -> Row:
+def listen(conf: OptionList) -> Row:
     """Look at how many connections may wait, which the kernel limits, too."""
     wanted, option = conf.number("listen", DEFAULT_LISTEN), conf.get("listen")
     allowed = kernel.somaxconn()
@@ -132,7 +132,8 @@ def listen(conf: Configuration) -> Row:
     problem = Problem(
         id="wsredis.E324",
         text=f"listen = {wanted} is above net.core.somaxconn, {allowed}: uWSGI does not start.",
-        hint=f"sysctl -w net.core.somaxconn={wanted}; or listen = {allowed}",
+        hint=f"listen = {allowed}\nOr: sysctl -w net.core.somaxconn={wanted}\n"
+        f"and to keep it, in /etc/sysctl.d/99-websockets.conf: net.core.somaxconn = {wanted}",
         place=option.place,
     )
     return Row(checked="listen", found=found, problems=(problem,))

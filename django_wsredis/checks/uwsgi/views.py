@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from ..findings import Problem, Row
 from ..greenlets import Greenlets, patched_modules
 from ..greenlets import rows as greenlet_rows
-from .reading import Configuration
+from .reading import OptionList
 
 EARLY, LATE = "gevent-early-monkey-patch", "gevent-monkey-patch"
 
 
-def rows(conf: Configuration) -> Iterator[Row]:
+def rows(conf: OptionList) -> Iterator[Row]:
     """Look at what is patched, and when. To be called when the application has been imported, which may patch, too."""
     if conf.get("gevent") is None:
         return

@@ -7,15 +7,18 @@ import os
 import shutil
 import socket
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from django.test import override_settings
 
-from django_wsredis.checks.nginx.configuration import Configuration, Directive, read_file
-from django_wsredis.checks.nginx.locations import rule
-from django_wsredis.checks.nginx.reaching import meant, ways
+from django_wsredis.checks.nginx.choosing import meant, ours
+from django_wsredis.checks.nginx.locations import scope
+from django_wsredis.checks.nginx.probing import Probed
+from django_wsredis.checks.nginx.reaching import arrivals
+from django_wsredis.checks.nginx.reading import Configuration, Directive, read_file
 from django_wsredis.checks.nginx.routes import Route, follow
 from django_wsredis.checks.nginx.servers import doors
 from django_wsredis.checks.nginx.variables import Request, Variables, seconds, variables
@@ -133,14 +136,14 @@ def request(uri: str, port: int = 80, host: str = "localhost") -> Request:
     return Request(host=host, port=port, has_tls=False, uri=uri)
 
 
-def way(configuration: Configuration, asked: Request) -> Route:
+def route_of(configuration: Configuration, asked: Request) -> Route:
     (site,) = configuration.http.all("server")
     return follow(configuration.http, site, asked)
 
 
 @pytest.mark.parametrize("uri", URIS)
 def test_the_location_is_the_one_that_nginx_takes(uri: str, server: Server) -> None:
-    route = way(server.configuration, request(uri, server.port))
+    route = route_of(server.configuration, request(uri, server.port))
     status, body = server.get(uri)
     if route.stop is None:
         assert status in (301, 404), (route.location.text, body)  # no file, and nothing that answers
@@ -150,7 +153,7 @@ def test_the_location_is_the_one_that_nginx_takes(uri: str, server: Server) -> N
 
 def test_what_is_internal_answers_404_unless_it_was_rewritten(server: Server) -> None:
     assert server.get("/secret/x")[0] == 404
-    assert way(server.configuration, request("/secret/x")).stop.name == "internal"
+    assert route_of(server.configuration, request("/secret/x")).stop.name == "internal"
 
 
 HOSTS = [
@@ -226,6 +229,12 @@ OURS = "location / { proxy_pass http://127.0.0.1:8000; }"
             ["*"],
             ["ws://a.example/"],
         ),
+        # by TLS it is the one for every name
+        (
+            REDIRECTING + f"server {{ listen 443 ssl; {OURS} }}",
+            ["a.example"],
+            ["ws://a.example/ 301", "wss://a.example/"],
+        ),
         (f"server {{ {OURS} }}", ["*"], ["ws://localhost/"]),
         (f"server {{ server_name ~^(www\\.)?a\\.example$; {OURS} }}", [".a.example"], ["ws://a.example/"]),
         (
@@ -243,12 +252,19 @@ OURS = "location / { proxy_pass http://127.0.0.1:8000; }"
         ),
         # nothing of ours
         ("server { root /srv; }", ["a.example"], []),
+        ("server { server_name b.example; root /srv; }", ["*"], []),
+        (
+            f"server {{ server_name b.example; root /srv; }} server {{ server_name a.example; {OURS} }}",
+            ["*"],
+            ["ws://a.example/"],
+        ),
     ],
 )
 def test_the_servers_that_are_looked_at(text: str, hosts: list[str], seen: list[str], tmp_path: Path) -> None:
     with override_settings(ALLOWED_HOSTS=hosts):
-        found = meant(ways(read(tmp_path, text).http, "/ws/"))
-    shown = [f"{way.shown.partition('ws/anything')[0]}{' 301' * way.route.redirects}" for way in found]
+        candidates = meant(arrivals(read(tmp_path, text).http, "/ws/"))
+        found = ours(candidates, defaultdict(Probed), lambda arrival: False)
+    shown = [f"{arrival.shown.partition('ws/anything')[0]}{' 301' * arrival.route.redirects}" for arrival in found]
     assert [text.replace("ws/anything", "") for text in shown] == seen
 
 
@@ -297,5 +313,5 @@ def test_variables_of_a_handshake(tmp_path: Path) -> None:
 )
 def test_the_modifiers_of_a_location(args: str, modifier: str, name: str, tmp_path: Path) -> None:
     (location,) = directives(tmp_path, f"server {{ location {args} {{ }} }}").all("server")[0].all("location")
-    found = rule(location)
+    found = scope(location)
     assert (found.modifier, found.name) == (modifier, name)

@@ -11,7 +11,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Protocol
@@ -68,13 +68,18 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """All that was read. is_whole: whether `main` is NGiNX's main file, and not a site's, which is inside `http {}`."""
+    """All that was read.
+
+    is_whole: whether `main` is NGiNX's main file, and not a site's, which is inside `http {}`. is_copy: whether it is
+    from a file with what `nginx -T` printed, maybe on another machine.
+    """
 
     path: str
     main: Directive
     is_whole: bool
     files: int
     faults: list[Fault]
+    is_copy: bool = False
 
     @property
     def http(self) -> Directive:
@@ -128,7 +133,7 @@ def read_file(path: Path, folder: str) -> Configuration:
     except OSError:
         text = ""  # the reader tells of it
     if DUMPED.search(text):
-        return read_dump(text)
+        return replace(read_dump(text), is_copy=True)
     is_whole = re.search(r"^\s*(?:http|events)\s*\{", text, re.M) is not None
     reader = _Reader(Disk(), os.path.dirname(os.path.abspath(path)) if is_whole else folder)
     return reader.read(str(path), () if is_whole else ("http",))
