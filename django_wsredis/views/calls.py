@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
-from ..exceptions import BrokerUnavailable, ConnectionClosed
 from ..messages import Message
-from .handler import MAX_UNREAD_BYTES, Handler, Options, Wire, describe, event_bytes
+from .handler import MAX_UNREAD_BYTES, Handler, Options, Wire, closing_for, event_bytes
 from .resting import PackedEnviron, rest, take_over
 from .surroundings import Surroundings
 
@@ -16,8 +14,6 @@ if TYPE_CHECKING:
     from .classes import WebSocketView
 
 OPENED = 0  # what happens first to a socket; later ints are codes of its close
-
-logger = logging.getLogger("django_wsredis.views")
 
 
 class CallHandler(Handler):
@@ -93,16 +89,9 @@ class CallHandler(Handler):
         assert self._events is not None
         try:
             self._surroundings.run(self._call, self._events[0])
-        except ConnectionClosed as closed:  # it sent on a socket that is closed
-            self._wire.close(closed.code, closed.reason)
-        except BrokerUnavailable as error:
-            logger.warning("A websocket view needs Redis, which is away: %s: %s", describe(self._view), error)
+        except Exception as error:
             self._is_failed = True
-            self._wire.close(1013, "")
-        except Exception:
-            logger.exception("A websocket view failed: %s", describe(self._view))
-            self._is_failed = True
-            self._wire.close(1011, "")
+            self._wire.close(*closing_for(error, self._view))
 
     def _call(self, event: str | bytes | Message | int) -> None:
         view = self._view

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from django.http import HttpRequest
 
-from ..exceptions import BrokerUnavailable, ConnectionClosed
 from ..messages import Message
 from ..packing import unpack
 from .admission import OPTIONS, Upgrading
-from .handler import Handler, Options, Wire, describe
+from .handler import Handler, Options, Wire, closing_for, describe
 from .resting import save_session, take_over
 from .sockets import WebSocket
 from .surroundings import Surroundings
 
 if TYPE_CHECKING:
     from django.http import HttpResponseBase
-
-logger = logging.getLogger("django_wsredis.views")
 
 
 def websocket(view: Callable[..., object]) -> Callable[..., HttpResponseBase]:
@@ -102,12 +98,7 @@ class FunctionHandler(Handler):
         try:
             self._surroundings.run(self._call)
             closing = 1000, ""
-        except ConnectionClosed as closed:  # it sent on a socket that is closed
-            closing = closed.code, closed.reason
-        except BrokerUnavailable as error:
-            logger.warning("A websocket view needs Redis, which is away: %s: %s", describe(self._view.func), error)
-            closing = 1013, ""
-        except Exception:
-            logger.exception("A websocket view failed: %s", describe(self._view.func))
+        except Exception as error:
+            closing = closing_for(error, self._view.func)
         finally:
             self._socket.wire.close(*closing)

@@ -5,6 +5,7 @@ Knows neither gevent nor how a view is written.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -12,10 +13,13 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol, Self
 
 from ..channels import Channel
+from ..exceptions import BrokerUnavailable, ConnectionClosed
 from ..messages import Message
 
 MAX_UNREAD_BYTES = 64 * 1024  # that wait for a view: then its socket is not read until half of them are taken
 EVENT_BYTES = 64  # that a message takes besides its payload
+
+logger = logging.getLogger("django_wsredis.views")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +122,17 @@ class Handler(ABC):
 def event_bytes(event: str | bytes | Message) -> int:
     """Return about how much memory an event takes."""
     return EVENT_BYTES + len(event.payload if isinstance(event, Message) else event)
+
+
+def closing_for(error: Exception, view: object) -> tuple[int, str]:
+    """Return the close code and reason for what a view raised; what is no end as any other is logged."""
+    if isinstance(error, ConnectionClosed):  # it sent on a socket that is closed
+        return error.code, error.reason
+    if isinstance(error, BrokerUnavailable):
+        logger.warning("A websocket view needs Redis, which is away: %s: %s", describe(view), error)
+        return 1013, ""
+    logger.error("A websocket view failed: %s", describe(view), exc_info=error)
+    return 1011, ""
 
 
 def describe(view: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from queue import Empty, SimpleQueue
@@ -179,8 +180,9 @@ class WebSocket(ViewSocket):
         if self._kept:
             (message,), self._kept = self._kept, ()
             return message
+        until = None if timeout is None else time.monotonic() + timeout
         while not self._is_over:
-            event = self._next(timeout)
+            event = self._next(until)
             self._is_over = event is None
             found = self.published(event) if isinstance(event, Message) else event
             if found is not None:
@@ -202,14 +204,14 @@ class WebSocket(ViewSocket):
         """Forget a message that was looked at and is still there."""
         self._kept = ()
 
-    def _next(self, timeout: float | None) -> str | bytes | Message | None:
+    def _next(self, until: float | None) -> str | bytes | Message | None:
         if self._events.empty():
             save_session(self._request)
             release_database()
         try:
-            event = self._events.get(timeout=timeout)
+            event = self._events.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
         except Empty:
-            raise TimeoutError(f"nothing came within {timeout:g} s") from None
+            raise TimeoutError("nothing came in time") from None
         if event is not None:
             self._taken += event_bytes(event)
             if self._is_paused and self.unread_bytes < MAX_UNREAD_BYTES // 2:
