@@ -57,8 +57,7 @@ def _start_in_thread() -> Loop:
 def _run_in_thread(starts: SimpleQueue[Future[Loop]]) -> None:
     # Signals are for the main thread: uWSGI's handlers end the process in whatever thread they run.
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    is_over = False
-    while not is_over:
+    while True:
         started = starts.get()
         try:
             loop = Loop(gevent.get_hub(), get_settings())
@@ -68,7 +67,6 @@ def _run_in_thread(starts: SimpleQueue[Future[Loop]]) -> None:
             continue
         started.set_result(loop)
         loop.ended.wait()
-        is_over = _loops.get(os.getpid()) is loop  # else it was given up, and the next one is to use this hub
 
 
 def give_up(code: int, reason: str) -> None:
@@ -77,13 +75,14 @@ def give_up(code: int, reason: str) -> None:
     For tests, whose settings change within one process, on hosts that leave the loop to a thread of its own. Blocks.
     The thread and its hub stay: gevent would leave two descriptors of each hub open.
     """
-    pid = os.getpid()
     with _lock:
-        loop = _loops.pop(pid, None)
-        if loop is not None and loop.ended.is_set():  # by `stop()`: then its thread has ended, too
-            del _starts[pid]
-    if loop is not None:
-        loop.drain(code, reason, wait_seconds=STOP_SECONDS)
+        loop = _loops.pop(os.getpid(), None)
+    if loop is None:
+        return
+    loop.drain(code, reason, wait_seconds=STOP_SECONDS)
+    if not loop.ended.is_set():  # something blocks it: its thread is of no use any more
+        with _lock:
+            _starts.pop(os.getpid(), None)
 
 
 def has_begun_with_other(settings: Settings) -> bool:
