@@ -9,13 +9,13 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .servers import ROOT, children, find_redis, missing, wait_until
+from .servers import ROOT, find_redis, missing, wait_until
 
 PAGE = (ROOT / "docs/testing.rst").read_text()
 BLOCK = re.compile(r"^\.\. code-block:: python\n   :caption: (\S+)\n\n((?:   .*\n|\n)+)", re.MULTILINE)
@@ -62,7 +62,7 @@ Run = Callable[..., str]
 
 
 @pytest.fixture
-def run(project: Path) -> Iterator[Run]:
+def run(project: Path) -> Run:
     """Run Python in the project's folder, and return what it printed; nothing of it may be left."""
 
     def run(*arguments: str, status: int = 0, **given: str) -> str:
@@ -86,8 +86,7 @@ def run(project: Path) -> Iterator[Run]:
         wait_until(lambda: not list((project / "tmp").glob("wsr-*")), what="the end of their folders")
         return output
 
-    yield run
-    assert not list(children(os.getpid()))
+    return run
 
 
 def servers_in(folder: Path) -> list[Path]:
@@ -111,6 +110,32 @@ def test_the_page_has_these_files() -> None:
 
 def test_the_page_s_tests_run_with_manage_py(run: Run) -> None:
     assert f"Ran {TESTS} tests" in run("manage.py", "test", "--shuffle")
+
+
+THREADS = """
+import json
+from django.contrib.auth.models import User
+from django.db import connection
+from django_wsredis import publish
+from django_wsredis.testing import WebSocketLiveServerTestCase
+
+class ThreadsTest(WebSocketLiveServerTestCase):
+    def test_it(self):
+        assert connection.is_in_memory_db()
+        self.client.force_login(User.objects.create_user("alice"))
+        socket = self.connect("a?subscribe-user", client=self.client, subprotocols=["wsredis.v1"])
+        assert socket.receive_json()["channels"] == {"user:alice:a": None}
+        for facility in map(str, range(20)):
+            socket.send_json({"type": "subscribe", "facility": facility, "query": "subscribe-user"})
+            User.objects.create_user(facility)
+        for facility in map(str, range(20)):
+            assert socket.receive_json()["channels"] == {f"user:alice:{facility}": None}
+"""
+
+
+def test_the_loop_s_threads_share_a_database_in_memory(run: Run, project: Path) -> None:
+    (project / "news/tests/test_threads.py").write_text(THREADS)
+    assert "Ran 1 test" in run("manage.py", "test", "news.tests.test_threads")
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -247,6 +272,8 @@ NOT_DJANGO = """
 import sys
 
 def test_it():
+    import django_wsredis.testing
+
     assert "django_wsredis.testing.fixtures" in sys.modules
     assert not [name for name in sys.modules if name.split(".")[0] in ("django", "gevent", "redis", "websockets")]
 """

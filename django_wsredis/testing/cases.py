@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import unittest
-from typing import Any
+from typing import Any, Unpack
 
 from django.test import LiveServerTestCase
 
 from . import broker, server
-from .client import WebSocketClient
+from .client import ClientOptions, WebSocketClient
 from .recorder import ANY, Names, Publication, PublishRecorder, Special
 
 
@@ -79,6 +79,6 @@ class WebSocketLiveServerTestCase(PublishAssertions, LiveServerTestCase):
         """Return the URL of a path: one that begins with a slash is whole, any other follows `WEBSOCKET_URL`."""
         return self.live_server.websocket_url(path)
 
-    def connect(self, path: str, **options: Any) -> WebSocketClient:
+    def connect(self, path: str, **options: Unpack[ClientOptions]) -> WebSocketClient:
         """Return an open websocket, which is closed when the test ends. options: those of `WebSocketClient`."""
         return self.live_server.connect(path, **options)

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypedDict
 from urllib.parse import urlsplit
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -57,6 +57,17 @@ class SocketClosed(Exception):
 
     def __str__(self) -> str:
         return f"the socket is closed with {self.code}" + (f": {self.reason}" if self.reason else "")
+
+
+class ClientOptions(TypedDict, total=False):
+    """For type checkers: those of `WebSocketClient`."""
+
+    client: Client | None
+    subprotocols: Iterable[str]
+    headers: Mapping[str, str] | None
+    origin: str | None
+    timeout: float
+    tls: ssl.SSLContext | None
 
 
 class WebSocketClient:

@@ -15,6 +15,7 @@ from ..publisher import Publisher
 from ..recipients import Names, Special
 
 MAX_SHOWN = 20
+MAX_MESSAGE_CHARACTERS = 200
 KINDS = {"groups": "group", "users": "user", "sessions": "session"}
 
 
@@ -53,7 +54,10 @@ class Publication:
             audiences += ", waits for a commit"
         elif not self.is_sent:
             audiences += ", rolled back"
-        return f"{self.message!r} on {self.facility} to {audiences}"
+        message = repr(self.message)
+        if len(message) > MAX_MESSAGE_CHARACTERS:
+            message = f"{message[:MAX_MESSAGE_CHARACTERS]}…"
+        return f"{message} on {self.facility} to {audiences}"
 
 
 class Criteria:

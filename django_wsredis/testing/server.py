@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.servers.basehttp import ThreadedWSGIServer
@@ -17,7 +17,7 @@ from .. import loop
 from ..conf import get_settings
 from ..hosts.runserver import DetachingRequestHandler, DetachingServer
 from ..wsgi import WebSocketApplication
-from .client import WebSocketClient
+from .client import ClientOptions, WebSocketClient
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -69,7 +69,7 @@ class LiveServer:
         whole = path if path.startswith("/") else get_settings().websocket_url + path
         return self.url.replace("http", "ws", 1) + whole
 
-    def connect(self, path: str, **options: Any) -> WebSocketClient:
+    def connect(self, path: str, **options: Unpack[ClientOptions]) -> WebSocketClient:
         """Return an open websocket, which is closed when the test ends. options: those of `WebSocketClient`."""
         socket = WebSocketClient(self.websocket_url(path), **options)
         self._sockets.append(socket)
@@ -99,6 +99,7 @@ def attended(thread: LiveServerThread) -> Iterator[LiveServer]:
         if loop.has_begun_with_other(settings):
             loop.give_up(1012, "the settings have changed")
 
+    server.end_sockets()  # of whoever was there before
     with shared_by_all_threads(thread.connections_override or {}):
         setting_changed.connect(on_setting_changed, weak=False)
         LiveServer._running.append(server)
