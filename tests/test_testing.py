@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
+from socket import create_server
 from typing import Any
 
 import pytest
@@ -167,6 +168,17 @@ def test_a_redirection_is_a_refusal_as_in_browsers() -> None:
             WebSocketClient(f"ws://127.0.0.1:{port}/")
         server.shutdown()
         thread.join()
+
+
+def test_an_answer_that_is_none_is_an_error() -> None:
+    with create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        connected = pool.submit(WebSocketClient, f"ws://127.0.0.1:{server.getsockname()[1]}/")
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(1)
+            connection.sendall(b"SSH-2.0-OpenSSH\r\n\r\n")
+        with pytest.raises(ConnectionError, match=r"ws://\S+ gave no sound answer: "):
+            connected.result()
 
 
 def test_a_path_alone_is_the_live_server_s(websocket_server: LiveServer) -> None:

