@@ -181,8 +181,29 @@ def test_without_a_redis_to_start_it_is_said_how_to_get_one(run: Run, project: P
     assert "Ran 2 tests" in output  # those that need none
 
 
-def test_a_process_that_is_killed_leaves_nothing(run: Run, project: Path) -> None:
-    text = FAILING.replace('self.connect("news?subscribe-user")', "os.kill(os.getpid(), signal.SIGKILL)")
+KILLED_WHILE_IT_STARTS = """
+import os, signal
+from django.test import TestCase
+from django_wsredis import embedded
+from django_wsredis.testing import WebSocketLiveServerTestCase
+
+embedded._Server.wait = lambda self: os.kill(os.getpid(), signal.SIGKILL)
+
+class FailingTest(WebSocketLiveServerTestCase):
+    def test_nothing(self):
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        FAILING.replace('self.connect("news?subscribe-user")', "os.kill(os.getpid(), signal.SIGKILL)"),
+        KILLED_WHILE_IT_STARTS,
+    ],
+    ids=["later", "while Redis starts"],
+)
+def test_a_process_that_is_killed_leaves_nothing(run: Run, project: Path, text: str) -> None:
     (project / "news/tests/test_failing.py").write_text(text)
     run("manage.py", "test", "news.tests.test_failing", status=-9)
 

@@ -17,8 +17,9 @@ from .. import embedded, redis
 from ..conf import forcing, get_settings
 from ..exceptions import BrokerUnavailable
 
-# It waits for the end of the process, which closes its input: multiprocessing ends workers by a signal.
-GUARD = 'read -r _; kill "$0"; rm -rf "$1"'
+# It waits for the end of the process, which closes its input: multiprocessing ends workers by a signal. The server may
+# just have been started then; each line of its log begins with its process id.
+GUARD = 'read -r _; sleep 1; kill -9 "$(head -n 1 "$0/server.log" | cut -d : -f 1)"; rm -rf "$0"'
 
 NO_PROGRAM = (
     "These tests need a Redis of their own, and there is neither valkey-server nor redis-server on PATH, nor "
@@ -55,11 +56,8 @@ def _start() -> str:
     url = f"embedded://{folder}"
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        stack.enter_context(embedded.running(url))
-        with forcing(URL=url):
-            (server,) = redis.execute([("INFO", "server")])
         guard = subprocess.Popen(
-            ["/bin/sh", "-c", GUARD, str(server["process_id"]), folder],
+            ["/bin/sh", "-c", GUARD, folder],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -67,6 +65,7 @@ def _start() -> str:
         )
         stack.enter_context(guard)  # waits for it
         stack.callback(guard.kill)
+        stack.enter_context(embedded.running(url))
         # not atexit: multiprocessing's workers do not come to that
         Finalize(None, stack.pop_all().close, exitpriority=0)
     _urls[os.getpid()] = url
