@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import django
 from django.core.wsgi import get_wsgi_application as get_django_application
 
-from . import operators
+from . import operators, posting
 from .conf import get_settings
 from .exceptions import CannotDetach, DecisionOutdated, HandshakeError
 from .log import log_to_stderr
@@ -59,10 +59,12 @@ class WebSocketApplication:
         try:
             if is_below and (name := path[len(websocket_url) :]) in operators.PATHS:
                 return operators.answer(name, environ, start_response)
-            serve_websocket(environ)
+            if posting.is_posted(environ):
+                return posting.answer(environ, start_response)
+            status = serve_websocket(environ)
         except HandshakeError as error:
             return refuse(error, environ, start_response)
-        start_response("101 Switching Protocols", [])  # for the host's log: the 101 itself has been written
+        start_response(f"{status.value} {status.phrase}", [])  # for the host's log: it has been written already
         return []
 
 
@@ -91,8 +93,11 @@ def adapt(application: WSGIApplication, environ: WSGIEnvironment) -> WSGIApplica
     return offering
 
 
-def serve_websocket(environ: WSGIEnvironment) -> None:
-    """Do the handshake of one request and hand its socket to the loop. Raises HandshakeError."""
+def serve_websocket(environ: WSGIEnvironment) -> HTTPStatus:
+    """Do the handshake of one request and hand its socket to the loop; return what was answered: 101, or 200.
+
+    Raises HandshakeError.
+    """
     from . import handshake, loop, sessions  # models and gevent: not before Django is set up and a websocket comes
     from .hosts import detach
 
@@ -109,7 +114,9 @@ def serve_websocket(environ: WSGIEnvironment) -> None:
     except HandshakeError as error:
         count_handshake(error.status)
         raise
-    count_handshake(HTTPStatus.SWITCHING_PROTOCOLS)
+    status = HTTPStatus.OK if accepted.upgrade.is_stream else HTTPStatus.SWITCHING_PROTOCOLS
+    count_handshake(status)
+    return status
 
 
 @functools.cache

@@ -11,11 +11,11 @@ import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from websockets.frames import Opcode
+from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, SEND_EOF
 
 from ..exceptions import ConnectionClosed
-from ..messages import UNCOMPRESSED
+from ..messages import UNCOMPRESSED, text_frame
 from ..peer import NOBODY, Peer
 from .assembler import Assembler, seconds_allowed, text_or_binary
 from .outbox import Source
@@ -25,6 +25,8 @@ from .writer import Writer
 
 READ_BYTES = 64 * 1024  # at one readiness: then the other sockets have their turn
 CLOSE_SECONDS = 2.0  # for the peer's answer to a close frame, and to read what was sent before it
+
+PING = Frame(Opcode.PING, b"").serialize(mask=False)
 
 logger = logging.getLogger("django_wsredis.connection")
 
@@ -105,7 +107,7 @@ class Connection(Writer):
         self.key: bytes | None = None
         self.channels: tuple[bytes, ...] = ()
         self.slot = 0  # of the keepalive
-        self.protocol = ServerProtocol(reactor.settings.max_message_bytes, extensions)
+        self.protocol = self.new_protocol(extensions)
         self.assembler: Assembler | None = None
         self.last_received = reactor.now()
         self.received = 0  # messages
@@ -117,6 +119,20 @@ class Connection(Writer):
         self._has_left = self._is_gone = False
         self._reader: Any = None
         self._abort_timer: Any = None
+
+    # An event stream has others of these
+
+    def new_protocol(self, extensions: Any) -> Any:
+        """Return what says how to close, and reads."""
+        return ServerProtocol(self.reactor.settings.max_message_bytes, extensions)
+
+    def frame_of(self, text: bytes) -> bytes:
+        """Return a text as it is written, which is no message."""
+        return text_frame(text)
+
+    def ping(self, heartbeat: bytes) -> None:
+        """Make the peer show that it lives. heartbeat: the frame of HEARTBEAT, b"" without."""
+        self.write(PING if self.dialogue is not None else PING + heartbeat)
 
     @property
     def is_open(self) -> bool:
