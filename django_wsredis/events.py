@@ -35,7 +35,7 @@ def text(payload: bytes) -> bytes:
 
 def opening(retry_milliseconds: int, key: bytes) -> bytes:
     """Return what a stream begins with: after what time to come back, and the stream's key."""
-    return b"retry: %d\n" % retry_milliseconds + _named("open", b'{"stream":"%b"}' % key)
+    return b"retry: %d\n" % retry_milliseconds + _named("hello", b'{"stream":"%b"}' % key)
 
 
 def closing(code: int, reason: str) -> bytes:

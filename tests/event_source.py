@@ -64,7 +64,7 @@ class EventSource:
         """Take the first event, which has the stream's key."""
         event = self.event()
         assert event is not None
-        assert event.type == "open"
+        assert event.type == "hello"
         return str(json.loads(event.data)["stream"])
 
     def line(self, seconds: float = 15) -> bytes | None:
@@ -104,7 +104,7 @@ class EventSource:
 
     def message(self) -> str | bytes:
         """Return the next message; the stream's opening comes before the first."""
-        while (event := self.event()) is not None and event.type == "open":
+        while (event := self.event()) is not None and event.type == "hello":
             pass
         assert event is not None, "the stream ended"
         assert event.type in ("message", "binary"), event
@@ -112,7 +112,7 @@ class EventSource:
 
     def header(self) -> tuple[dict[str, Any], str | bytes]:
         """Return the header and the payload of the next message of wsredis.v1."""
-        while (event := self.event()) is not None and event.type == "open":
+        while (event := self.event()) is not None and event.type == "hello":
             pass
         assert event is not None, "the stream ended"
         text = event.data.encode() if event.type == "message" else event.bytes
