@@ -78,7 +78,10 @@ def test_a_page_falls_back_receives_and_sends(site: SampleSite, url: str, browse
 
 
 def test_nothing_is_lost_when_the_server_restarts(
-    environment: dict[str, str], redis_server: RedisServer, folder: Path, browser: Browser  # noqa: F811
+    environment: dict[str, str],
+    redis_server: RedisServer,
+    folder: Path,
+    browser: Browser,  # noqa: F811
 ) -> None:
     site = SampleSite(environment)
     try:
@@ -128,15 +131,18 @@ def listen(page: Browser, path: str, options: dict[str, Any] | None = None) -> N
 TALK = "/ws/chat?subscribe-broadcast&publish-broadcast"
 
 
-def test_texts_and_bytes_arrive_as_they_were_sent_and_further_facilities_work(page: Browser) -> None:
+def test_texts_and_bytes_arrive_as_they_were_sent(page: Browser) -> None:
     listen(page, TALK)
-    page.run(r"""
+    page.run(
+        r"""
         window.got = [];
         window.other = new WSRedis(arguments[0]);
         other.addEventListener("message", ({ data }) => {
             got.push(typeof data === "string" ? data : [...new Uint8Array(data)]);
         });
-    """, TALK)
+    """,
+        TALK,
+    )
     page.wait_for("other.state === 'open'")
     page.run(r"""
         socket.send("a\rb\r\n\n"); socket.send("\ufeff 😀"); socket.send(""); socket.send({ a: [1, null] });
@@ -147,21 +153,37 @@ def test_texts_and_bytes_arrive_as_they_were_sent_and_further_facilities_work(pa
     assert page.run("return got") == ["a\rb\r\n\n", "\ufeff 😀", "", '{"a":[1,null]}', [0, 13, 255], blob, "end"]
     assert page.run("return seen.filter(({ type }) => type === 'message').length") == 0  # without echo
 
+    page.run("socket.close(); other.close()")
+
+
+def test_further_facilities_are_asked_for_left_and_sent_to(page: Browser, url: str) -> None:
+    page.log_in(url, "alice")
+    page.open(f"{url}/login/")
+    page.run(LOADERS["classic script"])
+    page.wait_for("typeof window.loaded === 'function'")
+    listen(page, TALK)
     page.run("""
         window.told = [];
         for (const type of ["subscribed", "refused", "message"]) {
-            socket.addEventListener(type, ({ facility, status, data }) => { told.push([type, facility, status ?? data]); });
+            socket.addEventListener(type, ({ facility, status, data }) => { told.push([type, facility, data ?? status]); });
         }
-        socket.subscribe("team", "subscribe-broadcast&publish-broadcast&echo");
+        socket.subscribe("room/\u00e4 1", "subscribe-user&publish-user");
         socket.subscribe("-/", "subscribe-broadcast");
     """)
     page.wait_for("told.length === 2")
-    assert page.run("return told.map(([type, facility]) => [type, facility])") == [["subscribed", "team"], ["refused", "-/"]]
-    page.run("other.subscribe('team', 'subscribe-broadcast'); other.addEventListener('subscribed', () => { got.push('there'); })")
-    page.wait_for("got.at(-1) === 'there'")
-    page.run("socket.send('to the team', { facility: 'team' })")
-    page.wait_for("got.at(-1) === 'to the team'")
-    page.run("socket.close(); other.close()")
+    assert page.run("return told") == [["subscribed", "room/ä 1", None], ["refused", "-/", 404]]
+    page.run("""
+        window.other = new WSRedis(arguments[0], { onopen() { this.subscribe("room/\u00e4 1", "subscribe-user"); } });
+        other.addEventListener("message", ({ facility, data }) => { told.push(["other", facility, data]); });
+        other.addEventListener("subscribed", ({ facility }) => {
+            if (facility !== "chat") socket.send("to the room", { facility });
+        });
+    """, TALK)  # fmt: skip
+    page.wait_for("told.at(-1)[0] === 'other'")
+    assert page.run("return told.at(-1)") == ["other", "room/ä 1", "to the room"]
+    page.run("socket.unsubscribe('room/ä 1'); other.close()")
+    page.wait_for("socket._left.length === 0")
+    page.run("socket.close()")
 
 
 def test_without_wsredis_v1_messages_come_plain(page: Browser, site: SampleSite) -> None:  # noqa: F811

@@ -68,7 +68,19 @@ def test_a_stream_begins_with_its_key_and_a_time_to_come_back_of_its_own(site: S
             assert 1000 <= source.retry <= 5000
 
 
-TEXTS = ["hello", "", " ", "two\nlines", "\n", "ends\n\n", "id: 1\ndata: 2", ":", "grüße 😀 \0", "\ufeffBOM", "x" * 50_000]
+TEXTS = [
+    "hello",
+    "",
+    " ",
+    "two\nlines",
+    "\n",
+    "ends\n\n",
+    "id: 1\ndata: 2",
+    ":",
+    "grüße 😀 \0",
+    "\ufeffBOM",
+    "x" * 50_000,
+]
 
 
 def test_a_message_from_django_arrives_as_it_was(site: Site, facility: str) -> None:
@@ -92,7 +104,11 @@ def test_websockets_and_streams_get_the_same(site: Site, facility: str) -> None:
     with site.connect(facility + TALK) as browser, EventSource(site.port, facility + LISTEN) as source:
         assert publish("from django", facility=facility, broadcast=True) == 1
         browser.send("from a browser")
-        assert [browser.recv(15), source.message(), source.message()] == ["from django", "from django", "from a browser"]
+        assert [browser.recv(15), source.message(), source.message()] == [
+            "from django",
+            "from django",
+            "from a browser",
+        ]
         shown = connections(facility=facility)
         assert (shown.total, sorted(shown.sockets, key=lambda s: s.sent)[-1].sent) == (2, 2)
 
@@ -114,7 +130,9 @@ def test_what_is_kept_comes_first_and_a_stream_goes_on_after_the_last_event(site
         assert source.message() == "7"
 
 
-def test_no_channel_misses_anything_where_another_ones_event_was_the_last(site: Site, facility: str, alice: str) -> None:
+def test_no_channel_misses_anything_where_another_ones_event_was_the_last(
+    site: Site, facility: str, alice: str
+) -> None:
     path = facility + "?subscribe-broadcast&subscribe-user&history=100"
     seen: list[str | bytes] = []
     headers: dict[str, str] = {}
@@ -351,5 +369,3 @@ def test_a_server_that_stops_ends_each_stream_with_a_word(host: str, redis_serve
             assert source.closed_with() in (1001, 1012)
     finally:
         site.stop()
-
-
