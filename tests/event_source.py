@@ -1,4 +1,4 @@
-"""A client of event streams, by the rules of WHATWG HTML, 9.2.6, that sees what browsers hide; and what a page posts."""
+"""A client of event streams (WHATWG HTML, 9.2.6) that sees what browsers hide from pages; and what a page posts."""
 
 from __future__ import annotations
 
