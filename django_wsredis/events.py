@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from collections.abc import Mapping
 
 CONTENT_TYPE = "text/event-stream"
 
@@ -36,6 +37,12 @@ def text(payload: bytes) -> bytes:
 def opening(retry_milliseconds: int, key: bytes) -> bytes:
     """Return what a stream begins with: after what time to come back, and the stream's key."""
     return b"retry: %d\n" % retry_milliseconds + _named("hello", b'{"stream":"%b"}' % key)
+
+
+def standing(positions: Mapping[bytes, bytes | None]) -> bytes:
+    """Return what no page sees: a new id, as a `since=` of all channels; b"" where none has a position."""
+    found = b",".join(b"%b=%b" % (channel, id) for channel, id in positions.items() if id is not None)
+    return b"id: %b\n\n" % found if found else b""
 
 
 def closing(code: int, reason: str) -> bytes:

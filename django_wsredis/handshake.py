@@ -22,7 +22,7 @@ from .authentication import authenticate, check_csrf, request_of
 from .channels import Channel, Wish, facility_problem, parse_wish, read_last_event_id
 from .conf import Settings
 from .exceptions import HandshakeError, NotAuthorized, NotFound, Unavailable
-from .messages import EVENT, V1
+from .messages import EVENT, UNNUMBERED, V1
 from .origin import check_origin
 from .packing import pack, unpack
 from .peer import Peer, peer_of
@@ -80,7 +80,8 @@ class Accepted:
     @property
     def framing(self) -> int:
         """Which of a message's `Frames` the socket gets."""
-        return (EVENT if self.upgrade.is_stream else self.upgrade.window_bits) | (V1 if self.speaks_v1 else 0)
+        event = EVENT | (UNNUMBERED if len(self.granted.subscribe) > 1 else 0)
+        return (event if self.upgrade.is_stream else self.upgrade.window_bits) | (V1 if self.speaks_v1 else 0)
 
 
 class Subscriber:

@@ -28,10 +28,12 @@ MAGIC = b"\xffW"
 BINARY, HAS_ID, HAS_SENDER, HAS_ADDRESSES, IS_REQUEST, HAS_REPLY = 1, 2, 4, 8, 16, 32
 
 # How a socket's frames are made, as one number: the LZ77 window of those that are compressed, or UNCOMPRESSED; and V1
-# for sockets that speak wsredis.v1, whose messages have a header. EVENT is for event streams, which have no frames.
+# for sockets that speak wsredis.v1, whose messages have a header. EVENT is for event streams, which have no frames;
+# UNNUMBERED for those that have not got all yet that several channels hold: no id could say where they are.
 UNCOMPRESSED = 0
 V1 = 16
 EVENT = 32
+UNNUMBERED = 64
 
 EVERYWHERE_CHANNEL = b"everywhere"  # the name for clients of what is published to every facility
 
@@ -100,7 +102,7 @@ class Frames(dict[int, bytes]):
     def __missing__(self, framing: int) -> bytes:
         window_bits = framing & ~V1
         if framing & EVENT:
-            frame = self._event(framing & V1)
+            frame = self._event(framing & V1, None if framing & UNNUMBERED else self._id)
         elif window_bits and not self._is_worth_compressing:
             frame = self[framing & V1]
         else:
@@ -113,9 +115,9 @@ class Frames(dict[int, bytes]):
         opcode = Opcode.TEXT if self._is_text else Opcode.BINARY
         return Frame(opcode, data).serialize(mask=False, extensions=extensions)
 
-    def _event(self, v1: int) -> bytes:
+    def _event(self, v1: int, id: bytes | None) -> bytes:
         header = message_header(self._channel, self._id) if v1 else None
-        return events.message(self._payload, self._is_text, header=header, channel=self._channel, id=self._id)
+        return events.message(self._payload, self._is_text, header=header, channel=self._channel, id=id)
 
 
 class JoinedFrames(dict[int, bytes]):

@@ -161,6 +161,30 @@ def test_no_channel_misses_anything_where_another_ones_event_was_the_last(
     assert set(seen) == set(expected)
 
 
+def test_a_stream_that_is_cut_before_it_got_what_several_channels_hold_begins_again(
+    site: Site, facility: str, alice: str
+) -> None:
+    for number in range(3):
+        publish(f"b{number}", facility=facility, broadcast=True)
+        publish(f"u{number}", facility=facility, users=["alice"])
+    path = facility + "?subscribe-broadcast&subscribe-user&history=10"
+    with EventSource(site.port, path, cookie=alice) as source:
+        held = [source.message() for _ in range(6)]
+        assert sorted(map(str, held)) == ["b0", "b1", "b2", "u0", "u1", "u2"]
+        assert source.last_id == ""
+        publish("live", facility=facility, broadcast=True)
+        lines = [source.line() for _ in range(3)]
+        assert [lines[1], lines[2].partition(b"=")[0]] == [b"", f"id: broadcast:{facility}".encode()]
+        last_id = lines[0].removeprefix(b"id: ").decode()
+    assert [part.partition("=")[0] for part in last_id.split(",")] == [
+        f"broadcast:{facility}",
+        f"user:alice:{facility}",
+    ]
+    publish("missed", facility=facility, users=["alice"])
+    with EventSource(site.port, path, {"Last-Event-ID": last_id}, cookie=alice) as source:
+        assert {source.message(), source.message()} == {"live", "missed"}
+
+
 def test_a_stream_of_v1_gets_what_it_missed_or_is_told_of_a_gap(site: Site, facility: str) -> None:
     publish("1", facility=facility, broadcast=True)
     with EventSource(site.port, facility + LISTEN + V1) as source:

@@ -37,8 +37,8 @@ def test_what_a_page_posts_arrives_and_a_refusal_keeps_its_status(layout: Layout
         origin = {"Origin": layout.origin}
         proxied = {**origin, "X-CSRFToken": None}
         assert post(layout.port, facility + TALK, "refused", proxied, tls=layout.tls) == 403
-        assert post(layout.port, facility + TALK, "grüße", tls=layout.tls) == 204
-        assert post(layout.port, facility + TALK, b"\x00", tls=layout.tls) == 204
+        assert post(layout.port, facility + TALK, "grüße", origin, tls=layout.tls) == 204
+        assert post(layout.port, facility + TALK, b"\x00", origin, tls=layout.tls) == 204
         assert [source.message(), source.message()] == ["grüße", b"\x00"]
     for path, status in ((facility, 400), (facility + "?subscribe-user", 403)):
         with EventSource(layout.port, path, tls=layout.tls) as source:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import _socket
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from websockets.frames import Frame, Opcode
@@ -42,6 +42,9 @@ class Owner(Protocol):
 
     def on_waiting(self, connection: Connection) -> None:
         """Something waits for the peer: `check()` is to be called from time to time, until it returns False."""
+
+    def positions(self, connection: Connection) -> Mapping[bytes, bytes | None] | None:
+        """Return where it stands in its channels; None while it is on its way in to one of them."""
 
     def on_leave(self, connection: Connection) -> None:
         """It may be sent no more messages: its closing handshake has begun."""
@@ -212,6 +215,11 @@ class Connection(Writer):
         if not self._has_left:
             self._has_left = True
             self.owner.on_leave(self)
+
+    def on_joined(self) -> None:
+        """All that the channels of a join held has been sent."""
+        if self.dialogue is not None:
+            self.dialogue.tell_joined()
 
     def on_blocked(self) -> None:
         self.owner.on_waiting(self)

@@ -15,6 +15,7 @@ from websockets.protocol import CLOSING, OPEN, SEND_EOF
 
 from .. import events
 from ..exceptions import ConnectionClosed
+from ..messages import UNNUMBERED
 from .connection import READ_BYTES, Connection
 from .desk import new_key
 
@@ -73,6 +74,14 @@ class EventStream(Connection):
                 self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)  # RFC 5482
             except OSError:  # a unix socket
                 pass
+
+    def on_joined(self) -> None:
+        positions = self.owner.positions(self) if self.framing & UNNUMBERED and self.is_open else None
+        if positions is not None:
+            self.framing &= ~UNNUMBERED
+            if standing := events.standing(positions):
+                self.write(standing)
+        super().on_joined()
 
     def ping(self, heartbeat: bytes) -> None:
         """Keep proxies from cutting the stream, and find out whether its browser is still there.

@@ -192,6 +192,10 @@ class Loop:
         """Take the time that the ping took."""
         connection.round_trip = self.keepalive.round_trip(connection, self.reactor.now())
 
+    def positions(self, connection: Connection) -> dict[bytes, bytes | None] | None:
+        """Return where a connection stands in its channels; None while it is on its way in to one of them."""
+        return self.hub.positions(connection, connection.channels)
+
     def on_leave(self, connection: Connection) -> None:
         """Deliver nothing more to a connection."""
         self.subscriber.leave(connection)
