@@ -59,7 +59,7 @@ class WebSocketApplication:
         try:
             if is_below and (name := path[len(websocket_url) :]) in operators.PATHS:
                 return operators.answer(name, environ, start_response)
-            if posting.is_posted(environ):
+            if is_below and posting.is_posted(environ):
                 return posting.answer(environ, start_response)
             status = serve_websocket(environ)
         except HandshakeError as error:

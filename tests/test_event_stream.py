@@ -94,6 +94,6 @@ def test_what_is_said_by_v1_and_is_none_of_it_ends_the_stream(line: Line) -> Non
     line.stream.hear(b'{"type":"ping"}')
     line.stream.hear(b"no header")
     line.stream.hear(b'{"type":"ping"}')
-    hello, pong, close = line.heard()
+    _, pong, close = line.heard()
     assert pong == ("message", '{"type":"pong"}', "")
     assert '"code":1008' in close[1]
