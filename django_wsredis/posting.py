@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 
     from .handshake import Granted
 
-# Content-Types. A form's is refused: a page of any site may post one without asking.
+# Content-Types. Of what a form may have only text/plain: Django's CSRF check would look for the token in the others.
 TEXT = ("text/plain", "application/json")
 BINARY = "application/octet-stream"
 V1 = "application/wsredis.v1"  # for the stream, and no message
+
+MAX_DIGITS = 18  # of a length that is looked at
 
 _KEY = re.compile("[0-9a-f]{1,64}")
 
@@ -90,12 +92,15 @@ def read(environ: WSGIEnvironment, settings: Settings) -> Post:
     length = environ.get("CONTENT_LENGTH") or ""
     if not (length.isascii() and length.isdigit()):
         raise BadLength("a POST has no Content-Length")
-    if int(length) > settings.max_message_bytes:
+    if len(length) > MAX_DIGITS or int(length) > settings.max_message_bytes:
         raise TooLarge(f"a POST has {length} bytes; WSREDIS['MAX_MESSAGE_BYTES'] is {settings.max_message_bytes}")
     stream = parse_qs(environ.get("QUERY_STRING", "")).get("stream", [""])[-1]
     if stream and not _KEY.fullmatch(stream):
         raise HandshakeError(f"stream={stream!r} is no stream's key")
-    body = environ["wsgi.input"].read(int(length))
+    try:
+        body = environ["wsgi.input"].read(int(length))
+    except OSError as error:  # uWSGI's, where the browser has gone
+        raise HandshakeError(f"a POST cannot be read: {error}") from error
     if len(body) != int(length):
         raise HandshakeError("a POST ended early")
     if kind != BINARY:

@@ -65,6 +65,22 @@ def test_a_page_that_heard_a_websocket_waits_for_the_server_and_so_do_its_other_
     )
 
 
+def test_a_websocket_that_the_server_closes_did_get_through() -> None:
+    assert (
+        run("""
+        stream(CHAT);
+        for (let i = 0; i < 5; i += 1) {
+            const before = sockets.length;
+            last().accept();
+            last().lose(1013, "Redis is away");
+            await until(() => sockets.length > before);
+        }
+        report(streams.length);
+    """)
+        == 0
+    )
+
+
 def test_where_no_stream_gets_through_either_it_tries_both() -> None:
     assert run("""
         const socket = stream(CHAT);

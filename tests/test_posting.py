@@ -117,6 +117,24 @@ def test_while_redis_is_away_a_page_is_told_so() -> None:
     assert headers["Retry-After"] == "5"
 
 
+@pytest.mark.parametrize(
+    ("length", "status"), [("", "411"), ("-1", "411"), ("5x", "411"), ("9" * 5000, "413"), ("6", "400"), ("5", "503")]
+)
+def test_a_length_is_looked_at_before_the_body(length: str, status: str) -> None:
+    with override_settings(WSREDIS={**ALLOWED, "URL": "unix:///nonexistent/redis.sock"}):
+        environ = posted(HTTP_HOST="127.0.0.1", CONTENT_LENGTH=length)
+        assert ask(get_wsgi_application(), environ.pop("PATH_INFO"), **environ)[0].startswith(status)
+
+
+def test_a_body_that_cannot_be_read_is_malformed() -> None:
+    class Gone(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError("error during read on wsgi.input")  # as uWSGI says it
+
+    environ = {**posted(HTTP_HOST="127.0.0.1"), "wsgi.input": Gone()}
+    assert ask(get_wsgi_application(), environ.pop("PATH_INFO"), **environ)[0] == "400 Bad Request"
+
+
 def test_a_post_outside_of_websocket_url_is_the_pages() -> None:
     environ = posted(HTTP_HOST="127.0.0.1", CONTENT_TYPE="text/html")
     del environ["PATH_INFO"]

@@ -362,7 +362,10 @@
       ws.binaryType = "arraybuffer";
       ws.onopen = () => this._opened();
       ws.onmessage = (event) => this._received(event.data);
-      ws.onclose = (event) => this._lost(event.code, event.reason);
+      ws.onclose = ({ code, reason }) => {
+        if (code !== ABNORMAL) this._noteHeard(); // a close frame came
+        this._lost(code, reason);
+      };
       ws.onerror = () => {}; // says nothing, and a close event follows; Node's "ws" throws without it
       this._ws = ws;
       this._state = "connecting";
