@@ -1,5 +1,4 @@
-/* WSRedis: a websocket that comes back, and gets what it missed; where none gets through it is an EventSource that does.
- * No dependencies.
+/* WSRedis: a websocket that comes back, and gets what it missed; an EventSource where none gets through. No dependencies.
  *
  *   const socket = new WSRedis("/ws/chat?subscribe-broadcast&publish-broadcast&echo&history=50", {
  *     onmessage(event) { console.log(event.channel, event.data, event.json()); },
@@ -238,10 +237,11 @@
         const headers = { "Content-Type": type, "X-CSRFToken": csrfToken(this._token) };
         return fetch(target, { method: "POST", headers, body });
       };
-      this._posted = this._posted.then(() => this._isLost || request().then(
-        ({ ok, status }) => ok || this._lose(POST_CODES[status] ?? (status < 500 ? 1003 : 1013), `a POST got ${status}`),
-        () => this._lose(ABNORMAL, "a POST failed"),
-      ));
+      const finish = ({ ok, status }) => {
+        if (!ok) this._lose(POST_CODES[status] ?? (status < 500 ? 1003 : 1013), `a POST got ${status}`);
+      };
+      const next = () => this._isLost || request().then(finish);
+      this._posted = this._posted.then(next).catch((error) => this._lose(ABNORMAL, `a POST failed: ${error.message}`));
     }
 
     close() {
