@@ -1,4 +1,4 @@
-/* WSRedis: a websocket that comes back, and gets what it missed; an EventSource where none gets through. No dependencies.
+/* WSRedis: a websocket that comes back, with what it missed; an EventSource where none gets through. No dependencies.
  *
  *   const socket = new WSRedis("/ws/chat?subscribe-broadcast&publish-broadcast&echo&history=50", {
  *     onmessage(event) { console.log(event.channel, event.data, event.json()); },
