@@ -31,6 +31,7 @@ class Surroundings:
             get_urlconf(),
             get_script_prefix(),
             timezone.get_current_timezone(),
+            timezone.get_default_timezone(),
             translation.get_language(),
             settings.LANGUAGE_CODE,
         )
@@ -69,13 +70,18 @@ def own_variables() -> Context:
 
 @lru_cache
 def steps(
-    urlconf: Any, script_prefix: str, zone: tzinfo, language: str | None, default_language: str
+    urlconf: Any,
+    script_prefix: str,
+    zone: tzinfo,
+    default_zone: tzinfo,
+    language: str | None,
+    default_language: str,
 ) -> tuple[Callable[[], object], ...]:
     """Return what sets in another thread what is not the default there: to set it all takes longer than most calls."""
     found: list[Callable[[], object]] = [partial(set_urlconf, urlconf)]
     if script_prefix != "/":
         found.append(partial(set_script_prefix, script_prefix))
-    if zone is not timezone.get_default_timezone():
+    if zone is not default_zone:
         found.append(partial(timezone.activate, zone))
     if language is None:
         found.append(translation.deactivate_all)
