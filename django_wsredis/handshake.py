@@ -27,6 +27,7 @@ from .origin import check_origin
 from .packing import pack, unpack
 from .peer import Peer, peer_of
 from .project_code import call, import_setting
+from .routes import is_view
 from .upgrade import Upgrade, begin_stream, negotiate, wants_stream
 from .visitor import groups_text, own_names
 
@@ -174,6 +175,8 @@ def _grant(
     settings: Settings,
     check: Callable[[HttpRequest], None] = lambda request: None,
 ) -> tuple[Granted, Peer]:
+    if is_view(settings.websocket_url + facility):  # who guards the view guards its channels
+        raise NotFound(f"{facility!r} is a view's path, with a slash at its end or without: only the view hears it")
     wish = parse_wish(environ.get("QUERY_STRING", ""))
     request = request_of(environ)
     check_origin(request, required=settings.require_origin)

@@ -16,7 +16,7 @@ from django.core.wsgi import get_wsgi_application as get_django_application
 
 from . import operators, posting
 from .conf import get_settings
-from .exceptions import CannotDetach, DecisionOutdated, HandshakeError, NotFound
+from .exceptions import CannotDetach, DecisionOutdated, HandshakeError
 from .log import log_to_stderr
 from .responses import respond
 from .tally import count_handshake
@@ -124,19 +124,13 @@ def serve_websocket(environ: WSGIEnvironment) -> HTTPStatus:
 
 def decide(environ: WSGIEnvironment) -> Accepted:
     """Answer a handshake by the view of its path, or as one for a facility. Raises HandshakeError."""
-    from . import handshake  # models: not before Django is set up
-    from .views import admission, urls
+    from . import handshake, routes  # models: not before Django is set up
+    from .views import admission
 
     settings = get_settings()
-    path = get_path_info(environ)
-    if match := urls.find(path):
+    if match := routes.find(get_path_info(environ)):
         return admission.decide(environ, match, settings)
-    try:
-        return handshake.decide(environ, settings)
-    except HandshakeError as error:
-        if urls.has_slashed(path):
-            raise NotFound(f"{error}; or is a view meant? It has a slash at the end: {path}/") from error
-        raise
+    return handshake.decide(environ, settings)
 
 
 @functools.cache

@@ -56,6 +56,7 @@ FLOORS = {
     "cluster": 3,
     "embedded": 3,
     "recipients": 3,
+    "routes": 3,
     "sessions": 3,
     "transactions": 3,
     "visitor": 3,
