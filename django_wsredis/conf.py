@@ -5,6 +5,8 @@ docs/settings.rst documents each key. ws4redis's `WS4REDIS_*` names are understo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from functools import cache
@@ -30,6 +32,8 @@ LEGACY_NAMES = {
     "WS4REDIS_PROCESS_REQUEST": "PROCESS_REQUEST",
     "WS4REDIS_CONNECTION": "URL",
 }
+
+_forced: dict[str, Any] = {}
 
 
 class Keep(NamedTuple):
@@ -125,7 +129,21 @@ def given_settings() -> dict[str, Any]:
     given = getattr(django_settings, "WSREDIS", {})
     if not isinstance(given, dict):
         raise ImproperlyConfigured(f"WSREDIS is {quoted_url(given)}, not a dict.")
-    return {**legacy_settings(), **given}
+    return {**legacy_settings(), **given, **_forced}
+
+
+@contextmanager
+def forcing(**values: Any) -> Iterator[None]:
+    """Let keys of `WSREDIS` have these values, whatever the project, or a test of it, sets."""
+    before = dict(_forced)
+    _forced.update(values)
+    get_settings.cache_clear()
+    try:
+        yield
+    finally:
+        _forced.clear()
+        _forced.update(before)
+        get_settings.cache_clear()
 
 
 @cache

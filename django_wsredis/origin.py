@@ -18,7 +18,9 @@ def check_origin(request: HttpRequest, *, required: bool, allowed: Sequence[str]
     """Refuse the pages of other sites, which browsers let connect with the visitor's cookies (RFC 6455, 10.2).
 
     Allowed are the request's own host and `CSRF_TRUSTED_ORIGINS`, or what is given instead, where `*` alone stands for
-    all. A request without Origin comes from no browser.
+    all. A request without Origin comes from no browser; or it is for an event stream, where a page may leave it out to
+    its own host and, if it need not see the answer, to any: Sec-Fetch-Site tells which (Fetch Metadata Request Headers,
+    2.3), but over plain HTTP it is not sent.
     """
     try:
         host = request.get_host()
@@ -26,7 +28,10 @@ def check_origin(request: HttpRequest, *, required: bool, allowed: Sequence[str]
         raise HandshakeError(f"the Host is not in ALLOWED_HOSTS: {error}") from error
     origin = request.META.get("HTTP_ORIGIN")
     if origin is None:
-        if required:
+        site = request.META.get("HTTP_SEC_FETCH_SITE")
+        if site in ("cross-site", "same-site"):
+            raise OriginNotAllowed(f"the request has no Origin, and its Sec-Fetch-Site is {site}")
+        if required and site != "same-origin":
             raise OriginNotAllowed("the request has no Origin, and WSREDIS['REQUIRE_ORIGIN'] is True")
         return
     if allowed is not None:

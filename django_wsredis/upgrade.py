@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
 
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHandshake, InvalidUpgrade
@@ -16,19 +17,29 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
+from . import events
+from . import subprotocol as wsredis_v1
 from .exceptions import HandshakeError, UpgradeRequired
 from .messages import UNCOMPRESSED
 
 HEADERS = ("Connection", "Upgrade", "Sec-WebSocket-Key", "Sec-WebSocket-Version")
 OPTIONAL_HEADERS = ("Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions")
 
+STREAM_HEADERS = {
+    "Content-Type": events.CONTENT_TYPE,
+    "Cache-Control": "no-store, no-transform",  # a proxy that compresses would wait for more
+    "X-Accel-Buffering": "no",  # and so would NGiNX
+    "Connection": "close",
+}
+
 
 class Upgrade(NamedTuple):
-    """An accepted upgrade: the bytes of the 101, and what both sides agreed on."""
+    """An accepted upgrade: the bytes of the 101, and what both sides agreed on. Or the 200 of an event stream."""
 
     response: bytes
     subprotocol: str | None
     extensions: Sequence[Extension]
+    is_stream: bool = False
 
     @property
     def window_bits(self) -> int:
@@ -74,6 +85,24 @@ def negotiate(
     agreed = protocol.extensions
     vars(protocol).clear()  # it refers to itself, and 2.5 KB of each handshake would wait for the garbage collector
     return Upgrade(_response(accept, extensions, subprotocol, headers), subprotocol, agreed)
+
+
+def wants_stream(environ: Mapping[str, Any]) -> bool:
+    """Tell whether a request is that of an EventSource (WHATWG HTML, 9.2.3)."""
+    if environ["REQUEST_METHOD"] != "GET" or environ.get("HTTP_UPGRADE"):
+        return False
+    accepted = (part.partition(";")[0].strip().lower() for part in environ.get("HTTP_ACCEPT", "").split(","))
+    return events.CONTENT_TYPE in accepted
+
+
+def begin_stream(query: str) -> Upgrade:
+    """Answer a request for an event stream; in its query it may ask for wsredis.v1.
+
+    The stream ends with its connection, so it needs no chunks, which we would have to frame, nor HTTP/1.1.
+    """
+    names = [name for name, _ in parse_qsl(query, keep_blank_values=True)]
+    name = wsredis_v1.NAME if wsredis_v1.NAME in names else None
+    return Upgrade(Response(200, "OK", Headers(STREAM_HEADERS)).serialize(), name, (), is_stream=True)
 
 
 def _headers(environ: Mapping[str, Any]) -> Headers:

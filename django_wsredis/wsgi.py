@@ -14,9 +14,9 @@ import django
 from django.core.handlers.wsgi import get_path_info
 from django.core.wsgi import get_wsgi_application as get_django_application
 
-from . import operators
+from . import operators, posting
 from .conf import get_settings
-from .exceptions import CannotDetach, DecisionOutdated, HandshakeError, NotFound
+from .exceptions import CannotDetach, DecisionOutdated, HandshakeError
 from .log import log_to_stderr
 from .responses import respond
 from .tally import count_handshake
@@ -62,10 +62,12 @@ class WebSocketApplication:
         try:
             if is_below and (name := path[len(websocket_url) :]) in operators.PATHS:
                 return operators.answer(name, environ, start_response)
-            serve_websocket(environ)
+            if is_below and posting.is_posted(environ):
+                return posting.answer(environ, start_response)
+            status = serve_websocket(environ)
         except HandshakeError as error:
             return refuse(error, environ, start_response)
-        start_response("101 Switching Protocols", [])  # for the host's log: the 101 itself has been written
+        start_response(f"{status.value} {status.phrase}", [])  # for the host's log: it has been written already
         return []
 
 
@@ -94,8 +96,11 @@ def adapt(application: WSGIApplication, environ: WSGIEnvironment) -> WSGIApplica
     return offering
 
 
-def serve_websocket(environ: WSGIEnvironment) -> None:
-    """Do the handshake of one request and hand its socket to the loop. Raises HandshakeError."""
+def serve_websocket(environ: WSGIEnvironment) -> HTTPStatus:
+    """Do the handshake of one request and hand its socket to the loop; return what was answered: 101, or 200.
+
+    Raises HandshakeError.
+    """
     from . import loop, sessions  # gevent: not before a websocket comes
     from .hosts import detach
 
@@ -112,24 +117,20 @@ def serve_websocket(environ: WSGIEnvironment) -> None:
     except HandshakeError as error:
         count_handshake(error.status)
         raise
-    count_handshake(HTTPStatus.SWITCHING_PROTOCOLS)
+    status = HTTPStatus.OK if accepted.upgrade.is_stream else HTTPStatus.SWITCHING_PROTOCOLS
+    count_handshake(status)
+    return status
 
 
 def decide(environ: WSGIEnvironment) -> Accepted:
     """Answer a handshake by the view of its path, or as one for a facility. Raises HandshakeError."""
-    from . import handshake  # models: not before Django is set up
-    from .views import admission, urls
+    from . import handshake, routes  # models: not before Django is set up
+    from .views import admission
 
     settings = get_settings()
-    path = get_path_info(environ)
-    if match := urls.find(path):
+    if match := routes.find(get_path_info(environ)):
         return admission.decide(environ, match, settings)
-    try:
-        return handshake.decide(environ, settings)
-    except HandshakeError as error:
-        if urls.has_slashed(path):
-            raise NotFound(f"{error}; or is a view meant? It has a slash at the end: {path}/") from error
-        raise
+    return handshake.decide(environ, settings)
 
 
 @functools.cache

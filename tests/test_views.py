@@ -245,6 +245,24 @@ def test_other_paths_stay_facilities(site: Site) -> None:
         assert said(socket) == "hello"
 
 
+def test_what_a_view_is_there_for_is_heard_through_it_alone(site: Site) -> None:
+    for path in ("view/echo?subscribe-broadcast", "class/members?subscribe-broadcast"):
+        with RawSocket(site.port, path) as raw:
+            assert raw.answer.status == 404
+    with site.connect("news?subscribe-broadcast", subprotocols=["wsredis.v1"]) as socket:
+        assert said(socket)["type"] == "ack"
+        for facility in ("class/members", "class/members/"):
+            wanted = {"type": "subscribe", "facility": facility, "query": "subscribe-broadcast"}
+            socket.send(json.dumps(wanted))
+            assert said(socket) == {"type": "error", "status": 404, "facility": facility}
+
+
+def test_a_view_does_not_speak_wsredis_v1(site: Site) -> None:
+    for offered, status in (("wsredis.v1", 400), ("wsredis.v1, chat.v1", 101), ("other", 101)):
+        with RawSocket(site.port, "view/echo/", headers={"Sec-WebSocket-Protocol": offered}) as raw:
+            assert raw.answer.status == status
+
+
 def test_a_page_of_another_site_cannot_connect(site: Site) -> None:
     with RawSocket(site.port, "view/echo/", headers={"Origin": "https://evil.example"}) as raw:
         assert raw.answer.status == 403

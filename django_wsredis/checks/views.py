@@ -8,8 +8,8 @@ from typing import Any
 
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from ..routes import views_alone
 from ..views.admission import OPTIONS
-from ..views.urls import views_alone
 from .findings import Problem, Row, skipped
 from .situation import Situation
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import _socket
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from websockets.frames import Opcode
+from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, SEND_EOF
 
 from ..exceptions import ConnectionClosed
-from ..messages import UNCOMPRESSED
+from ..messages import UNCOMPRESSED, text_frame
 from ..peer import NOBODY, Peer
 from .assembler import Assembler, seconds_allowed, text_or_binary
 from .outbox import Source
@@ -25,6 +25,8 @@ from .writer import Writer
 
 READ_BYTES = 64 * 1024  # at one readiness: then the other sockets have their turn
 CLOSE_SECONDS = 2.0  # for the peer's answer to a close frame, and to read what was sent before it
+
+PING = Frame(Opcode.PING, b"").serialize(mask=False)
 
 logger = logging.getLogger("django_wsredis.connection")
 
@@ -40,6 +42,9 @@ class Owner(Protocol):
 
     def on_waiting(self, connection: Connection) -> None:
         """Something waits for the peer: `check()` is to be called from time to time, until it returns False."""
+
+    def positions(self, connection: Connection) -> Mapping[bytes, bytes | None] | None:
+        """Return where it stands in its channels; None while it is on its way in to one of them."""
 
     def on_leave(self, connection: Connection) -> None:
         """It may be sent no more messages: its closing handshake has begun."""
@@ -109,7 +114,7 @@ class Connection(Writer):
         self.key: bytes | None = None
         self.channels: tuple[bytes, ...] = ()
         self.slot = 0  # of the keepalive
-        self.protocol = ServerProtocol(max_message_bytes or reactor.settings.max_message_bytes, extensions)
+        self.protocol = self.new_protocol(max_message_bytes or reactor.settings.max_message_bytes, extensions)
         self.assembler: Assembler | None = None
         self.last_received = reactor.now()
         self.received = 0  # messages
@@ -122,11 +127,24 @@ class Connection(Writer):
         self._reader: Any = None
         self._abort_timer: Any = None
 
+    # An event stream has others of these
+
+    def new_protocol(self, max_message_bytes: int, extensions: Any) -> Any:
+        """Return what says how to close, and reads."""
+        return ServerProtocol(max_message_bytes, extensions)
+
+    def frame_of(self, text: bytes) -> bytes:
+        """Return a text as it is written, which is no message."""
+        return text_frame(text)
+
+    def ping(self, heartbeat: bytes) -> None:
+        """Make the peer show that it lives. heartbeat: the frame of HEARTBEAT, b"" without."""
+        self.write(PING if self.dialogue is not None else PING + heartbeat)
+
     @property
     def max_message_bytes(self) -> int:
         """How large a message may be."""
-        assert self.protocol.max_message_size is not None
-        return self.protocol.max_message_size
+        return int(self.protocol.max_message_size)
 
     @property
     def is_open(self) -> bool:
@@ -206,6 +224,11 @@ class Connection(Writer):
         if not self._has_left:
             self._has_left = True
             self.owner.on_leave(self)
+
+    def on_joined(self) -> None:
+        """All that the channels of a join held has been sent."""
+        if self.dialogue is not None:
+            self.dialogue.tell_joined()
 
     def on_blocked(self) -> None:
         self.owner.on_waiting(self)

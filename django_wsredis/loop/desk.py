@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from ..handshake import Granted
 
 
+def new_key() -> bytes:
+    """Return a key for a connection. A POST may name one, so nobody is to find another's by trying."""
+    return secrets.token_hex(12).encode()
+
+
 class Desk:
     """Serves the connections of a loop.
 
@@ -34,8 +39,6 @@ class Desk:
         self.decide = Decisions(reactor).decide
         self._hub = hub
         self._subscriber = subscriber
-        self._worker_key = os.urandom(8)
-        self._last_key = 0
 
     def publish(self, connection: Connection, target: Target, payload: bytes, is_text: bool) -> None:
         """Publish a browser's message."""
@@ -54,8 +57,7 @@ class Desk:
         """Begin a join; its `done` tells when Redis has confirmed all."""
         connection = join.connection
         if granted.publish and connection.key is None:
-            self._last_key += 1
-            connection.key = self._worker_key + self._last_key.to_bytes(6, "big")
+            connection.key = new_key()
             self._hub.add_sender(connection)
         self.listen(join, granted.subscribe, granted.wish)
 

@@ -16,7 +16,6 @@ import gevent.event
 
 from ..conf import Settings
 from ..exceptions import DecisionOutdated, Unavailable
-from ..messages import V1
 from .announcer import Announcer
 from .canary import Canary
 from .changes import Changes
@@ -25,6 +24,7 @@ from .control import Control
 from .desk import Desk
 from .dialogue import Dialogue
 from .drain import drain
+from .event_stream import EventStream
 from .gauges import Gauges, last_error
 from .hub import Hub
 from .keepalive import Keepalive
@@ -53,6 +53,7 @@ class Loop:
         self.settings = settings
         self._thread = threading.get_ident()
         self.connections = Registry()
+        self.streams: dict[bytes | None, EventStream] = {}  # those among the connections, by their keys
         self.hub = Hub(settings.compression)
         self.ended = gevent.event.Event()
         self.is_draining = False
@@ -94,8 +95,8 @@ class Loop:
         """Take over the socket of an accepted handshake.
 
         Waits until Redis has confirmed its subscriptions, so that nothing published after the 101 is missed; writes
-        the 101; hands the socket to the loop. Raises Unavailable before anything is written, if Redis is away or
-        the worker is full; DecisionOutdated if what was decided may be wrong by now.
+        the 101, or the 200 of an event stream; hands the socket to the loop. Raises Unavailable before anything is
+        written, if Redis is away or the worker is full; DecisionOutdated if what was decided may be wrong by now.
         """
         self.subscriber.has_tried.wait(JOIN_SECONDS)  # only a worker that has just started waits here
         join = Join(self._new_connection(accepted))
@@ -194,6 +195,10 @@ class Loop:
         """Take the time that the ping took."""
         connection.round_trip = self.keepalive.round_trip(connection, self.reactor.now())
 
+    def positions(self, connection: Connection) -> dict[bytes, bytes | None] | None:
+        """Return where a connection stands in its channels; None while it is on its way in to one of them."""
+        return self.hub.positions(connection, connection.channels)
+
     def on_leave(self, connection: Connection) -> None:
         """Deliver nothing more to a connection."""
         self.subscriber.leave(connection)
@@ -205,6 +210,7 @@ class Loop:
     def on_gone(self, connection: Connection) -> None:
         """Forget a connection."""
         self.connections.discard(connection)
+        self.streams.pop(connection.key, None)
         self._waiting.discard(connection)
         self.keepalive.discard(connection)
 
@@ -238,11 +244,12 @@ class Loop:
                 peer=accepted.peer,
                 visitor=accepted.visitor,
             )
-        connection = Connection(
+        kind = EventStream if accepted.upgrade.is_stream else Connection
+        connection = kind(
             self.reactor,
             self,
             extensions=accepted.upgrade.extensions,
-            framing=accepted.upgrade.window_bits | (V1 if accepted.speaks_v1 else 0),
+            framing=accepted.framing,
             echo=accepted.granted.wish.echo,
             publish_to=self.desk.target(accepted.granted),
             peer=accepted.peer,
@@ -266,6 +273,9 @@ class Loop:
         else:
             self.connections.add(join.connection)
             self.keepalive.add(join.connection)
+            if isinstance(join.connection, EventStream):
+                self.streams[join.connection.key] = join.connection
+                self.hub.add_sender(join.connection)
             self.desk.begin(join, accepted.granted)
 
     def _tick(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.template import Context, Library
 
-from ..views.urls import websocket_url as absolute_url
+from ..routes import websocket_url as absolute_url
 
 register = Library()
 

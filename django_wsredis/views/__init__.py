@@ -3,9 +3,9 @@
 `WEBSOCKET_URLCONF` names their URLconf. docs/views.rst leads there.
 """
 
+from ..routes import websocket_url
 from .classes import WebSocketView
 from .functions import websocket, websocket_loop
 from .sockets import Published, ViewSocket, WebSocket
-from .urls import websocket_url
 
 __all__ = ["Published", "ViewSocket", "WebSocket", "WebSocketView", "websocket", "websocket_loop", "websocket_url"]

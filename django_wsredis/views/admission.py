@@ -14,6 +14,7 @@ from django.core.signals import request_started, setting_changed
 from django.http import HttpRequest, HttpResponse
 from django.urls import ResolverMatch, set_script_prefix, set_urlconf
 
+from .. import subprotocol
 from ..authentication import request_of
 from ..channels import Wish
 from ..conf import Settings, get_settings
@@ -23,9 +24,9 @@ from ..origin import check_origin
 from ..packing import pack
 from ..peer import peer_of
 from ..project_code import call, import_setting
+from ..routes import views_and_pages
 from ..upgrade import negotiate
 from .handler import Handler, Options
-from .urls import views_and_pages
 
 if TYPE_CHECKING:
     from django.http import HttpResponseBase
@@ -109,6 +110,8 @@ def accept(
         compress=settings.compression > 0,
         headers=[("Set-Cookie", cookie.OutputString()) for cookie in response.cookies.values()],
     )
+    if upgrade.subprotocol is None and subprotocol.NAME in environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", ""):
+        raise HandshakeError(f"a view does not speak {subprotocol.NAME}; wsredis.js needs the option protocols: []")
     response.socket.subprotocol = upgrade.subprotocol
     path = request.path_info.removeprefix(settings.websocket_url)
     nothing = Granted(path, (), (), Wish((), (), echo=False))

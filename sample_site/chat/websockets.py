@@ -86,7 +86,8 @@ class Room(WebSocketView):
 
     def tell_who_is_here(self):
         """Tell all who are here now: again until it is still so, as other workers tell it at the same time."""
+        here = Guest.here(self.room).values("name", "color").distinct().order_by("name", "color")
         told = None
-        while (guests := list(Guest.here(self.room).values("name", "color").distinct().order_by("name"))) != told:
+        while (guests := list(here.all())) != told:
             publish({"guests": guests}, facility=self.facility, broadcast=True, expire=0)  # of this moment only
             told = guests

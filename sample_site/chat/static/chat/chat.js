@@ -57,12 +57,16 @@ function sendWithSocket(socket) {
   onSubmit((form, text) => {
     try {
       socket.send(text.value);
-    } catch { // it is not open
-      throw new Error(socket.state === "closed" ? "Please reload the page." : "The connection is down, try again soon.");
+    } catch {
+      throw notOpen(socket);
     }
     text.value = "";
     showNote("");
   });
+}
+
+function notOpen(socket) {
+  return new Error(socket.state === "closed" ? "Please reload the page." : "The connection is down, try again soon.");
 }
 
 /** Send the form to its Django view, which publishes it. */

@@ -1,6 +1,6 @@
 "use strict";
 
-const STILL_HERE = 60 * 1000; // milliseconds; chat/models.py has for how long nobody is missed who does not say so
+const STILL_HERE = 60 * 1000; // milliseconds; after how many somebody is gone who does not say so, chat/models.py has
 
 /** Show what a room's socket says, and send what is written: all of it JSON, as RoomForm and Room have it. */
 function showRoom(socket) {
@@ -8,7 +8,6 @@ function showRoom(socket) {
   remember(form);
 
   const send = (text = "") => {
-    showErrors(form, {});
     const { name, color } = Object.fromEntries(new FormData(form));
     socket.send({ name, color, text });
   };
@@ -18,23 +17,31 @@ function showRoom(socket) {
   });
   socket.addEventListener("message", (event) => {
     const message = event.json();
-    if (message.errors) showErrors(form, message.errors);
-    else if (message.guests) showGuests(message.guests);
-    else showMessage(message);
-    // The view tells of no errors where there are none in what was written.
-    if (message.errors && Object.keys(message.errors).length === 0) form.text.value = "";
+    if (message.errors) {
+      showErrors(form, message.errors);
+      if (Object.keys(message.errors).length === 0) form.text.value = ""; // it was said
+    } else if (message.guests) {
+      showGuests(message.guests);
+    } else {
+      showMessage(message);
+    }
   });
   const sendIfOpen = () => { if (socket.state === "open") send(); };
   setInterval(sendIfOpen, STILL_HERE);
-  for (const input of [form.name, ...form.color]) input.addEventListener("change", sendIfOpen);
+  for (const input of [form.name, ...form.color]) {
+    input.addEventListener("change", () => {
+      showErrors(form, {});
+      sendIfOpen();
+    });
+  }
   onSubmit(() => {
     if (!form.text.value.trim()) return;
+    showErrors(form, {});
     try {
       send(form.text.value);
-    } catch { // it is not open
-      throw new Error("The connection is down, try again soon.");
+    } catch {
+      throw notOpen(socket);
     }
-    showNote("");
   });
 }
 

@@ -18,8 +18,8 @@ from django_wsredis.checks import views
 from django_wsredis.checks.findings import Problem
 from django_wsredis.checks.situation import Situation
 from django_wsredis.exceptions import Misconfigured
+from django_wsredis.routes import find, views_and_pages
 from django_wsredis.views import WebSocketView, websocket, websocket_url
-from django_wsredis.views.urls import find, views_and_pages
 
 SOCKETS = "tests.project.sockets"
 
@@ -135,7 +135,7 @@ def test_w031_a_page_among_the_views() -> None:
     echo = path("echo/", websocket(lambda request, websocket: None))
     (problem,) = problems(WEBSOCKET_URLCONF=urlconf(path("page/<name>/", page), echo))
     assert problem.id == "wsredis.W031"
-    assert problem.text.startswith("/ws/page/<name>/ leads to tests.test_views_urls.")
+    assert problem.text.startswith("/ws/page/<name>/ leads to tests.test_routes.")
     assert problems(WEBSOCKET_URLCONF=urlconf(echo)) == []
 
 

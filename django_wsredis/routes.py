@@ -14,8 +14,8 @@ from django.http import HttpRequest
 from django.urls import Resolver404, ResolverMatch, get_resolver, include, path, reverse
 from django.urls.resolvers import URLResolver
 
-from ..conf import get_settings
-from ..exceptions import Misconfigured
+from .conf import get_settings
+from .exceptions import Misconfigured
 
 logger = logging.getLogger("django_wsredis.handshake")
 
@@ -36,9 +36,9 @@ def find(path_info: str) -> ResolverMatch | None:
         raise Misconfigured("WEBSOCKET_URLCONF cannot be used") from error
 
 
-def has_slashed(path_info: str) -> bool:
-    """Tell whether a path is a view's with a slash at its end, which it lacks."""
-    return not path_info.endswith("/") and find(f"{path_info}/") is not None
+def is_view(path_info: str) -> bool:
+    """Tell whether a path is a view's, or would be with a slash at its end. Raises as `find()` does."""
+    return find(path_info) is not None or (not path_info.endswith("/") and find(f"{path_info}/") is not None)
 
 
 def websocket_url(request: HttpRequest, name: str, /, *args: Any, **kwargs: Any) -> str:
@@ -89,4 +89,4 @@ def _forget(*, setting: str, **_: Any) -> None:
         views_and_pages.cache_clear()
 
 
-setting_changed.connect(_forget, dispatch_uid="django_wsredis.views.urls")
+setting_changed.connect(_forget, dispatch_uid="django_wsredis.routes")
