@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_wsredis.loop.connection import PING, Connection
 from django_wsredis.loop.keepalive import MAX_TICK_SECONDS, Keepalive
+from django_wsredis.loop.websocket import PING, WebSocketConnection
 
 
 class Peer:
@@ -30,7 +30,7 @@ class Peer:
         self.ended_at: float | None = None
         keepalive.add(self)  # type: ignore[arg-type]
 
-    ping = Connection.ping
+    ping = WebSocketConnection.ping
 
     def write(self, data: bytes) -> None:
         self.written.append(data)

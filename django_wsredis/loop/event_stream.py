@@ -16,7 +16,7 @@ from websockets.protocol import CLOSING, OPEN, SEND_EOF
 from .. import events
 from ..exceptions import ConnectionClosed
 from ..messages import UNNUMBERED
-from .connection import READ_BYTES, Connection
+from .connection import Connection
 from .desk import new_key
 
 # Milliseconds after which an EventSource comes back. Each stream has its own time, which it keeps when the server is
@@ -106,13 +106,5 @@ class EventStream(Connection):
         except ConnectionClosed as closed:
             self.fail(closed.code, closed.reason)
 
-    def _on_readable(self) -> None:
-        """Ignore what comes after the request; at the end of it the browser has gone."""
-        try:
-            data = self.sock.recv(READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:  # reset, or it acknowledges nothing any more
-            data = b""
-        if not data:
-            self.abort()
+    def receive(self, data: bytes) -> None:
+        """Ignore what comes after the request."""

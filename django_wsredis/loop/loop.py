@@ -36,6 +36,7 @@ from .regrouping import Regrouping
 from .subscriber import Subscriber
 from .topic import Join
 from .view_connection import ViewConnection
+from .websocket import WebSocketConnection
 
 if TYPE_CHECKING:
     from ..handshake import Accepted
@@ -244,7 +245,7 @@ class Loop:
                 peer=accepted.peer,
                 visitor=accepted.visitor,
             )
-        kind = EventStream if accepted.upgrade.is_stream else Connection
+        kind = EventStream if accepted.upgrade.is_stream else WebSocketConnection
         connection = kind(
             self.reactor,
             self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..messages import Message
-from .connection import Connection
+from .websocket import WebSocketConnection
 from .wire import ViewWire
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .pool import Pool
 
 
-class ViewConnection(Connection):
+class ViewConnection(WebSocketConnection):
     """Made as any other one. Its `wire` is also its `dialogue`: what it is told beside the messages of its channels."""
 
     __slots__ = ("wire",)
