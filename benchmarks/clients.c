@@ -1,4 +1,4 @@
-/* Many websocket clients on one thread, which only read; to measure a server's fan-out.
+/* Many websocket clients on one thread; to measure a server's fan-out, and how it answers.
  *
  *     clients HOST PORT SOCKETS PATH [COOKIE]
  *
@@ -19,6 +19,11 @@
  * `latency K`: the same for messages that begin with the time they were sent, in nanoseconds of
  * CLOCK_MONOTONIC, and a space; `samples` is how many did:
  *   {"event":"latency","frames":…,…,"samples":…,"p50_ms":…,"p99_ms":…,"max_ms":…}
+ *
+ * `echo K`: every socket sends 64 bytes, and again when a message has come, for K milliseconds; told
+ * when the last one was answered. `first` is the time of the first sending, `samples` are the
+ * times from a sending to its answer:
+ *   {"event":"echo","frames":…,…,"samples":…,"p50_ms":…,"p99_ms":…,"max_ms":…}
  *
  * A closed socket receives nothing more: what is expected of it is never reported.
  *
@@ -48,6 +53,7 @@ enum {
     PER_SOURCE = 25000, /* below the number of ports which the kernel gives out by default */
     CONTROL_MAX = 125,
     STAMP_MAX = 24,
+    ECHO_BYTES = 64,
     CLOSE = 8,
     PING = 9,
 };
@@ -63,7 +69,7 @@ struct client {
     uint8_t keep[CONTROL_MAX]; /* the beginning of its payload */
     uint64_t left; /* of its payload, once the head is complete */
     bool in_payload;
-    int64_t stamp;
+    int64_t stamp, asked; /* asked: when it sent what is to be echoed, 0 if nothing is */
     long frames;
 #ifdef WITH_TLS
     SSL *tls;
@@ -79,8 +85,8 @@ static long begun, opened;
 static int64_t *handshakes;
 
 /* Of the current report. */
-static long wanted, reached, frames;
-static int64_t first, last;
+static long wanted, reached, frames, echoing;
+static int64_t first, last, echo_until;
 static bool want_latency;
 static int64_t *samples;
 static size_t sample_count, sample_room;
@@ -277,12 +283,10 @@ static void expect(long count, bool latency) {
     for (long i = 0; i < sockets; i++) reached += clients[i].frames >= wanted;
 }
 
-static void report_if_reached(void) {
-    if (!wanted || reached < sockets) return;
-    printf("{\"event\":\"%s\",\"frames\":%ld,\"seconds\":%.6f,\"first\":%.6f,\"last\":%.6f",
-           want_latency ? "latency" : "received", frames, (last - first) / 1e9, first / 1e9,
-           last / 1e9);
-    if (want_latency) {
+static void report(const char *event, bool with_samples) {
+    printf("{\"event\":\"%s\",\"frames\":%ld,\"seconds\":%.6f,\"first\":%.6f,\"last\":%.6f", event,
+           frames, (last - first) / 1e9, first / 1e9, last / 1e9);
+    if (with_samples) {
         qsort(samples, sample_count, sizeof *samples, by_size);
         printf(",\"samples\":%zu,\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"max_ms\":%.3f", sample_count,
                quantile_ms(samples, sample_count, 0.5), quantile_ms(samples, sample_count, 0.99),
@@ -293,6 +297,10 @@ static void report_if_reached(void) {
     for (long i = 0; i < sockets; i++) clients[i].frames = 0;
 }
 
+static void report_if_reached(void) {
+    if (wanted && reached == sockets) report(want_latency ? "latency" : "received", want_latency);
+}
+
 static void add_sample(int64_t sample) {
     if (sample_count == sample_room) {
         sample_room = sample_room ? sample_room * 2 : 65536;
@@ -300,6 +308,29 @@ static void add_sample(int64_t sample) {
         if (!samples) die("realloc");
     }
     samples[sample_count++] = sample;
+}
+
+/* Sends what the server is to echo. It always fits: nothing else is under way. */
+static void ask_echo(struct client *client, int64_t now) {
+    static uint8_t frame[6 + ECHO_BYTES] = {0x81, 0x80 | ECHO_BYTES, 1, 2, 3, 4};
+    for (int i = 0; i < ECHO_BYTES; i++) frame[6 + i] = 'x' ^ frame[2 + i % 4];
+    client->asked = now;
+    if (put(client, frame, sizeof frame) != sizeof frame) die("send of a message");
+}
+
+static void begin_echo(long milliseconds) {
+    first = now_ns();
+    echo_until = first + milliseconds * 1000000;
+    echoing = sockets;
+    for (long i = 0; i < sockets; i++) ask_echo(&clients[i], now_ns());
+}
+
+/* A message has come to a client that had sent one. */
+static void take_echo(struct client *client, int64_t now) {
+    add_sample(now - client->asked);
+    client->asked = 0;
+    if (now < echo_until) ask_echo(client, now);
+    else if (!--echoing) report("echo", true);
 }
 
 static void report_closed(void) {
@@ -353,9 +384,10 @@ static void end_frame(struct client *client, int64_t now) {
     if (opcode) client->stamp = kept_stamp(client);
     if (!(client->head[0] & 0x80)) return;
     if (client->stamp) add_sample(now - client->stamp);
-    if (!frames++) first = now;
+    if (!frames++ && !echoing) first = now;
     last = now;
     if (++client->frames == wanted) reached++;
+    if (client->asked) take_echo(client, now);
 }
 
 /* Takes the data as a frame's head; returns how much of them that was. */
@@ -425,6 +457,7 @@ static bool obey(void) {
         *end = 0;
         if (!strncmp(line, "expect ", 7)) expect(number(line + 7, 1, 1000000000), false);
         else if (!strncmp(line, "latency ", 8)) expect(number(line + 8, 1, 1000000000), true);
+        else if (!strncmp(line, "echo ", 5)) begin_echo(number(line + 5, 1, 1000000));
         else quit("not a command");
         size -= end + 1 - line;
         memmove(line, end + 1, size);

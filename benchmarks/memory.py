@@ -15,11 +15,14 @@ from .rig import BUILD, Program, Server, memory_bytes, print_table, rig, wait_fo
 
 WARM_UP = 1000
 BROADCAST = "/ws/bench?subscribe-broadcast"
+VIEW = "/ws/class/"
 # what is subscribed to → the path, and whether somebody is logged in
 KINDS = {
     "broadcast": (BROADCAST, False),
     "broadcast, may publish, echo off": (f"{BROADCAST}&publish-broadcast", False),
     "broadcast, user, group, session": (f"{BROADCAST}&subscribe-user&subscribe-group&subscribe-session", True),
+    "nothing: a class-based view": (VIEW, False),
+    "nothing: the same, logged in": (VIEW, True),
 }
 
 
@@ -42,9 +45,12 @@ def measure(stack: ExitStack, label: str, path: str, is_logged_in: bool, sockets
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sockets", type=int, default=10_000)
+    parser.add_argument("--views", action="store_true", help="those of views alone")
     options = parser.parse_args()
     rows = []
     for label, kind in KINDS.items():
+        if options.views and kind[0] != VIEW:
+            continue
         with rig() as stack:
             rows.append(measure(stack, label, *kind, options.sockets))
     print_table("Memory of idle sockets", ["subscribed to", "sockets", "per socket", "whole process"], rows)

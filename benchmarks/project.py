@@ -11,6 +11,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
 ]
 ROOT_URLCONF = "benchmarks.project"
+WEBSOCKET_URLCONF = "benchmarks.sockets"
 urlpatterns: list[object] = []
 FOLDER = os.environ["BENCHMARK_FOLDER"]
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{FOLDER}/db.sqlite3"}}

@@ -6,12 +6,13 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib.sessions.middleware import SessionMiddleware
-from django.core.exceptions import BadRequest
+from django.core.exceptions import BadRequest, ImproperlyConfigured
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse
+from django.middleware.csrf import CsrfViewMiddleware
 
 from . import sessions
-from .exceptions import HandshakeError
+from .exceptions import HandshakeError, NotAuthorized
 from .project_code import call, import_setting
 
 
@@ -41,6 +42,28 @@ def authenticate(request: HttpRequest, process_request: Any) -> None:
 
         AuthenticationMiddleware(_no_response).process_request(request)
         request.user.is_authenticated  # noqa: B018  the user is lazy; read it here, where errors are caught
+
+
+class _CsrfCheck(CsrfViewMiddleware):
+    """Django's own check, whose refusal is a text: the project's page for it is for people."""
+
+    def _reject(self, request: HttpRequest, reason: str) -> str:
+        return reason
+
+
+def check_csrf(request: HttpRequest) -> None:
+    """Refuse a POST without the token that Django gave the visitor, whatever middleware the project has.
+
+    Raises NotAuthorized.
+    """
+    check = _CsrfCheck(_no_response)
+    try:
+        check.process_request(request)
+        refusal = check.process_view(request, _no_response, (), {})
+    except ImproperlyConfigured as error:  # CSRF_USE_SESSIONS without sessions
+        raise NotAuthorized(f"the CSRF token cannot be checked: {error}") from error
+    if refusal is not None:
+        raise NotAuthorized(f"the CSRF token is not right, see docs/javascript.rst: {refusal}")
 
 
 def _no_response(request: HttpRequest) -> HttpResponse:

@@ -192,6 +192,22 @@ def read_since(text: str) -> Mapping[str, bytes]:
     return found
 
 
+def read_last_event_id(text: str) -> Mapping[str, bytes]:
+    """Read the id of the event that an EventSource got last as where all its channels go on; {} for none.
+
+    It is `broadcast:chat=1700000000000-0`, the exact position of that event's channel. Whatever is older than it the
+    others have sent, too, as long as one clock gives the ids: that of one Redis. Within a millisecond ids of several
+    channels say nothing about their order, so from there on the others begin again: rather twice than not at all.
+
+    Raises HandshakeError.
+    """
+    found = dict(read_since(text))
+    if len(found) == 1 and "" not in found:
+        milliseconds = int(next(iter(found.values())).partition(b"-")[0])
+        found[""] = b"%d-%d" % (max(0, milliseconds - 1), 10**19 - 1)
+    return found
+
+
 def _history(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) <= MAX_HISTORY):
         raise HandshakeError(f"history={text!r} is no number of messages up to {MAX_HISTORY}")

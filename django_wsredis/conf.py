@@ -5,6 +5,8 @@ docs/settings.rst documents each key. ws4redis's `WS4REDIS_*` names are understo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from functools import cache
@@ -18,6 +20,9 @@ from django.utils.module_loading import import_string
 
 from .rules import FOLLOWED, RULES, problems, quoted_url
 
+# settings of their own, beside WSREDIS
+OWN_NAMES = ("WEBSOCKET_URL", "WEBSOCKET_URLCONF", "WEBSOCKET_HOST")
+
 # ws4redis 0.6's names → ours. Its WS4REDIS_SUBSCRIBER has no equal: the classes differ.
 LEGACY_NAMES = {
     "WS4REDIS_PREFIX": "PREFIX",
@@ -27,6 +32,8 @@ LEGACY_NAMES = {
     "WS4REDIS_PROCESS_REQUEST": "PROCESS_REQUEST",
     "WS4REDIS_CONNECTION": "URL",
 }
+
+_forced: dict[str, Any] = {}
 
 
 class Keep(NamedTuple):
@@ -56,6 +63,8 @@ class Settings:
 
     websocket_url: str
     url: str
+    websocket_urlconf: Any = None  # of views: a module or its dotted path
+    websocket_host: str = ""  # of the views' absolute URLs; "": the request's
     prefix: str = "wsredis"
     expire: int = 0  # seconds for which the last message is kept; 0: not at all
     history: tuple[tuple[str, Keep], ...] = ()  # (pattern of facilities, what is kept there)
@@ -69,6 +78,7 @@ class Settings:
     max_outbox_bytes: int = 4 * 1024 * 1024
     max_sockets: int | None = None  # per worker; None: as many as it may open files
     max_facilities: int = 100  # of one socket that speaks wsredis.v1
+    view_threads: int = 100  # per worker, for views that are functions; and as many for calls of those that are classes
     drain_seconds: float = 5.0  # over which a worker that ends closes its sockets; 0 by default if DEBUG
     compression: int = 256  # bytes: smaller messages are not compressed; 0: none is
     subprotocols: tuple[str, ...] = ()
@@ -119,7 +129,21 @@ def given_settings() -> dict[str, Any]:
     given = getattr(django_settings, "WSREDIS", {})
     if not isinstance(given, dict):
         raise ImproperlyConfigured(f"WSREDIS is {quoted_url(given)}, not a dict.")
-    return {**legacy_settings(), **given}
+    return {**legacy_settings(), **given, **_forced}
+
+
+@contextmanager
+def forcing(**values: Any) -> Iterator[None]:
+    """Let keys of `WSREDIS` have these values, whatever the project, or a test of it, sets."""
+    before = dict(_forced)
+    _forced.update(values)
+    get_settings.cache_clear()
+    try:
+        yield
+    finally:
+        _forced.clear()
+        _forced.update(before)
+        get_settings.cache_clear()
 
 
 @cache
@@ -144,6 +168,8 @@ def get_settings() -> Settings:
         merged["FOLLOW"] = frozenset(name for name in FOLLOWED if merged["FOLLOW"].get(name, True))
     return Settings(
         websocket_url=getattr(django_settings, "WEBSOCKET_URL", "/ws/"),
+        websocket_urlconf=getattr(django_settings, "WEBSOCKET_URLCONF", None),
+        websocket_host=getattr(django_settings, "WEBSOCKET_HOST", ""),
         **{key.lower(): value for key, value in merged.items()},
     )
 
@@ -160,5 +186,5 @@ def _forget(*, setting: str, **_: Any) -> None:
 
 setting_changed.connect(_forget, dispatch_uid="django_wsredis.conf")
 
-if {f.name.upper() for f in fields(Settings)} != {*RULES, "WEBSOCKET_URL"}:
+if {f.name.upper() for f in fields(Settings)} != {*RULES, *OWN_NAMES}:
     raise AssertionError("each setting has a field and a rule")

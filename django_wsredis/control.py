@@ -94,11 +94,12 @@ class Request:
     """What workers are asked.
 
     verb: "report", "names", "sockets", "count", "close", "end", "regroup" or "recheck"; see `loop/control.py`.
-        "canary": see `loop/canary.py`.
+        "canary": see `loop/canary.py`. "say": see `posting.py`.
     reply: the list that answers are pushed to; "" where none is wanted. Of a canary its number.
     limit: how many sockets, or channels, a worker tells of. sort: by what they are the first, see `SORTS`.
     also: channels that it tells of beside those, by the names that clients know.
     code, reason: of the closing handshake.
+    stream, text: of "say": an event stream's key, and what its browser says by wsredis.v1.
     """
 
     verb: str
@@ -109,6 +110,8 @@ class Request:
     also: tuple[str, ...] = ()
     code: int = 1000
     reason: str = ""
+    stream: str = ""
+    text: str = ""
 
     def encode(self) -> bytes:
         """Return the request as it travels."""

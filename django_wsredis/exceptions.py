@@ -2,7 +2,7 @@
 
 - WSRedisError
     - HandshakeError: an HTTP status instead of a websocket
-        - UpgradeRequired, OriginNotAllowed, NotAuthorized, NotFound, Unavailable
+        - UpgradeRequired, OriginNotAllowed, NotAuthorized, NotFound, Unavailable, Misconfigured
             - CannotDetach, DecisionOutdated
     - ConnectionClosed: a close code for an open websocket
     - BrokerUnavailable: Redis cannot be used now
@@ -52,6 +52,12 @@ class Unavailable(HandshakeError):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     headers = (("Retry-After", "5"),)
+
+
+class Misconfigured(HandshakeError):
+    """Raised where the project's code for websockets cannot be used, or does what it should not."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 class CannotDetach(Unavailable):

@@ -8,26 +8,31 @@ from __future__ import annotations
 import io
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import Error as DatabaseError
 from django.db import close_old_connections
 from django.http import HttpRequest
 
 from . import subprotocol
-from .authentication import authenticate, request_of
-from .channels import Channel, Wish, facility_problem, parse_wish
+from .authentication import authenticate, check_csrf, request_of
+from .channels import Channel, Wish, facility_problem, parse_wish, read_last_event_id
 from .conf import Settings
 from .exceptions import HandshakeError, NotAuthorized, NotFound, Unavailable
+from .messages import EVENT, UNNUMBERED, V1
 from .origin import check_origin
 from .packing import pack, unpack
 from .peer import Peer, peer_of
 from .project_code import call, import_setting
-from .upgrade import Upgrade, negotiate
+from .routes import is_view
+from .upgrade import Upgrade, begin_stream, negotiate, wants_stream
 from .visitor import groups_text, own_names
+
+if TYPE_CHECKING:
+    from .views.handler import Handler
 
 logger = logging.getLogger("django_wsredis.handshake")
 
@@ -63,6 +68,7 @@ class Accepted:
 
     visitor: what `decide_more()`, `decide_again()` and `standing_of()` need, where the socket has a user or a session,
     or may ask for more, as it speaks wsredis.v1. began_at: when it began to be decided, by the monotonic clock.
+    view: what runs its view, if the path is that of one.
     """
 
     upgrade: Upgrade
@@ -70,11 +76,18 @@ class Accepted:
     peer: Peer
     visitor: bytes = b""
     began_at: float = field(default_factory=time.monotonic)
+    view: Handler | None = None
 
     @property
     def speaks_v1(self) -> bool:
         """Whether both sides agreed on wsredis.v1."""
         return self.upgrade.subprotocol == subprotocol.NAME
+
+    @property
+    def framing(self) -> int:
+        """Which of a message's `Frames` the socket gets."""
+        event = EVENT | (UNNUMBERED if len(self.granted.subscribe) > 1 else 0)
+        return (event if self.upgrade.is_stream else self.upgrade.window_bits) | (V1 if self.speaks_v1 else 0)
 
 
 class Subscriber:
@@ -97,18 +110,28 @@ class Subscriber:
 
 
 def decide(environ: dict[str, Any], settings: Settings) -> Accepted:
-    """Answer a websocket handshake. Blocks on the database; leaves no connection to it open.
+    """Answer a handshake, of a websocket or an event stream. Blocks on the database; leaves no connection to it open.
 
     Raises HandshakeError or one of its kind, whose `status` is the answer.
     """
     began_at = time.monotonic()
     facility = facility_of(environ, settings.websocket_url)
-    upgrade = negotiate(
-        environ, subprotocols=(subprotocol.NAME, *settings.subprotocols), compress=settings.compression > 0
-    )
+    if wants_stream(environ):
+        upgrade = begin_stream(environ.get("QUERY_STRING", ""))
+    else:
+        upgrade = negotiate(
+            environ, subprotocols=(subprotocol.NAME, *settings.subprotocols), compress=settings.compression > 0
+        )
     granted, peer = _grant(environ, facility, settings)
+    if upgrade.is_stream and (since := read_last_event_id(environ.get("HTTP_LAST_EVENT_ID", ""))):
+        granted = replace(granted, wish=granted.wish._replace(since=since))
     is_kept = upgrade.subprotocol == subprotocol.NAME or peer.user or peer.session
     return Accepted(upgrade, granted, peer, pack(environ) if is_kept else b"", began_at)
+
+
+def decide_post(environ: dict[str, Any], settings: Settings) -> Granted:
+    """Grant what a page's POST asks for, after Django's own CSRF check. Blocks, and raises, as `decide()`."""
+    return _grant(environ, facility_of(environ, settings.websocket_url), settings, check=check_csrf)[0]
 
 
 def decide_more(visitor: bytes, facility: str, query: str, settings: Settings) -> Granted:
@@ -146,18 +169,26 @@ def _environ(visitor: bytes) -> dict[str, Any]:
     return {**unpack(visitor), "wsgi.input": io.BytesIO()}
 
 
-def _grant(environ: dict[str, Any], facility: str, settings: Settings) -> tuple[Granted, Peer]:
+def _grant(
+    environ: dict[str, Any],
+    facility: str,
+    settings: Settings,
+    check: Callable[[HttpRequest], None] = lambda request: None,
+) -> tuple[Granted, Peer]:
+    if is_view(settings.websocket_url + facility):  # who guards the view guards its channels
+        raise NotFound(f"{facility!r} is a view's path, with a slash at its end or without: only the view hears it")
     wish = parse_wish(environ.get("QUERY_STRING", ""))
     request = request_of(environ)
     check_origin(request, required=settings.require_origin)
-    with _database():
+    with database():
         authenticate(request, settings.process_request)
+        check(request)
         granted = grant(request, wish, settings.allowed_channels)
         return _grant_channels(request, facility, granted, settings), peer_of(request, facility)
 
 
 @contextmanager
-def _database() -> Iterator[None]:
+def database() -> Iterator[None]:
     """Leave no connection to the database open, and say what it means that it failed."""
     close_old_connections()
     try:

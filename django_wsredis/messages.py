@@ -21,15 +21,19 @@ from django.utils.functional import Promise
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 
+from . import events
 from .subprotocol import message_header
 
 MAGIC = b"\xffW"
 BINARY, HAS_ID, HAS_SENDER, HAS_ADDRESSES, IS_REQUEST, HAS_REPLY = 1, 2, 4, 8, 16, 32
 
 # How a socket's frames are made, as one number: the LZ77 window of those that are compressed, or UNCOMPRESSED; and V1
-# for sockets that speak wsredis.v1, whose messages have a header.
+# for sockets that speak wsredis.v1, whose messages have a header. EVENT is for event streams, which have no frames;
+# UNNUMBERED for those that have not got all yet that several channels hold: no id could say where they are.
 UNCOMPRESSED = 0
 V1 = 16
+EVENT = 32
+UNNUMBERED = 64
 
 EVERYWHERE_CHANNEL = b"everywhere"  # the name for clients of what is published to every facility
 
@@ -83,21 +87,23 @@ class Frames(dict[int, bytes]):
     """A message as a server's frame (RFC 6455, 5.2) for each framing, encoded when it is first looked up.
 
     With permessage-deflate (RFC 7692, 7.1.2) there is no context takeover, so one compressed frame serves all sockets
-    that agreed on its window, 9 to 15.
+    that agreed on its window, 9 to 15. For event streams there are events in their place.
     """
 
     def __init__(
         self, payload: bytes, is_text: bool, channel: bytes, id: bytes | None, is_worth_compressing: bool
     ) -> None:
         self._payload = payload
-        self._opcode = Opcode.TEXT if is_text else Opcode.BINARY
+        self._is_text = is_text
         self._channel = channel
         self._id = id
         self._is_worth_compressing = is_worth_compressing
 
     def __missing__(self, framing: int) -> bytes:
         window_bits = framing & ~V1
-        if window_bits and not self._is_worth_compressing:
+        if framing & EVENT:
+            frame = self._event(framing & V1, None if framing & UNNUMBERED else self._id)
+        elif window_bits and not self._is_worth_compressing:
             frame = self[framing & V1]
         else:
             frame = self._encode(framing & V1, [deflate(window_bits)] if window_bits else [])
@@ -106,7 +112,12 @@ class Frames(dict[int, bytes]):
 
     def _encode(self, v1: int, extensions: Sequence[PerMessageDeflate]) -> bytes:
         data = message_header(self._channel, self._id) + self._payload if v1 else self._payload
-        return Frame(self._opcode, data).serialize(mask=False, extensions=extensions)
+        opcode = Opcode.TEXT if self._is_text else Opcode.BINARY
+        return Frame(opcode, data).serialize(mask=False, extensions=extensions)
+
+    def _event(self, v1: int, id: bytes | None) -> bytes:
+        header = message_header(self._channel, self._id) if v1 else None
+        return events.message(self._payload, self._is_text, header=header, channel=self._channel, id=id)
 
 
 class JoinedFrames(dict[int, bytes]):

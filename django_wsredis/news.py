@@ -21,6 +21,7 @@ class News:
 
     def __init__(self) -> None:
         self._names: dict[tuple[str, str, str], dict[str, None]] = {}  # a dict's keys have an order
+        self._committed: list[str] = []  # databases, by alias
 
     def add(self, verb: str, kind: str, names: Iterable[str], reason: str) -> None:
         """Add names of a kind, "users" or "sessions"; each counts once."""
@@ -28,7 +29,8 @@ class News:
 
     def send(self) -> None:
         """Tell the workers, when the transaction is over if there is one."""
-        if transaction := open_transaction():
+        if transaction := open_transaction(self._committed):
+            self._committed.append(transaction.alias)
             transaction.on_commit(self.send)
             return
         try:

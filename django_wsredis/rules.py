@@ -122,6 +122,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "MAX_OUTBOX_BYTES": (lambda v: _is_count(v) and v > 0, "a whole number of bytes above 0"),
     "MAX_FACILITIES": (lambda v: _is_count(v) and v > 0, "a whole number above 0"),
     "MAX_SOCKETS": (lambda v: v is None or (_is_count(v) and v > 0), "a whole number above 0, or None"),
+    "VIEW_THREADS": (lambda v: _is_count(v) and v > 0, "a whole number above 0"),
     "DRAIN_SECONDS": (is_seconds, "a number of seconds, or 0"),
     "COMPRESSION": (_is_count, "a whole number of bytes, 0 to turn it off"),
     "SUBPROTOCOLS": (

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 
 _lock = threading.Lock()
-_handshakes = Counter(dict.fromkeys((101, 400, 403, 404, 426, 503), 0))  # rates need a zero to begin with
+_handshakes = Counter(dict.fromkeys((101, 200, 400, 403, 404, 426, 503), 0))  # rates need a zero to begin with
 
 
 def count_handshake(status: int) -> None:

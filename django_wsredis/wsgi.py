@@ -11,9 +11,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import django
+from django.core.handlers.wsgi import get_path_info
 from django.core.wsgi import get_wsgi_application as get_django_application
 
-from . import operators
+from . import operators, posting
 from .conf import get_settings
 from .exceptions import CannotDetach, DecisionOutdated, HandshakeError
 from .log import log_to_stderr
@@ -22,6 +23,8 @@ from .tally import count_handshake
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from .handshake import Accepted
 
 DECISIONS = 3  # about one handshake, where users, sessions or groups change meanwhile
 
@@ -59,10 +62,12 @@ class WebSocketApplication:
         try:
             if is_below and (name := path[len(websocket_url) :]) in operators.PATHS:
                 return operators.answer(name, environ, start_response)
-            serve_websocket(environ)
+            if is_below and posting.is_posted(environ):
+                return posting.answer(environ, start_response)
+            status = serve_websocket(environ)
         except HandshakeError as error:
             return refuse(error, environ, start_response)
-        start_response("101 Switching Protocols", [])  # for the host's log: the 101 itself has been written
+        start_response(f"{status.value} {status.phrase}", [])  # for the host's log: it has been written already
         return []
 
 
@@ -91,14 +96,17 @@ def adapt(application: WSGIApplication, environ: WSGIEnvironment) -> WSGIApplica
     return offering
 
 
-def serve_websocket(environ: WSGIEnvironment) -> None:
-    """Do the handshake of one request and hand its socket to the loop. Raises HandshakeError."""
-    from . import handshake, loop, sessions  # models and gevent: not before Django is set up and a websocket comes
+def serve_websocket(environ: WSGIEnvironment) -> HTTPStatus:
+    """Do the handshake of one request and hand its socket to the loop; return what was answered: 101, or 200.
+
+    Raises HandshakeError.
+    """
+    from . import loop, sessions  # gevent: not before a websocket comes
     from .hosts import detach
 
     try:
         for tries_left in reversed(range(DECISIONS)):
-            accepted = handshake.decide(environ, get_settings())
+            accepted = decide(environ)
             try:
                 loop.get_loop().serve(accepted, detach.find(environ))
                 break
@@ -109,7 +117,20 @@ def serve_websocket(environ: WSGIEnvironment) -> None:
     except HandshakeError as error:
         count_handshake(error.status)
         raise
-    count_handshake(HTTPStatus.SWITCHING_PROTOCOLS)
+    status = HTTPStatus.OK if accepted.upgrade.is_stream else HTTPStatus.SWITCHING_PROTOCOLS
+    count_handshake(status)
+    return status
+
+
+def decide(environ: WSGIEnvironment) -> Accepted:
+    """Answer a handshake by the view of its path, or as one for a facility. Raises HandshakeError."""
+    from . import handshake, routes  # models: not before Django is set up
+    from .views import admission
+
+    settings = get_settings()
+    if match := routes.find(get_path_info(environ)):
+        return admission.decide(environ, match, settings)
+    return handshake.decide(environ, settings)
 
 
 @functools.cache

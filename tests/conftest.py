@@ -25,6 +25,8 @@ from django_wsredis.checks import processes
 
 from .servers import Listener, RedisServer, Site, children, find_redis
 
+pytest_plugins = ["django_wsredis.testing.fixtures"]  # whether or not the package is installed
+
 DATABASE = Path(os.environ["TEST_DATABASE"])
 FAULTS = "faults"  # a property of a trial's report: what its verifier found
 

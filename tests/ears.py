@@ -13,8 +13,8 @@ from websockets.protocol import CLIENT, Protocol
 
 from django_wsredis.channels import Wish
 from django_wsredis.handshake import Granted
-from django_wsredis.loop.connection import Connection
 from django_wsredis.loop.dialogue import Dialogue
+from django_wsredis.loop.websocket import WebSocketConnection
 from django_wsredis.messages import UNCOMPRESSED, V1, Message
 
 
@@ -43,7 +43,7 @@ class Watcher:
         pass
 
 
-class Ear(Connection):
+class Ear(WebSocketConnection):
     """A connection whose socket takes everything, but while it is blocked.
 
     is_attached: whether the socket is there, else it waits for `be_attached()`.
@@ -77,7 +77,7 @@ class Ear(Connection):
         if is_attached:
             self.sock, self.outbox = self.line, None
         self.is_blocked = self.has_left = False
-        self.when_left: Callable[[Connection], None] = lambda connection: None
+        self.when_left: Callable[[WebSocketConnection], None] = lambda connection: None
         self.heard: list[str] = []
         self.told: list[tuple[dict[str, Any], str]] = []
         self.close_code: int | None = None
@@ -104,7 +104,7 @@ class Ear(Connection):
         """What it was told beside messages."""
         return [header for header, _ in self.told if "type" in header]
 
-    def _on_leave(self, connection: Connection) -> None:
+    def _on_leave(self, connection: WebSocketConnection) -> None:
         self.when_left(connection)
         self.has_left = True
 

@@ -37,10 +37,10 @@ ARGUMENTS = [
 class SampleSite(Process):
     """The sample site under runwsserver, on a port that it keeps when it is started again."""
 
-    def __init__(self, env: dict[str, str], port: int = 0) -> None:
+    def __init__(self, env: dict[str, str], port: int = 0, *options: str) -> None:
         self.env = env
         command = [sys.executable, "-X", "dev", "-W", "error", str(MANAGE), "runwsserver"]
-        super().__init__([*command, f"127.0.0.1:{port}", "--noreload"], env=env, cwd=ROOT)
+        super().__init__([*command, f"127.0.0.1:{port}", "--noreload", *options], env=env, cwd=ROOT)
         match = self.wait_for(r"\bat (http://127.0.0.1:(\d+))/")
         self.url = match[1]
         self.port = int(match[2])

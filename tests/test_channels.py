@@ -23,6 +23,7 @@ from django_wsredis.channels import (
     facility_problem,
     is_position,
     parse_wish,
+    read_last_event_id,
     read_redis_name,
     redis_name,
     session_digest,
@@ -325,3 +326,28 @@ def test_what_is_no_position_or_number_is_malformed(query: str) -> None:
     with pytest.raises(HandshakeError, match=r"since|history") as raised:
         parse_wish("subscribe-broadcast&" + query)
     assert raised.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("text", "since"),
+    [
+        ("", {}),
+        ("5-1", {"": b"5-1"}),
+        (
+            "broadcast:chat=1700000000000-7",
+            {"broadcast:chat": b"1700000000000-7", "": b"1699999999999-9999999999999999999"},
+        ),
+        ("broadcast:chat=0-1", {"broadcast:chat": b"0-1", "": b"0-9999999999999999999"}),
+        ("broadcast:chat=5-1,user:a:chat=6-0", {"broadcast:chat": b"5-1", "user:a:chat": b"6-0"}),
+    ],
+)
+def test_an_event_s_id_says_where_all_channels_go_on(text: str, since: dict[str, bytes]) -> None:
+    found = read_last_event_id(text)
+    assert found == since
+    assert all(is_position(position.decode()) for position in found.values())
+
+
+@pytest.mark.parametrize("text", ["x", "broadcast:chat=", "broadcast:chat", "5-1-1"])
+def test_what_is_no_event_s_id_is_malformed(text: str) -> None:
+    with pytest.raises(HandshakeError):
+        read_last_event_id(text)

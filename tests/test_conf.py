@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from django_wsredis import conf
-from django_wsredis.conf import LEGACY_NAMES, Keep, Settings, get_settings, legacy_url, resolve
+from django_wsredis.conf import LEGACY_NAMES, OWN_NAMES, Keep, Settings, get_settings, legacy_url, resolve
 from django_wsredis.rules import FOLLOWED, RULES, problems
 
 from .project import callbacks
@@ -28,6 +28,8 @@ def nothing_set() -> Iterator[None]:
 def test_the_defaults_are_those_of_the_documentation(nothing_set: None) -> None:
     assert dataclasses.asdict(get_settings()) == {
         "websocket_url": "/ws/",
+        "websocket_urlconf": None,
+        "websocket_host": "",
         "url": "redis://localhost:6379/0",
         "prefix": "wsredis",
         "expire": 0,
@@ -42,6 +44,7 @@ def test_the_defaults_are_those_of_the_documentation(nothing_set: None) -> None:
         "max_outbox_bytes": 4 * 1024 * 1024,
         "max_sockets": None,
         "max_facilities": 100,
+        "view_threads": 100,
         "drain_seconds": 5.0,
         "compression": 256,
         "subprotocols": (),
@@ -55,7 +58,8 @@ def test_the_defaults_are_those_of_the_documentation(nothing_set: None) -> None:
 
 def test_no_default_breaks_its_own_rule(nothing_set: None) -> None:
     settings = dataclasses.asdict(get_settings())
-    del settings["websocket_url"]
+    for name in OWN_NAMES:
+        del settings[name.lower()]
     settings.update(history=dict(settings["history"]), slow=dict(settings["slow"]))  # as they are written
     settings["follow"] = dict.fromkeys(settings["follow"], True)
     assert list(problems({key.upper(): value for key, value in settings.items()})) == []
@@ -127,6 +131,7 @@ VALUES: list[tuple[str, list[Any], list[Any]]] = [
     ("MAX_OUTBOX_BYTES", [1, 2**30], [0, -1, None, 1.5, True]),
     ("MAX_FACILITIES", [1, 100], [0, -1, None, 1.5, True]),
     ("MAX_SOCKETS", [None, 1, 10_000], [0, -1, 1.5, True]),
+    ("VIEW_THREADS", [1, 100], [0, -1, None, 1.5, True]),
     ("DRAIN_SECONDS", [0, 0.5, 30], [-1, None, True, False, "5"]),
     ("COMPRESSION", [0, 1, 1000], [-1, None, True, False, "on"]),
     ("SUBPROTOCOLS", [[], ["chat"], ("a", "b")], ["chat", None, [1], [""], {"chat"}]),
@@ -377,4 +382,4 @@ def test_a_path_that_names_nothing_is_an_import_error(path: str) -> None:
 
 
 def test_each_setting_has_a_field_and_a_rule() -> None:
-    assert {field.name.upper() for field in dataclasses.fields(conf.Settings)} == {*RULES, "WEBSOCKET_URL"}
+    assert {field.name.upper() for field in dataclasses.fields(conf.Settings)} == {*RULES, *OWN_NAMES}

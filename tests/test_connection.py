@@ -15,7 +15,7 @@ from websockets.protocol import CLIENT, Protocol
 
 from django_wsredis.exceptions import ConnectionClosed
 from django_wsredis.loop.assembler import seconds_allowed
-from django_wsredis.loop.connection import Connection
+from django_wsredis.loop.websocket import WebSocketConnection
 from django_wsredis.messages import V1, Message
 
 from .ears import Watcher
@@ -55,18 +55,18 @@ class Owner:
         self.told: list[str] = []
         self.error: Exception | None = None
 
-    def on_message(self, connection: Connection, payload: bytes, is_text: bool) -> None:
+    def on_message(self, connection: WebSocketConnection, payload: bytes, is_text: bool) -> None:
         if self.error:
             raise self.error
         self.messages.append((payload, is_text))
 
-    def on_waiting(self, connection: Connection) -> None:
+    def on_waiting(self, connection: WebSocketConnection) -> None:
         self.told.append("waiting")
 
-    def on_leave(self, connection: Connection) -> None:
+    def on_leave(self, connection: WebSocketConnection) -> None:
         self.told.append("left")
 
-    def on_gone(self, connection: Connection) -> None:
+    def on_gone(self, connection: WebSocketConnection) -> None:
         self.told.append("gone")
 
 
@@ -78,7 +78,7 @@ class Line:
         ours.setblocking(False)
         self.peer.settimeout(5)
         self.clock, self.owner = Clock(), Owner()
-        self.connection = Connection(self.clock, self.owner)  # type: ignore[arg-type]
+        self.connection = WebSocketConnection(self.clock, self.owner)  # type: ignore[arg-type]
         self.ours = _socket.socket(fileno=ours.detach())
         if is_attached:
             self.connection.attach(self.ours)

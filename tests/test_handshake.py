@@ -194,6 +194,26 @@ def test_a_request_without_origin_is_a_matter_of_a_setting() -> None:
         check_origin(request_with(), required=True)
 
 
+@pytest.mark.parametrize(
+    ("site", "required", "is_allowed"),
+    [
+        ("same-origin", True, True),
+        ("same-origin", False, True),
+        ("none", True, False),
+        ("none", False, True),
+        ("same-site", False, False),
+        ("cross-site", False, False),
+    ],
+)
+def test_without_origin_what_the_browser_says_of_the_page_counts(site: str, required: bool, is_allowed: bool) -> None:
+    request = request_with(HTTP_ORIGIN=None, HTTP_SEC_FETCH_SITE=site)
+    if is_allowed:
+        check_origin(request, required=required)
+    else:
+        with pytest.raises(OriginNotAllowed):
+            check_origin(request, required=required)
+
+
 def test_behind_a_proxy_the_forwarded_host_counts_if_the_project_says_so() -> None:
     headers = {"HTTP_ORIGIN": "https://testserver", "HTTP_HOST": "localhost", "HTTP_X_FORWARDED_HOST": "testserver"}
     with pytest.raises(OriginNotAllowed):

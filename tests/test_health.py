@@ -122,7 +122,7 @@ def test_the_paths_are_read_and_nothing_else(
     with pytest.raises(InvalidStatus) as refused, site.connect(f"{path}?subscribe-broadcast"):
         pass
     assert refused.value.response.status_code == 404
-    assert f"{path} is no facility" in site.output
+    site.wait_for(f"{path} is no facility")
 
 
 # Redis

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_wsredis.loop.keepalive import MAX_TICK_SECONDS, PING, Keepalive
+from django_wsredis.loop.keepalive import MAX_TICK_SECONDS, Keepalive
+from django_wsredis.loop.websocket import PING, WebSocketConnection
 
 
 class Peer:
@@ -28,6 +29,8 @@ class Peer:
         self.failed: list[int] = []
         self.ended_at: float | None = None
         keepalive.add(self)  # type: ignore[arg-type]
+
+    ping = WebSocketConnection.ping
 
     def write(self, data: bytes) -> None:
         self.written.append(data)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from websockets.sync.client import ClientConnection, connect
 
 from . import layouts
 from .layouts import as_nobody
@@ -87,3 +90,25 @@ def test_it_is_right_behind_nginx(production: Production) -> None:
     url = f"ws://localhost:{production.port}/ws/chat"
     seen = production.run("wscheck", "--only", "live", "--live", url, "--user", "alice", "--fail-level", "warning")
     assert seen.rstrip().endswith("wscheck: no problem.")
+
+
+def test_people_meet_in_a_room_behind_nginx_whatever_worker_they_are_on(production: Production) -> None:
+    url = f"ws://localhost:{production.port}/ws/rooms/lobby/"
+    names = [f"Guest {number}" for number in range(6)]
+    with ExitStack() as stack:
+        people = [stack.enter_context(connect(url, proxy=None)) for _ in names]
+        for name, person in zip(names, people, strict=True):
+            person.send(json.dumps({"name": name, "color": "teal"}))
+        everybody = {"guests": [{"name": name, "color": "teal"} for name in names]}
+        for person in people:
+            assert until(person, lambda message: message == everybody)
+        people[0].send(json.dumps({"name": names[0], "color": "teal", "text": "hello"}))
+        for person in people:
+            assert until(person, lambda message: message.get("text") == "hello")["name"] == names[0]
+
+
+def until(person: ClientConnection, is_it: Callable[[Any], bool]) -> Any:
+    """Return the first message that is meant, of those that come from now on."""
+    while not is_it(message := json.loads(person.recv(20))):
+        pass
+    return message

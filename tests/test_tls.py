@@ -23,6 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from django_wsredis import publish
 
+from .event_source import EventSource, post
 from .rawsocket import RawSocket, close, masked, more, reset, text
 from .servers import Site, missing, run_manage, wait_until
 from .test_resilience import settled
@@ -105,6 +106,23 @@ def assert_no_news(site: Site, start: int) -> None:
 
 
 # What goes through
+
+
+def test_an_event_stream_begins_lives_and_ends(secure: Callable[..., Site], either: ssl.SSLContext) -> None:
+    site = secure(PING_INTERVAL=0.5, MAX_OUTBOX_BYTES=MIB)
+    with EventSource(site.port, NEWS, tls=either) as source, EventSource(site.port, NEWS, tls=either) as slow:
+        assert source.key
+        origin = {"Origin": site.url}
+        assert post(site.port, ECHO, "x" * MIB, origin, tls=either) == 204
+        assert source.message() == "x" * MIB
+        while "(1013): it is too slow" not in site.output:
+            publish(b"y" * MIB, facility="news", broadcast=True)
+            assert source.message() == b"y" * MIB
+        assert slow.closed_with() == 1013
+        assert source.line() == b":"
+        assert site.stop() == 0
+        assert source.closed_with() == 1001
+    assert "Traceback" not in site.output
 
 
 def test_messages_of_all_sizes_come_back_whole(secure: Callable[..., Site], either: ssl.SSLContext) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import os
 from typing import Any
 
@@ -276,3 +277,13 @@ def test_each_key_has_its_own_answer() -> None:
     keys = {base64.b64encode(os.urandom(16)).decode() for _ in range(20)}
     answers = {head(negotiate(environ(HTTP_SEC_WEBSOCKET_KEY=key)))[1]["Sec-WebSocket-Accept"] for key in keys}
     assert len(answers) == len(keys)
+
+
+def test_nothing_is_left_for_the_garbage_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        negotiate(environ(), subprotocols=["a"], compress=True)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

@@ -14,9 +14,10 @@ from django.core.management import CommandError, call_command
 from django.db import transaction
 from django.test import override_settings
 
-from django_wsredis import BrokerUnavailable, fetch_message, redis
-from django_wsredis.channels import Channel, address, everywhere_name, redis_name, session_digest
+from django_wsredis import EVERYWHERE, BrokerUnavailable, fetch_message, redis
+from django_wsredis.channels import Channel, address, everywhere_name, redis_name
 from django_wsredis.commands import Command
+from django_wsredis.testing import PublishRecorder
 
 from .conftest import DATABASE
 from .servers import ROOT, Listener, RedisServer, free_port
@@ -69,22 +70,14 @@ def test_a_group_on_every_facility(listener: Listener) -> None:
     assert everywhere(listener) == ("the site sleeps at 5", [address("wsredis", "group", "staff")])
 
 
-def test_groups_users_and_sessions_together(listener: Listener, alice: str) -> None:
+def test_groups_users_and_sessions_together(published: PublishRecorder, alice: str) -> None:
     options = ["--group", "staff", "--group", "chatters", "--user", "alice", "--user", "bob", "--session", alice]
     said = wsbroadcast("x", *options)
     assert said.startswith("Sent to group staff, group chatters, user alice, user bob, a session on every facility →")
     assert alice not in said
-    _, addresses = everywhere(listener)
-    assert addresses == [
-        address("wsredis", *audience)
-        for audience in [
-            ("group", "staff"),
-            ("group", "chatters"),
-            ("user", "alice"),
-            ("user", "bob"),
-            ("session", session_digest(alice)),
-        ]
-    ]
+    published.assert_published(
+        "x", facility=EVERYWHERE, groups=["staff", "chatters"], users=["alice", "bob"], sessions=[alice], count=1
+    )
 
 
 def test_a_facility_narrows_it(listener: Listener) -> None:
@@ -115,32 +108,32 @@ def test_it_says_when_nobody_is_listening(configured: RedisServer) -> None:
 # The message
 
 
-def test_a_message_comes_from_standard_input(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_comes_from_standard_input(published: PublishRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("two\nlines\n"))
     wsbroadcast("-", "--facility", "news")
-    assert listener.all() == [(name_of("broadcast", "", "news"), "two\nlines")]
+    published.assert_published("two\nlines", facility="news", broadcast=True, count=1)
 
 
 @pytest.mark.parametrize("message", ['{"unread": 3}', "[]", '"text"', "3", "null", " [1] "])
-def test_json_is_sent_as_it_is_written(listener: Listener, message: str) -> None:
+def test_json_is_sent_as_it_is_written(published: PublishRecorder, message: str) -> None:
     wsbroadcast(message, "--json", "--facility", "news")
-    assert [data for _, data in listener.all()] == [message]
+    published.assert_published(message, count=1)
 
 
 @pytest.mark.parametrize(
     "message", ["{unread: 3}", "hello", "{'a': 1}", "[1,]", "NaN", '{"a": -Infinity}', "[" * 100_000]
 )
-def test_bad_json_is_refused(listener: Listener, message: str) -> None:
+def test_bad_json_is_refused(published: PublishRecorder, message: str) -> None:
     assert refused(message, "--json").startswith("The message is not JSON: ")
-    assert listener.all() == []
+    published.assert_nothing_published()
 
 
 @pytest.mark.parametrize("given", ["", "\n"])
-def test_an_empty_message_is_refused(listener: Listener, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+def test_an_empty_message_is_refused(published: PublishRecorder, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(given))
     assert refused("-") == "The message is empty."
     assert refused("") == "The message is empty."
-    assert listener.all() == []
+    published.assert_nothing_published()
 
 
 # Names
@@ -157,16 +150,17 @@ def test_an_empty_message_is_refused(listener: Listener, monkeypatch: pytest.Mon
         (["--session", "abc"], "There is no such session. (--force sends anyway.)"),
     ],
 )
-def test_an_unknown_name_is_answered_with_the_nearest(listener: Listener, options: list[str], said: str) -> None:
+def test_an_unknown_name_is_answered_with_the_nearest(
+    published: PublishRecorder, options: list[str], said: str
+) -> None:
     assert refused("x", *options).startswith(said)
-    assert listener.all() == []
+    published.assert_nothing_published()
 
 
-def test_force_sends_to_unknown_names(listener: Listener) -> None:
+def test_force_sends_to_unknown_names(published: PublishRecorder) -> None:
     said = wsbroadcast("x", "--group", "stuff", "--user", "nobody", "--session", "abc", "--force")
     assert said.startswith("Sent to group stuff, user nobody, a session on every facility →")
-    audiences = [("group", "stuff"), ("user", "nobody"), ("session", session_digest("abc"))]
-    assert everywhere(listener)[1] == [address("wsredis", *audience) for audience in audiences]
+    published.assert_published("x", facility=EVERYWHERE, groups=["stuff"], users=["nobody"], sessions=["abc"])
 
 
 @pytest.mark.parametrize(
@@ -175,7 +169,7 @@ def test_force_sends_to_unknown_names(listener: Listener) -> None:
 )
 @pytest.mark.parametrize("key", ["x" * 32, "../x"])
 def test_a_session_is_looked_up_where_the_server_has_it(
-    listener: Listener, engine: str, is_known: bool, key: str
+    published: PublishRecorder, engine: str, is_known: bool, key: str
 ) -> None:
     with override_settings(SESSION_ENGINE=f"django.contrib.sessions.backends.{engine}"):
         if is_known:
@@ -184,17 +178,17 @@ def test_a_session_is_looked_up_where_the_server_has_it(
             assert refused("x", "--session", key) == "There is no such session. (--force sends anyway.)"
 
 
-def test_without_an_app_for_sessions_they_cannot_be_looked_up(listener: Listener, alice: str) -> None:
+def test_without_an_app_for_sessions_they_cannot_be_looked_up(published: PublishRecorder, alice: str) -> None:
     apps = [name for name in django_settings.INSTALLED_APPS if name != "django.contrib.sessions"]
     with override_settings(INSTALLED_APPS=apps):
         assert refused("x", "--session", alice).startswith("This project has no django.contrib.sessions")
 
 
 @pytest.mark.parametrize("option", ["--group", "--user", "--session"])
-def test_an_empty_name_is_nobodys(listener: Listener, option: str) -> None:
+def test_an_empty_name_is_nobodys(published: PublishRecorder, option: str) -> None:
     assert "not empty" in refused("x", option, "")
     assert "not empty" in refused("x", option, "", "--force")
-    assert listener.all() == []
+    published.assert_nothing_published()
 
 
 # Options
@@ -236,9 +230,9 @@ def test_the_settings_expire_counts_on_a_facility(configured: RedisServer) -> No
         (["--expire", str(2**31), "--facility", "news"], "--expire is 2147483648; it is a whole number"),
     ],
 )
-def test_a_wrong_expire_is_refused(listener: Listener, options: list[str], said: str) -> None:
+def test_a_wrong_expire_is_refused(published: PublishRecorder, options: list[str], said: str) -> None:
     assert refused("x", *options).startswith(said)
-    assert listener.all() == []
+    published.assert_nothing_published()
 
 
 @pytest.mark.parametrize(
@@ -255,9 +249,9 @@ def test_a_name_that_looks_like_a_path_is_shown_as_one_if_nobody_listens(
 
 
 @pytest.mark.parametrize("facility", ["", "x" * 201, "\ud800", "/news", "-/readyz"])
-def test_a_facility_that_is_none_is_refused(listener: Listener, facility: str) -> None:
+def test_a_facility_that_is_none_is_refused(published: PublishRecorder, facility: str) -> None:
     assert "is no facility" in refused("x", f"--facility={facility}")
-    assert listener.all() == []
+    published.assert_nothing_published()
 
 
 @pytest.mark.parametrize("options", [["--expire", "soon"], ["--nonsense"], ["--group"], ["a second message"]])
@@ -266,10 +260,10 @@ def test_wrong_options_are_refused(options: list[str]) -> None:
         wsbroadcast("x", *options)
 
 
-def test_a_message_is_sent_inside_a_transaction_too(listener: Listener) -> None:
+def test_a_message_is_sent_inside_a_transaction_too(published: PublishRecorder) -> None:
     with transaction.atomic():
         wsbroadcast("x", "--facility", "news")
-        assert len(listener.all()) == 1
+        assert not published.assert_published("x")[0].waits_for_commit
 
 
 def test_a_history_decides_what_is_kept_there(configured: RedisServer) -> None:

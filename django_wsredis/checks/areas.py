@@ -22,13 +22,14 @@ from . import (
     site,
     system,
     uwsgi,
+    views,
 )
 from .findings import Problem, Row
 from .situation import Situation
 
 # area → its modules, in the order in which they are looked at; each has TITLES, of its problems, and look()
 MODULES: dict[str, tuple[ModuleType, ...]] = {
-    "settings": (settings, pairs, site, each_request, deployment),
+    "settings": (settings, pairs, site, views, each_request, deployment),
     "redis": (redis,),
     "system": (system,),
     "uwsgi": (uwsgi,),

@@ -59,5 +59,5 @@ class DetachingRequestHandler(WSGIRequestHandler):
         self.server.detached.add(self.request)
         self.connection = None  # its shutdown() would end the duplicate too
         self.close_connection = True  # else it reads on, and so steals what the websocket sends first
-        self.log_request(101)
+        self.log_request(101 if "Upgrade" in self.headers else 200)
         return detach.duplicate(self.request.fileno())

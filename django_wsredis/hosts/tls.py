@@ -72,6 +72,10 @@ class TlsSocket:
         """Send the first buffer: TLS takes one at a time, and to join them would be to copy them."""
         return self.send(buffers[0])
 
+    def setsockopt(self, level: int, name: int, value: int) -> None:
+        """Set an option of the socket below."""
+        self._tls.setsockopt(level, name, value)
+
     def shutdown(self, how: int) -> None:
         """Say goodbye (close_notify: RFC 8446, 6.1) and half-close; what is read from now on is to be thrown away."""
         try:

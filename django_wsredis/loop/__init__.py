@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from concurrent.futures import Future
+from queue import SimpleQueue
 
 import gevent
 
@@ -15,6 +16,7 @@ from .loop import Loop
 STOP_SECONDS = 1.0  # for the last closing handshakes when the process ends
 
 _loops: dict[int, Loop] = {}  # by process id: a fork has none of its own yet
+_starts: dict[int, SimpleQueue[Future[Loop]]] = {}  # by process id: to the thread whose next loop is wanted
 _lock = threading.Lock()
 _goodbye = (1001, "the server stops")  # close code (RFC 6455, 7.4.1) and reason
 
@@ -44,21 +46,49 @@ def is_alive() -> bool:
 
 def _start_in_thread() -> Loop:
     started: Future[Loop] = Future()
-    threading.Thread(target=_run_in_thread, args=(started,), name="wsredis-loop", daemon=True).start()
+    pid = os.getpid()
+    if pid not in _starts:
+        _starts[pid] = SimpleQueue()
+        threading.Thread(target=_run_in_thread, args=(_starts[pid],), name="wsredis-loop", daemon=True).start()
+    _starts[pid].put(started)
     return started.result()
 
 
-def _run_in_thread(started: Future[Loop]) -> None:
+def _run_in_thread(starts: SimpleQueue[Future[Loop]]) -> None:
     # Signals are for the main thread: uWSGI's handlers end the process in whatever thread they run.
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        loop = Loop(gevent.get_hub(), get_settings())
-        loop.start()
-    except BaseException as error:
-        started.set_exception(error)
+    while True:
+        started = starts.get()
+        try:
+            loop = Loop(gevent.get_hub(), get_settings())
+            loop.start()
+        except BaseException as error:
+            started.set_exception(error)
+            continue
+        started.set_result(loop)
+        loop.ended.wait()
+
+
+def give_up(code: int, reason: str) -> None:
+    """Close this process's sockets and end its loop; the next websocket begins another one, by the settings of then.
+
+    For tests, whose settings change within one process, on hosts that leave the loop to a thread of its own. Blocks.
+    The thread and its hub stay: gevent would leave two descriptors of each hub open.
+    """
+    with _lock:
+        loop = _loops.pop(os.getpid(), None)
+    if loop is None:
         return
-    started.set_result(loop)
-    loop.ended.wait()
+    loop.drain(code, reason, wait_seconds=STOP_SECONDS)
+    if not loop.ended.is_set():  # something blocks it: its thread is of no use any more
+        with _lock:
+            _starts.pop(os.getpid(), None)
+
+
+def has_begun_with_other(settings: Settings) -> bool:
+    """Tell whether this process has a loop that goes by other settings than these."""
+    loop = _loops.get(os.getpid())
+    return loop is not None and loop.settings != settings
 
 
 def expect_restart(**_: object) -> None:

@@ -1,4 +1,4 @@
-"""One socket's life in the loop: read, answer, close. Knows no channels and no Redis.
+"""One socket's life in the loop, from its handshake to its end. Knows no channels and no Redis.
 
 All methods run in the loop's thread; none blocks.
 """
@@ -8,18 +8,15 @@ from __future__ import annotations
 import _socket
 import logging
 import socket
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from websockets.frames import Opcode
 from websockets.protocol import OPEN, SEND_EOF
 
-from ..exceptions import ConnectionClosed
 from ..messages import UNCOMPRESSED
 from ..peer import NOBODY, Peer
-from .assembler import Assembler, seconds_allowed, text_or_binary
 from .outbox import Source
-from .protocol import ServerProtocol
 from .reactor import READ, Reactor
 from .writer import Writer
 
@@ -41,6 +38,9 @@ class Owner(Protocol):
     def on_waiting(self, connection: Connection) -> None:
         """Something waits for the peer: `check()` is to be called from time to time, until it returns False."""
 
+    def positions(self, connection: Connection) -> Mapping[bytes, bytes | None] | None:
+        """Return where it stands in its channels; None while it is on its way in to one of them."""
+
     def on_leave(self, connection: Connection) -> None:
         """It may be sent no more messages: its closing handshake has begun."""
 
@@ -49,27 +49,28 @@ class Owner(Protocol):
 
 
 class Connection(Writer):
-    """A websocket whose handshake is accepted.
+    """A websocket or an event stream whose handshake is accepted.
 
     It begins without its socket: what is written until `attach()` waits in the outbox.
 
     peer: who is at the other end. visitor: of its `Accepted`, what is needed to decide again what it may. groups: of
     its `Granted`; of a socket that speaks wsredis.v1 its dialogue knows those of each facility.
+    max_message_bytes: if it is not the setting.
     """
+
+    takes_frames = True  # whether what is published is written to it; else it wants the messages, by `send()`
 
     __slots__ = (
         "_abort_timer",
         "_has_left",
         "_is_gone",
         "_reader",
-        "assembler",
         "channels",
         "dialogue",
         "echo",
         "groups",
         "key",
         "last_received",
-        "message_began_at",
         "owner",
         "peer",
         "protocol",
@@ -94,6 +95,7 @@ class Connection(Writer):
         peer: Peer = NOBODY,
         visitor: bytes = b"",
         groups: str | None = None,
+        max_message_bytes: int | None = None,
     ) -> None:
         super().__init__(reactor, framing)
         self.owner = owner
@@ -105,18 +107,34 @@ class Connection(Writer):
         self.key: bytes | None = None
         self.channels: tuple[bytes, ...] = ()
         self.slot = 0  # of the keepalive
-        self.protocol = ServerProtocol(reactor.settings.max_message_bytes, extensions)
-        self.assembler: Assembler | None = None
+        self.protocol = self.new_protocol(max_message_bytes or reactor.settings.max_message_bytes, extensions)
         self.last_received = reactor.now()
         self.received = 0  # messages
         self.sent_apart = 0  # messages that were not sent to all of a channel, less those that this one missed
         self.round_trip: float | None = None  # in seconds, of the last ping and its pong
-        self.message_began_at: float | None = None
         self.dialogue: Any = None  # of a socket that speaks wsredis.v1: what it says and is told beside messages
         self.when_flushed: Callable[[], None] | None = None  # called when nothing waits any more
         self._has_left = self._is_gone = False
         self._reader: Any = None
         self._abort_timer: Any = None
+
+    # What differs between websockets and event streams
+
+    @abstractmethod
+    def new_protocol(self, max_message_bytes: int, extensions: Any) -> Any:
+        """Return what says how to close."""
+
+    @abstractmethod
+    def frame_of(self, text: bytes) -> bytes:
+        """Return a text as it is written, which is no message."""
+
+    @abstractmethod
+    def ping(self, heartbeat: bytes) -> None:
+        """Make the peer show that it lives. heartbeat: the frame of HEARTBEAT, b"" without."""
+
+    @abstractmethod
+    def receive(self, data: bytes) -> None:
+        """The peer sent some bytes."""
 
     @property
     def is_open(self) -> bool:
@@ -140,7 +158,7 @@ class Connection(Writer):
         """Start the closing handshake (RFC 6455, 7.1.2); what is in the outbox goes first."""
         if self.is_open:
             self.protocol.send_close(code, reason)
-            self._after_protocol()
+            self.after_protocol()
 
     def close_slow(self) -> None:
         """Close a peer that does not keep up (1013): what waits for it, but the rest of a begun frame, is dropped."""
@@ -160,7 +178,7 @@ class Connection(Writer):
     def fail(self, code: int, reason: str = "") -> None:
         """Fail the connection (RFC 6455, 7.1.7): say why, and hear nothing more of it."""
         self.protocol.fail(code, reason)
-        self._after_protocol()
+        self.after_protocol()
 
     def abort(self) -> None:
         """Free everything at once, without a word to the peer."""
@@ -178,24 +196,25 @@ class Connection(Writer):
             self.sock.close()
             self.sock = None
             self.reactor.closes[self.protocol.first_close_code] += 1
-        self.outbox = self.assembler = self.when_flushed = self.dialogue = None
+        self.outbox = self.when_flushed = self.dialogue = None
         self.owner.on_gone(self)
 
     def check(self, now: float) -> bool:
-        """Look for a peer that takes, or sends, its bytes too slowly; return whether to look again later."""
-        settings = self.reactor.settings
-        if self.outbox is not None and now - self.outbox.progressed_at > settings.ping_timeout:
+        """Look for a peer that takes its bytes too slowly; return whether to look again later."""
+        if self.outbox is not None and now - self.outbox.progressed_at > self.reactor.settings.ping_timeout:
             self.close_slow()
-        began_at = self.message_began_at
-        if began_at is not None and now - began_at > seconds_allowed(settings.max_message_bytes):
-            self.fail(1008, "the message took too long")
-        return not self._is_gone and (self.outbox is not None or self.message_began_at is not None)
+        return not self._is_gone and self.outbox is not None
 
     def _leave(self) -> None:
         """Get no more messages. Called when the closing handshake begins, and for the last time by `abort()`."""
         if not self._has_left:
             self._has_left = True
             self.owner.on_leave(self)
+
+    def on_joined(self) -> None:
+        """All that the channels of a join held has been sent."""
+        if self.dialogue is not None:
+            self.dialogue.tell_joined()
 
     def on_blocked(self) -> None:
         self.owner.on_waiting(self)
@@ -211,61 +230,21 @@ class Connection(Writer):
     def missed(self, source: Source, count: int) -> bytes:
         return b"" if self.dialogue is None else self.dialogue.missed(source, count)
 
-    # Reading
-
     def _on_readable(self) -> None:
         try:
             data = self.sock.recv(READ_BYTES)
         except BlockingIOError:
             return
-        except OSError:  # reset: the peer has gone
+        except OSError:  # reset: the peer has gone, or acknowledges nothing any more
             data = b""
-        if not data:
+        if data:
+            self.receive(data)
+        else:
             self.abort()
-            return
-        self.last_received = self.reactor.now()
-        self.protocol.receive_data(data)
-        frames = self.protocol.events_received()
-        self._after_protocol()  # pongs go before what a message brings about (Autobahn's 5.6)
-        try:
-            for frame in frames:
-                self._on_frame(frame)
-        except ConnectionClosed as closed:
-            self.fail(closed.code, closed.reason)
-        except UnicodeDecodeError as error:
-            self.fail(1007, f"{error.reason} at position {error.start}")
-        except Exception:
-            logger.exception("A message failed; its socket is closed (1011).")
-            self.fail(1011)
-        self._time_message()
-
-    def _on_frame(self, frame: Any) -> None:
-        opcode = frame.opcode
-        if opcode is Opcode.CONT and self.assembler is not None:
-            self.assembler.add(frame)
-        elif opcode is Opcode.TEXT or opcode is Opcode.BINARY:
-            if frame.fin:
-                self.owner.on_message(self, *text_or_binary(frame))
-                return
-            self.assembler = Assembler(frame, self.reactor.settings.max_message_bytes)
-        else:  # the protocol answers control frames
-            if opcode is Opcode.PONG:
-                self.owner.on_pong(self)
-            return
-        if frame.fin:
-            whole, self.assembler = self.assembler, None
-            self.owner.on_message(self, bytes(whole.payload), whole.is_text)
-
-    def _time_message(self) -> None:
-        if self.assembler is None and not self.protocol.reader.buffer:
-            self.message_began_at = None
-        elif self.message_began_at is None:
-            self.message_began_at = self.last_received
-            self.owner.on_waiting(self)
 
     # Closing
 
-    def _after_protocol(self) -> None:
+    def after_protocol(self) -> None:
         """Write what the protocol has to say, and end what it ended."""
         if self._is_gone:
             return

@@ -13,6 +13,7 @@ from ..messages import Message
 from . import survey
 from .changes import Changes
 from .connection import Connection
+from .event_stream import EventStream
 from .recheck import Recheck
 from .replies import ignore
 from .selection import Selection, walk
@@ -31,6 +32,7 @@ class Worker(survey.Worker, Protocol):
 
     changes: Changes
     recheck: Recheck
+    streams: dict[bytes | None, EventStream]
 
     def regroup(self, connection: Connection) -> None:
         """Decide again what a connection may."""
@@ -50,6 +52,7 @@ class Control:
             "names": self.survey.names,
             "sockets": self.survey.sockets,
             "count": self.survey.count,
+            "say": self._say,
             "canary": lambda request: self._worker.canary.on_returned(request.reply),
         }
         self._orders: dict[str, Verb] = {
@@ -86,6 +89,11 @@ class Control:
         self._receipts[message.reply] |= fresh
         users = {connection.peer.user for connection in fresh} - {""}
         self._answer(message.reply.decode(), {"sockets": len(fresh), "users": sorted(users)})
+
+    def _say(self, request: Request) -> None:
+        """Hand an event stream, if it is here, what its browser has posted."""
+        if stream := self._worker.streams.get(request.stream.encode()):
+            stream.hear(request.text.encode())
 
     # Orders
 

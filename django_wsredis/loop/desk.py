@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from .. import channels, commands
-from ..channels import Channel
+from ..channels import Channel, Wish
 from ..messages import Message
 from .connection import Connection
 from .decisions import Decisions
@@ -20,6 +20,11 @@ from .topic import Arrival, Join, Topic
 
 if TYPE_CHECKING:
     from ..handshake import Granted
+
+
+def new_key() -> bytes:
+    """Return a key for a connection. A POST may name one, so nobody is to find another's by trying."""
+    return secrets.token_hex(12).encode()
 
 
 class Desk:
@@ -34,8 +39,6 @@ class Desk:
         self.decide = Decisions(reactor).decide
         self._hub = hub
         self._subscriber = subscriber
-        self._worker_key = os.urandom(8)
-        self._last_key = 0
 
     def publish(self, connection: Connection, target: Target, payload: bytes, is_text: bool) -> None:
         """Publish a browser's message."""
@@ -54,16 +57,19 @@ class Desk:
         """Begin a join; its `done` tells when Redis has confirmed all."""
         connection = join.connection
         if granted.publish and connection.key is None:
-            self._last_key += 1
-            connection.key = self._worker_key + self._last_key.to_bytes(6, "big")
+            connection.key = new_key()
             self._hub.add_sender(connection)
-        places = {channels.redis_name(self.settings.prefix, channel): channel for channel in granted.subscribe}
+        self.listen(join, granted.subscribe, granted.wish)
+
+    def listen(self, join: Join, wanted: Sequence[Channel], wish: Wish) -> None:
+        """Begin a join to channels; the wish says which of their messages come first."""
+        places = {channels.redis_name(self.settings.prefix, channel): channel for channel in wanted}
         self._subscriber.join(
             join,
             [
-                self._arrival(join, name, places[name], granted)
+                self._arrival(join, name, places[name], wish)
                 for name in sorted(places)
-                if name not in connection.channels  # another of its facilities may have brought it there
+                if name not in join.connection.channels  # another of its facilities may have brought it there
             ],
         )
 
@@ -86,13 +92,12 @@ class Desk:
         found = tuple(channels.redis_name(self.settings.prefix, channel) for channel in granted.publish)
         return Target(found, self.settings.keep_of(granted.facility))
 
-    def _arrival(self, join: Join, name: bytes, channel: Channel, granted: Granted) -> Arrival:
+    def _arrival(self, join: Join, name: bytes, channel: Channel, wish: Wish) -> Arrival:
         topic = self._hub.topics.get(name) or Topic(
             name,
             channel,
             history=self.settings.history_of(channel.facility),
             slow=self.settings.slow_policy(channel.facility),
         )
-        wish = granted.wish
         since = wish.since.get(topic.channel.decode(), wish.since.get(""))
         return Arrival(join, topic, since, wish.history if since is None else commands.PAGE_MESSAGES)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .. import subprotocol
 from ..exceptions import ConnectionClosed
-from ..messages import text_frame
 from . import regrouping
 from .connection import Connection
 from .outbox import Source
@@ -103,11 +102,15 @@ class Dialogue:
 
     def missed(self, source: Source, count: int) -> bytes:
         """Return the frame that says how many messages a slow socket missed."""
-        return text_frame(subprotocol.gap(source.channel, missed=count))
+        return self._connection.frame_of(subprotocol.gap(source.channel, missed=count))
+
+    def tell_pong(self) -> None:
+        """Answer a ping; or show, where the peer cannot see the server's pings, that it lives."""
+        self._tell(subprotocol.PONG)
 
     def _tell(self, text: bytes) -> None:
         if self._connection.is_open:
-            self._connection.write(text_frame(text))
+            self._connection.write(self._connection.frame_of(text))
 
     # What it says
 
@@ -119,7 +122,7 @@ class Dialogue:
         if verb == "publish":
             self._publish(facility, payload, is_text)
         elif verb == "ping":
-            self._tell(subprotocol.PONG)
+            self.tell_pong()
         elif verb in ("subscribe", "unsubscribe"):
             self._wish(Wish(verb, facility, header.get("query", "")))
         else:

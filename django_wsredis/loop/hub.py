@@ -64,7 +64,7 @@ class Hub:
         for message in in_order(stored.messages, arrival.live, arrival.since):
             self._send_unless_own(connection, topic, message)
         topic.joins.pop(arrival)
-        topic.connections[connection] = topic.delivered
+        topic.add(connection)
         if stored.end is not None:
             topic.position = topic.caught_up_to = stored.end
 
@@ -87,8 +87,8 @@ class Hub:
             topic = self.topics.get(name)
             if topic is None:
                 continue
-            if connection in topic.connections:
-                connection.sent_apart += topic.delivered - topic.connections.pop(connection)
+            connection.sent_apart += topic.count(connection)
+            topic.remove(connection)
             topic.joins = {arrival: None for arrival in topic.joins if arrival.join.connection is not connection}
             if topic.is_idle:
                 del self.topics[name]
@@ -146,6 +146,8 @@ class Hub:
         topic.delivered += len(batch)
         self.delivered += len(batch) * len(topic.connections)
         write_all(topic.connections, frames)
+        for message in batch:
+            _tell_ears(topic, message)
 
     def deliver(self, topic: Topic, message: Message) -> None:
         """Send a message to every connection of a topic, but not back to its sender. The hot path."""
@@ -157,6 +159,7 @@ class Hub:
             sender.sent_apart -= 1
             self.delivered -= 1
         write_all(topic.connections, message.frames(self._compress_from), but=sender, source=source)
+        _tell_ears(topic, message)
         for arrival in topic.joins:
             arrival.hear(message)
 
@@ -174,7 +177,7 @@ class Hub:
         topics = [topic for other, topic in self.topics.items() if other.startswith(names)] if names else []
         if not names and (topic := self.topics.get(name)):
             topics = [topic]
-        found = {connection for topic in topics for connection in topic.connections}
+        found = {connection for topic in topics for connection in (*topic.connections, *topic.ears)}
         found |= {arrival.join.connection for topic in topics for arrival in topic.joins}
         return found - {self._senders.get(message.sender or b"")}
 
@@ -183,8 +186,8 @@ class Hub:
         count = connection.sent_apart
         for name in connection.channels:
             topic = self.topics.get(name)
-            if topic is not None and connection in topic.connections:
-                count += topic.delivered - topic.connections[connection]
+            if topic is not None:
+                count += topic.count(connection)
         return count
 
     # When Redis was away
@@ -259,6 +262,11 @@ def in_order(stored: Sequence[Message], live: Sequence[Message], since: bytes | 
         return missed + heard
     others = [message for message in heard if message not in late]
     return sorted(missed + late, key=lambda message: id_key(message.id or b"0")) + others
+
+
+def _tell_ears(topic: Topic, message: Message) -> None:
+    for connection in tuple(topic.ears):  # one may leave
+        connection.send(message)
 
 
 def _dialogues(topic: Topic) -> list[Any]:

@@ -160,8 +160,7 @@ class Joins:
             join.done.set_result(None)
         if not join.under_way:
             self._under_way.discard(join)
-            if join.connection.dialogue is not None:
-                join.connection.dialogue.tell_joined()
+            join.connection.on_joined()
 
     def _fail(self, join: Join, reason: str) -> None:
         """End a join. A socket that is in use already is closed: it comes back, and says where it stood."""

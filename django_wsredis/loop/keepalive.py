@@ -10,15 +10,11 @@ import logging
 import math
 from collections import deque
 
-from websockets.frames import Frame, Opcode
-
 from ..messages import UNCOMPRESSED, Message
 from .connection import Connection
 
 MAX_TICK_SECONDS = 1.0
 MIN_SLOTS = 4
-
-PING = Frame(Opcode.PING, b"").serialize(mask=False)
 
 logger = logging.getLogger("django_wsredis.connection")
 
@@ -56,7 +52,7 @@ class Keepalive:
             self._end_silent(*self._pinged.popleft())
         for connection in self._slots[self._next_to_ping]:
             if connection.is_open:
-                connection.write(PING if connection.dialogue is not None else PING + self.heartbeat)
+                connection.ping(self.heartbeat)
         self._pinged_at[self._next_to_ping] = now
         self._pinged.append((now, self._next_to_ping))
         self._next_to_ping = (self._next_to_ping + 1) % len(self._slots)

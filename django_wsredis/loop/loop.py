@@ -16,7 +16,6 @@ import gevent.event
 
 from ..conf import Settings
 from ..exceptions import DecisionOutdated, Unavailable
-from ..messages import V1
 from .announcer import Announcer
 from .canary import Canary
 from .changes import Changes
@@ -25,15 +24,19 @@ from .control import Control
 from .desk import Desk
 from .dialogue import Dialogue
 from .drain import drain
+from .event_stream import EventStream
 from .gauges import Gauges, last_error
 from .hub import Hub
 from .keepalive import Keepalive
+from .pool import Pool
 from .reactor import Reactor
 from .recheck import Recheck
 from .registry import Registry
 from .regrouping import Regrouping
 from .subscriber import Subscriber
 from .topic import Join
+from .view_connection import ViewConnection
+from .websocket import WebSocketConnection
 
 if TYPE_CHECKING:
     from ..handshake import Accepted
@@ -51,6 +54,7 @@ class Loop:
         self.settings = settings
         self._thread = threading.get_ident()
         self.connections = Registry()
+        self.streams: dict[bytes | None, EventStream] = {}  # those among the connections, by their keys
         self.hub = Hub(settings.compression)
         self.ended = gevent.event.Event()
         self.is_draining = False
@@ -72,6 +76,7 @@ class Loop:
             on_receipt=lambda name, message: self._control.on_receipt(name, message),
             on_listening=lambda: self._announcer.begin(),
         )
+        self.pool = Pool(self.reactor, settings.view_threads)
         self.desk = Desk(self.reactor, self.hub, self.subscriber)
         self.regroup = Regrouping(self.desk).regroup
         self.recheck = Recheck(self.reactor, self.connections, self.regroup)
@@ -91,8 +96,8 @@ class Loop:
         """Take over the socket of an accepted handshake.
 
         Waits until Redis has confirmed its subscriptions, so that nothing published after the 101 is missed; writes
-        the 101; hands the socket to the loop. Raises Unavailable before anything is written, if Redis is away or
-        the worker is full; DecisionOutdated if what was decided may be wrong by now.
+        the 101, or the 200 of an event stream; hands the socket to the loop. Raises Unavailable before anything is
+        written, if Redis is away or the worker is full; DecisionOutdated if what was decided may be wrong by now.
         """
         self.subscriber.has_tried.wait(JOIN_SECONDS)  # only a worker that has just started waits here
         join = Join(self._new_connection(accepted))
@@ -163,7 +168,7 @@ class Loop:
             self._wait_until(self.ended.is_set, wait_seconds)
 
     def _has_drained(self) -> bool:
-        return self.is_draining and not self.connections and self.subscriber.outgoing.is_empty
+        return self.is_draining and not self.connections and self.pool.is_idle and self.subscriber.outgoing.is_empty
 
     def _wait_until(self, condition: Callable[[], bool], seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -191,6 +196,10 @@ class Loop:
         """Take the time that the ping took."""
         connection.round_trip = self.keepalive.round_trip(connection, self.reactor.now())
 
+    def positions(self, connection: Connection) -> dict[bytes, bytes | None] | None:
+        """Return where a connection stands in its channels; None while it is on its way in to one of them."""
+        return self.hub.positions(connection, connection.channels)
+
     def on_leave(self, connection: Connection) -> None:
         """Deliver nothing more to a connection."""
         self.subscriber.leave(connection)
@@ -202,6 +211,7 @@ class Loop:
     def on_gone(self, connection: Connection) -> None:
         """Forget a connection."""
         self.connections.discard(connection)
+        self.streams.pop(connection.key, None)
         self._waiting.discard(connection)
         self.keepalive.discard(connection)
 
@@ -223,11 +233,24 @@ class Loop:
             tell(False)
 
     def _new_connection(self, accepted: Accepted) -> Connection:
-        connection = Connection(
+        if accepted.view is not None:
+            return ViewConnection(
+                self.reactor,
+                self,
+                desk=self.desk,
+                pool=self.pool,
+                handler=accepted.view,
+                extensions=accepted.upgrade.extensions,
+                framing=accepted.upgrade.window_bits,
+                peer=accepted.peer,
+                visitor=accepted.visitor,
+            )
+        kind = EventStream if accepted.upgrade.is_stream else WebSocketConnection
+        connection = kind(
             self.reactor,
             self,
             extensions=accepted.upgrade.extensions,
-            framing=accepted.upgrade.window_bits | (V1 if accepted.speaks_v1 else 0),
+            framing=accepted.framing,
             echo=accepted.granted.wish.echo,
             publish_to=self.desk.target(accepted.granted),
             peer=accepted.peer,
@@ -245,9 +268,15 @@ class Loop:
             join.done.set_exception(DecisionOutdated("the visitor's login or groups changed meanwhile"))
         elif len(self.connections) >= self._max_sockets:
             join.done.set_exception(Unavailable(f"the worker is full: it has {self._max_sockets} sockets"))
+        elif isinstance(join.connection, ViewConnection) and not join.connection.wire.reserve():
+            threads = self.settings.view_threads
+            join.done.set_exception(Unavailable(f"WSREDIS['VIEW_THREADS'] is {threads}, and all of them have views"))
         else:
             self.connections.add(join.connection)
             self.keepalive.add(join.connection)
+            if isinstance(join.connection, EventStream):
+                self.streams[join.connection.key] = join.connection
+                self.hub.add_sender(join.connection)
             self.desk.begin(join, accepted.granted)
 
     def _tick(self) -> None:

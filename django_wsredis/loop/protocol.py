@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from websockets.extensions import Extension
 from websockets.frames import Frame, Opcode
@@ -22,6 +23,7 @@ class ServerProtocol(Protocol):
     def __init__(self, max_message_bytes: int, extensions: Sequence[Extension]) -> None:
         super().__init__(SERVER, max_size=max_message_bytes, logger=logger)
         self.extensions = list(extensions)
+        self.id: Any = None  # a UUID of 100 bytes, for logs
 
     @property
     def first_close_code(self) -> int:

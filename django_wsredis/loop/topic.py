@@ -24,6 +24,7 @@ class Topic:
         "channel",
         "connections",
         "delivered",
+        "ears",
         "era",
         "facility",
         "held",
@@ -45,6 +46,7 @@ class Topic:
         self.slow = slow
         # a dict has the order in which they came, and mostly stand in memory: caches like that better than a set's
         self.connections: dict[Connection, int] = {}  # what `delivered` was when each of them came
+        self.ears: dict[Connection, int] = {}  # likewise, of views: they want messages, not frames
         self.delivered = 0  # messages, to all who listened
         self.joins: dict[Arrival, None] = {}
         self.link: Any = None  # the connection to Redis on which it is subscribed
@@ -59,7 +61,21 @@ class Topic:
     @property
     def is_idle(self) -> bool:
         """Whether nobody listens any more."""
-        return not self.connections and not self.joins
+        return not (self.connections or self.ears or self.joins)
+
+    def add(self, connection: Connection) -> None:
+        """Let a connection listen from now on."""
+        (self.connections if connection.takes_frames else self.ears)[connection] = self.delivered
+
+    def count(self, connection: Connection) -> int:
+        """Return how many messages a connection heard."""
+        began_at = self.connections.get(connection, self.ears.get(connection))
+        return 0 if began_at is None else self.delivered - began_at
+
+    def remove(self, connection: Connection) -> None:
+        """Let a connection listen no more, if it does."""
+        self.connections.pop(connection, None)
+        self.ears.pop(connection, None)
 
 
 class Join:

@@ -4,7 +4,7 @@ from django.shortcuts import render
 
 from django_wsredis import BrokerUnavailable, cursor, history, publish
 
-from .forms import DirectForm
+from .forms import COLORS, DirectForm
 
 SHOWN_MESSAGES = 50
 
@@ -35,6 +35,18 @@ def user(request):
 @login_required
 def group(request):
     return render(request, "chat/group.html", {"groups": request.user.groups.order_by("name")})
+
+
+def echo(request):
+    return render(request, "chat/echo.html")
+
+
+def ping(request):
+    return render(request, "chat/ping.html")
+
+
+def room(request, name):
+    return render(request, "chat/room.html", {"name": name, "colors": COLORS})
 
 
 def send_to_user(request):

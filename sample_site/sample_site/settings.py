@@ -67,6 +67,9 @@ LOGOUT_REDIRECT_URL = "index"
 # Every URL below this one is a websocket; what follows it is the facility: /ws/chat is the facility "chat".
 WEBSOCKET_URL = "/ws/"
 
+# Paths below it that belong to a view of this URLconf are no facilities: the view has the other end of the socket.
+WEBSOCKET_URLCONF = "sample_site.sockets"
+
 WSREDIS = {
     # A small Redis that is started with the server, so that there is nothing to install.
     # Use your own with WSREDIS_URL=redis://localhost:6379/0.
@@ -76,6 +79,7 @@ WSREDIS = {
         "chat": {"messages": 500, "seconds": 86400},
         "team": {"messages": 500, "seconds": 86400},
         "direct": {"messages": 100, "seconds": 86400},
+        "rooms/*": {"messages": 500, "seconds": 86400},
     },
     # For clients without wsredis.js: who has heard nothing for a while may send this text, and gets it back.
     "HEARTBEAT": "--heartbeat--",

@@ -24,8 +24,8 @@ from wsgiref.simple_server import WSGIRequestHandler
 
 from django_wsredis.conf import get_settings
 from django_wsredis.hosts.detach import duplicate
-from django_wsredis.loop.connection import Connection
 from django_wsredis.loop.loop import Loop
+from django_wsredis.loop.websocket import WebSocketConnection
 from django_wsredis.messages import Message
 from django_wsredis.upgrade import negotiate
 
@@ -44,7 +44,7 @@ class Head(WSGIRequestHandler):
 class Echo(Loop):
     """A loop without Redis, whose connections hear themselves alone."""
 
-    def on_message(self, connection: Connection, payload: bytes, is_text: bool) -> None:
+    def on_message(self, connection: WebSocketConnection, payload: bytes, is_text: bool) -> None:
         if connection.is_open:
             connection.send(Message(payload, is_text))
 
@@ -56,7 +56,7 @@ def serve(loop: Echo, sock: Any) -> None:
     upgrade = negotiate(Head(head).get_environ(), compress=True)
     detached: _socket.socket = duplicate(sock.fileno())
     detached.send(upgrade.response)
-    connection = Connection(loop.reactor, loop, extensions=upgrade.extensions, framing=upgrade.window_bits)
+    connection = WebSocketConnection(loop.reactor, loop, extensions=upgrade.extensions, framing=upgrade.window_bits)
     loop.connections.add(connection)
     loop.keepalive.add(connection)
     connection.attach(detached)

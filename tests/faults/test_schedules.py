@@ -25,11 +25,11 @@ from django_wsredis.commands import PAGE_MESSAGES
 from django_wsredis.conf import Keep
 from django_wsredis.exceptions import Unavailable
 from django_wsredis.loop import subscriber as subscriber_module
-from django_wsredis.loop.connection import Connection
 from django_wsredis.loop.dialogue import Dialogue
 from django_wsredis.loop.hub import Hub
 from django_wsredis.loop.subscriber import Subscriber
 from django_wsredis.loop.topic import Arrival, Join, Topic
+from django_wsredis.loop.websocket import WebSocketConnection
 from django_wsredis.messages import V1, Message, decode, encode, envelope
 
 from ..ears import listening
@@ -139,7 +139,7 @@ class Worker:
     def join(self, facility: str, since: bytes | None, history: int) -> Join:
         """Do what the loop does for a handshake."""
         owner: Any = SimpleNamespace(on_leave=self.subscriber.leave, on_gone=nothing, on_waiting=nothing)
-        connection = Connection(self.reactor, owner, framing=V1)
+        connection = WebSocketConnection(self.reactor, owner, framing=V1)
         name = name_of(facility)
         desk = listening(name, positions=self.hub.positions)
         granted: Any = SimpleNamespace(facility=facility, groups=None)

@@ -63,6 +63,55 @@ class FakeWebSocket {
   }
 }
 
+const streams = []; // each EventSource that was opened, the newest last
+
+class FakeEventSource {
+  constructor(url) {
+    Object.assign(this, { url, readyState: 0, listeners: {} });
+    streams.push(this);
+  }
+
+  addEventListener(type, listener) {
+    this.listeners[type] = listener;
+  }
+
+  close() {
+    this.readyState = 2;
+  }
+
+  // What the server does:
+
+  event(type, data) {
+    this.listeners[type]({ data });
+    return this;
+  }
+
+  begin(key = "k1") {
+    return this.event("hello", JSON.stringify({ stream: key }));
+  }
+
+  say(header) {
+    return this.event("message", JSON.stringify(header));
+  }
+}
+
+const posts = []; // each request, with `answer(status)` and `fail()`
+globalThis.fetch = (url, { method, headers, body }) => new Promise((resolve, reject) => {
+  const answer = (status) => resolve({ status, ok: status < 300 });
+  posts.push({ url, method, headers, body, answer, fail: () => reject(new TypeError("no network")) });
+});
+
+/** Let a socket find that no websocket gets through, and return its stream. */
+async function fallBack() {
+  const count = streams.length;
+  while (streams.length === count) {
+    const before = sockets.length;
+    last().lose();
+    await until(() => sockets.length > before || streams.length > count);
+  }
+  return streams.at(-1);
+}
+
 const KEPT = ["data", "channel", "facility", "id", "channels", "since", "missed", "status", "final", "code"];
 
 /** Open a socket whose events, as plain objects, are added to its `seen`. */
@@ -111,4 +160,7 @@ function report(result) {
   process.stdout.write(JSON.stringify({ result, warnings }), () => process.exit(0));
 }
 
-module.exports = { WSRedis, FakeWebSocket, sockets, warnings, open, last, until, cut, thrown, report };
+module.exports = {
+  WSRedis, FakeWebSocket, FakeEventSource, sockets, streams, posts, warnings,
+  open, last, until, cut, fallBack, thrown, report,
+};

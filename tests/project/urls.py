@@ -3,7 +3,7 @@ from django.urls import path
 from . import views
 
 urlpatterns = [
-    path("", views.hello),
+    path("", views.hello, name="hello"),
     path("whoami/", views.whoami),
     path("slow/<int:milliseconds>/", views.slow),
     path("stream/", views.stream),

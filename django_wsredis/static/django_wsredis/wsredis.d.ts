@@ -6,6 +6,8 @@ export class WSRedis extends EventTarget {
   /** The absolute ws:// or wss:// URL. */
   readonly url: string;
   readonly state: WSRedisState;
+  /** "event-stream" where no websocket gets through. */
+  readonly transport: "websocket" | "event-stream";
 
   /** Where the URL's channels stand, as text for `&since=${encodeURIComponent(socket.cursor)}`; "" if nowhere. */
   readonly cursor: string;
@@ -68,6 +70,10 @@ export interface WSRedisOptions {
   stableAfter?: number;
   /** Where there is no global WebSocket. */
   WebSocket?: unknown;
+  /** Stands in where no websocket gets through; the browser's by default, false for none. */
+  EventSource?: unknown;
+  /** For what is sent then: Django's CSRF token; by default that of the cookie, or else of {% csrf_token %} in the page. */
+  csrfToken?: string | (() => string);
   onopen?: (this: WSRedis, event: WSRedisOpenEvent) => void;
   onmessage?: (this: WSRedis, event: WSRedisMessageEvent) => void;
   onclose?: (this: WSRedis, event: WSRedisCloseEvent) => void;

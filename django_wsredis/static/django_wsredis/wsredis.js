@@ -1,4 +1,4 @@
-/* WSRedis: a websocket that comes back, and gets what it missed. No dependencies.
+/* WSRedis: a websocket that comes back, with what it missed; an EventSource where none gets through. No dependencies.
  *
  *   const socket = new WSRedis("/ws/chat?subscribe-broadcast&publish-broadcast&echo&history=50", {
  *     onmessage(event) { console.log(event.channel, event.data, event.json()); },
@@ -36,6 +36,8 @@
     retryCap: 30000,
     stableAfter: 10000, // a connection that lives this long makes the next retry quick again
     WebSocket: null, // null: the browser's
+    EventSource: null, // null: the browser's; false: nothing stands in for websockets that do not get through
+    csrfToken: null, // a string, or a function that returns one; null: of the cookie, or else of {% csrf_token %}
     onopen: null,
     onmessage: null,
     onclose: null,
@@ -49,6 +51,8 @@
   // Unsupported data, policy violation, not logged in, not allowed: trying again cannot help.
   const FINAL_CODES = new Set([1003, 1008, 4401, 4403]);
   const ABNORMAL = 1006; // RFC 6455, section 7.4.1: lost without a close frame
+  // What a websocket would be closed with: too large; and too many requests is none of ours, so it passes.
+  const POST_CODES = { 413: 1009, 429: 1013 };
   // Refusals of a subscribe: of what is subscribed already, and the one that passes by itself.
   const CONFLICT = 409;
   const UNAVAILABLE = 503;
@@ -58,8 +62,16 @@
   // Of the positions in a query, encoded. Servers and proxies refuse a request line of more than 4 or 8 KiB.
   const MAX_SINCE = 2000;
 
+  // Websockets do not get through if so many in a row were not heard on a page that never heard one, and a stream is.
+  const MAX_UNHEARD = 2;
+  // For so long no websocket is tried again, as on a new page: proxies change, and laptops move.
+  const STREAMS_FOR = 3600000;
+  let hasHeard = false; // whether any websocket of this page got through
+  let streamsUntil = -Infinity; // in the time of performance.now()
+
   const encoder = new TextEncoder();
   const decoder = new TextDecoder();
+  const exactDecoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
   function readOptions(given) {
     const options = { ...DEFAULTS };
@@ -75,6 +87,7 @@
     }
     options.WebSocket = options.WebSocket || globalThis.WebSocket;
     if (!options.WebSocket) throw new TypeError("WSRedis: no WebSocket here; give the option WebSocket");
+    options.EventSource ??= globalThis.EventSource;
     return options;
   }
 
@@ -111,6 +124,17 @@
     joined.set(head);
     joined.set(body, head.length);
     return joined;
+  }
+
+  function csrfToken(given) {
+    if (given !== null) return typeof given === "function" ? given() : given;
+    if (typeof document !== "object") return ""; // a worker
+    const cookie = /(?:^|; )csrftoken=([^;]+)/.exec(document.cookie);
+    return cookie ? cookie[1] : document.querySelector("[name=csrfmiddlewaretoken]")?.value ?? "";
+  }
+
+  function fromBase64(text) {
+    return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
   }
 
   /** Return [header, payload] of what the server sent; throw on a header that would do harm. */
@@ -176,6 +200,63 @@
     }
   }
 
+  /** What stands for a WebSocket where none gets through: an EventSource, and a request for whatever is sent. */
+  class Stream {
+    constructor(url, { EventSource, csrfToken: token }, protocol) {
+      this.readyState = 0;
+      this.protocol = protocol;
+      this._token = token;
+      this._isLost = false;
+      this._posted = Promise.resolve(); // one after another, so they keep their order
+      this._source = new EventSource(url.replace(/^ws/, "http") + (protocol && `&${protocol}`));
+      this._on("hello", (data) => this._begin(JSON.parse(data).stream));
+      this._on("message", (data) => this.onmessage?.({ data }));
+      this._on("text", (data) => this.onmessage?.({ data: exactDecoder.decode(fromBase64(data)) }));
+      this._on("binary", (data) => this.onmessage?.({ data: fromBase64(data).buffer }));
+      this._on("close", (data) => { const { code, reason } = JSON.parse(data); this._lose(code, reason); });
+      // It would come back by itself, but to the positions of its URL; and never after a refusal.
+      this._source.onerror = () => this._lose(ABNORMAL, "the stream ended");
+    }
+
+    // Not before something came: on the way there may be one who waits for the end of a response.
+    _begin(key) {
+      this.key = key;
+      this.readyState = 1;
+      streamsUntil = performance.now() + STREAMS_FOR;
+      this.onopen?.();
+    }
+
+    _on(type, callback) {
+      this._source.addEventListener(type, ({ data }) => callback(data));
+    }
+
+    /** Post a message, or what is said by wsredis.v1, to a URL that grants it. */
+    post(url, body, type) {
+      const target = `${url.replace(/^ws/, "http")}&stream=${this.key}`;
+      const request = () => {
+        const headers = { "Content-Type": type, "X-CSRFToken": csrfToken(this._token) };
+        return fetch(target, { method: "POST", headers, body });
+      };
+      const finish = ({ ok, status }) => {
+        if (!ok) this._lose(POST_CODES[status] ?? (status < 500 ? 1003 : 1013), `a POST got ${status}`);
+      };
+      const next = () => this._isLost || request().then(finish);
+      this._posted = this._posted.then(next).catch((error) => this._lose(ABNORMAL, `a POST failed: ${error.message}`));
+    }
+
+    close() {
+      this.readyState = 3;
+      this._source.close();
+    }
+
+    _lose(code, reason) {
+      if (this._isLost) return;
+      this._isLost = true;
+      this.close();
+      this.onclose?.({ code, reason });
+    }
+  }
+
   class WSRedis extends EventTarget {
     constructor(url, options = {}) {
       super();
@@ -185,6 +266,7 @@
       this._timer = null; // every state waits for one thing: connect, silence, heartbeat or retry
       this._stableTimer = null;
       this._attempt = 0;
+      this._unheard = 0; // websockets in a row on which nothing came
       this._hasBeenOpen = false;
       this._isV1 = false;
       // channel → { id, ws: who told it, looseOn: who told of a gap after it, doubtedOn: who told of one before it }
@@ -204,6 +286,11 @@
     /** "connecting", "open", "waiting" (for the next attempt) or "closed". */
     get state() {
       return this._state;
+    }
+
+    /** "websocket", or "event-stream" where no websocket gets through. */
+    get transport() {
+      return this._ws instanceof Stream ? "event-stream" : "websocket";
     }
 
     /** Where the URL's channels stand, as text for `&since=${encodeURIComponent(socket.cursor)}`; "" if nowhere. */
@@ -250,6 +337,11 @@
         throw new Error(`WSRedis: cannot send, "${facility}" is not subscribed`); // the server would close the socket
       }
       const payload = encode(data);
+      if (this._ws instanceof Stream) {
+        const type = typeof payload === "string" ? "text/plain;charset=UTF-8" : "application/octet-stream";
+        this._ws.post(this._postURL(this._wishes.get(facility) ?? this._wish), payload, type);
+        return;
+      }
       this._ws.send(this._isV1 ? withHeader({ type: "publish", facility }, payload) : payload);
     }
 
@@ -264,16 +356,29 @@
       const { WebSocket, protocols, connectTimeout } = this._options;
       const url = new URL(this.url);
       url.search = this._query(this._wish);
-      const ws = new WebSocket(url.href, protocols);
+      const ws = this._wantsStream()
+        ? new Stream(url.href, this._options, protocols.includes(V1) ? V1 : "")
+        : new WebSocket(url.href, protocols);
       ws.binaryType = "arraybuffer";
       ws.onopen = () => this._opened();
       ws.onmessage = (event) => this._received(event.data);
-      ws.onclose = (event) => this._lost(event.code, event.reason);
+      ws.onclose = ({ code, reason }) => {
+        if (code !== ABNORMAL) this._noteHeard(); // a close frame came
+        this._lost(code, reason);
+      };
       ws.onerror = () => {}; // says nothing, and a close event follows; Node's "ws" throws without it
       this._ws = ws;
       this._state = "connecting";
       this._isProbing = false;
       this._after(connectTimeout, () => this._lost(ABNORMAL, "connect timeout"));
+    }
+
+    _wantsStream() {
+      const { EventSource, protocols } = this._options;
+      const isPossible = EventSource && !hasHeard && (protocols.includes(V1) || protocols.length === 0);
+      const wants = isPossible && (this._unheard >= MAX_UNHEARD || performance.now() < streamsUntil);
+      this._unheard = wants ? 0 : this._unheard + 1; // if there is no stream either, the server is away
+      return wants;
     }
 
     _reconnect() {
@@ -286,6 +391,7 @@
       this._hasBeenOpen = true;
       this._state = "open";
       this._isV1 = this._ws.protocol === V1;
+      if (!this._isV1) this._noteHeard();
       this._left = [];
       this._heardAt = performance.now();
       this._stableTimer = setTimeout(() => { this._attempt = 0; }, this._options.stableAfter);
@@ -295,8 +401,16 @@
       this._emit("open", { detail: { reconnect } });
     }
 
+    // With V1 an ack follows at once: there are proxies that let a handshake through, and nothing after it.
+    _noteHeard() {
+      if (this._ws instanceof Stream) return;
+      hasHeard = true;
+      this._unheard = 0;
+    }
+
     _received(data) {
       this._heardAt = performance.now();
+      this._noteHeard();
       if (!this._isV1) {
         if (data !== this._options.heartbeat) this._deliver({ channel: null, facility: null }, data);
         return;
@@ -452,7 +566,26 @@
     }
 
     _tell(header) {
-      if (this._isV1 && this._ws?.readyState === 1) this._ws.send(JSON.stringify(header));
+      if (this._isV1 && this._ws?.readyState === 1) this._say(JSON.stringify(header));
+    }
+
+    _say(text) {
+      if (this._ws instanceof Stream) this._ws.post(this._postURL(this._wish), text, `application/${V1}`);
+      else this._ws.send(text);
+    }
+
+    // That of a wish, below the same WEBSOCKET_URL as the URL's facility.
+    _postURL({ facility, parts }) {
+      const url = new URL(this.url);
+      const own = this._wish.facility;
+      if (facility !== own) {
+        const path = url.pathname;
+        let end = path.lastIndexOf("/");
+        while (end > 0 && decodeURIComponent(path.slice(end + 1)) !== own) end = path.lastIndexOf("/", end - 1);
+        url.pathname = path.slice(0, end + 1) + facility.split("/").map(encodeURIComponent).join("/");
+      }
+      url.search = parts.join("&");
+      return url.href;
     }
 
     _forget(wish) {
@@ -464,7 +597,8 @@
     }
 
     get _heartbeat() {
-      return this._isV1 ? PING : this._options.heartbeat;
+      if (this._isV1) return PING;
+      return this._ws instanceof Stream ? null : this._options.heartbeat;
     }
 
     // Wait until nothing has been heard for heartbeatInterval. One timer, not one for each message.
@@ -480,7 +614,7 @@
       if (this._heartbeat === null || this._state !== "open" || this._isProbing) return;
       this._isProbing = true;
       const sentAt = performance.now();
-      this._ws.send(this._heartbeat);
+      this._say(this._heartbeat);
       this._after(this._options.heartbeatTimeout, () => {
         this._isProbing = false;
         if (this._heardAt >= sentAt) this._watch();

@@ -2,18 +2,23 @@
 
 const MOST_MESSAGES = 50;
 
-/** Show a socket's state in #state, and its messages in #messages, the newest on top. */
-function showSocket(socket) {
-  const showState = () => {
+/** Show a socket's state in #state. */
+function showState(socket) {
+  const show = () => {
     const text = { open: "live", closed: "closed" }[socket.state] || "connecting";
     const state = document.getElementById("state");
     state.textContent = text;
     state.dataset.state = text;
   };
-  for (const type of ["open", "close", "reconnecting"]) socket.addEventListener(type, showState);
+  for (const type of ["open", "close", "reconnecting"]) socket.addEventListener(type, show);
+}
+
+/** Show a socket's state, and its messages in #messages, the newest on top. */
+function showSocket(socket) {
+  showState(socket);
   socket.addEventListener("message", (event) => {
     const text = typeof event.data === "string" ? event.data : `${event.data.byteLength} bytes`;
-    addItem(text).dataset.time = clock(event.id ? Number(event.id.split("-")[0]) : Date.now());
+    addItem(text, event.id ? Number(event.id.split("-")[0]) : Date.now());
   });
   socket.addEventListener("gap", showGap);
   // What the view has put into the page has its time for a machine, and is shown that of the visitor's own zone.
@@ -24,8 +29,9 @@ function clock(time) {
   return new Date(time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
 }
 
-function addItem(text) {
+function addItem(text, time = Date.now()) {
   const item = document.createElement("li");
+  item.dataset.time = clock(time);
   item.textContent = text; // never innerHTML: others wrote it
   const messages = document.getElementById("messages");
   messages.prepend(item);
@@ -51,12 +57,16 @@ function sendWithSocket(socket) {
   onSubmit((form, text) => {
     try {
       socket.send(text.value);
-    } catch { // it is not open
-      throw new Error(socket.state === "closed" ? "Please reload the page." : "The connection is down, try again soon.");
+    } catch {
+      throw notOpen(socket);
     }
     text.value = "";
     showNote("");
   });
+}
+
+function notOpen(socket) {
+  return new Error(socket.state === "closed" ? "Please reload the page." : "The connection is down, try again soon.");
 }
 
 /** Send the form to its Django view, which publishes it. */
