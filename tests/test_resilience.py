@@ -91,15 +91,15 @@ def warm_up(site: Site) -> None:
         pass
 
 
-def settled(count: Callable[[], int]) -> int:
-    """Return a number once it has stayed the same for a while."""
-    seen: deque[int] = deque(maxlen=50)
+def settled(count: Callable[[], int], looks: int = 50) -> int:
+    """Return a number once it has stayed the same for so many looks at it, 100 a second."""
+    seen: deque[int] = deque(maxlen=looks)
 
     def is_settled() -> bool:
         seen.append(count())
         return len(seen) == seen.maxlen and len(set(seen)) == 1
 
-    wait_until(is_settled)
+    wait_until(is_settled, 30)
     return seen[-1]
 
 

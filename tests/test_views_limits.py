@@ -15,6 +15,7 @@ from .test_resilience import settled, warm_up
 
 IDLE = 10_000
 FUNCTIONS = 200
+LONG = 600  # looks: until threads that have nothing to do have ended
 SETTINGS = {
     "WEBSOCKET_URLCONF": "tests.project.sockets",
     "WSREDIS": {"VIEW_THREADS": FUNCTIONS, "PING_INTERVAL": 600, "PING_TIMEOUT": 600},  # nobody reads them
@@ -51,7 +52,7 @@ def all_answer(sockets: list[RawSocket]) -> bool:
 
 
 def test_10000_idle_sockets_of_classes_hold_no_thread(site: Site) -> None:
-    at_rest = settled(site.threads)
+    at_rest = settled(site.threads, LONG)
     with many_open(site, "class/idle/", IDLE) as sockets:
         wait_until(lambda: site.threads() <= at_rest, 20, f"{at_rest} threads again")
         assert all_answer(sockets[:: IDLE // 100])
@@ -59,7 +60,7 @@ def test_10000_idle_sockets_of_classes_hold_no_thread(site: Site) -> None:
 
 
 def test_200_functions_wait_at_once_each_in_a_thread(site: Site) -> None:
-    at_rest = settled(site.threads)
+    at_rest = settled(site.threads, LONG)
     with many_open(site, "view/echo/", FUNCTIONS) as sockets:
         assert site.threads() >= FUNCTIONS
         assert all_answer(sockets)
@@ -71,7 +72,7 @@ def test_200_functions_wait_at_once_each_in_a_thread(site: Site) -> None:
 def test_in_a_process_that_is_patched_functions_are_greenlets(shared_redis: RedisServer, database: object) -> None:
     with stopping(HostedSite("gunicorn gevent", shared_redis, DATABASE, SETTINGS)) as site:
         warm_up(site)
-        threads, greenlets = settled(site.threads), int(site.get("greenlets/")[1])
+        threads, greenlets = settled(site.threads, LONG), int(site.get("greenlets/")[1])
         with many_open(site, "view/echo/", FUNCTIONS) as sockets:
             assert all_answer(sockets)
             assert int(site.get("greenlets/")[1]) >= greenlets + FUNCTIONS
