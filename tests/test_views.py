@@ -22,7 +22,7 @@ from django_wsredis.control import COME_BACK
 
 from .conftest import DATABASE, login
 from .rawsocket import RawSocket, text
-from .servers import Listener, RedisServer, Site, wait_until
+from .servers import Listener, RedisServer, Site, stopping, wait_until
 from .test_sites import HOSTS, MIDDLEWARE, start_site
 
 HISTORY = {"kept-*": {"messages": 100, "seconds": 600}}
@@ -395,6 +395,14 @@ def test_on_close_is_always_called(site: Site, how: str) -> None:
         assert listener.recv(15) == f"closed b {codes[how]}"
         with pytest.raises(TimeoutError):
             listener.recv(0.1)
+
+
+def test_on_close_is_called_for_a_peer_that_is_silent_for_too_long(shared_redis: RedisServer, database: object) -> None:
+    pings = {"WSREDIS": {"PING_INTERVAL": 1, "PING_TIMEOUT": 1}}
+    site = start_site("runwsserver", shared_redis, {**SETTINGS, **pings})
+    with stopping(site), site.connect("closes?subscribe-broadcast") as listener:
+        with RawSocket(site.port, "class/calls/silent/"):
+            assert listener.recv(15) == "closed silent 1011"
 
 
 def test_the_session_is_saved_after_a_call_and_read_anew_in_the_next_one(site: Site) -> None:

@@ -82,7 +82,7 @@ def test_what_needs_no_deployment_is_a_system_check_and_the_rest_is_one_for_depl
 
 def test_wrong_settings_are_told_of_elsewhere() -> None:
     found = rows(WSREDIS={"PING_INTERVAL": "x"})
-    skipped = ["settings together", "URLs, pings", "who may publish", "who may subscribe"]
+    skipped = ["settings together", "URLs, pings", "websocket views", "who may publish", "who may subscribe"]
     assert [row.checked for row in found if row.is_skipped] == skipped
 
 
