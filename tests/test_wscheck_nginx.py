@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import re
 import resource
 import socket
@@ -715,6 +716,22 @@ def test_w223_one_of_two_servers_is_not_there(site: Site) -> None:
         process.wait_for(r"connect\(\) failed .*127\.0\.0\.1:1", 5)
     change(printed(main), [("server 127.0.0.1:1;", "server 127.0.0.1:1 down;")])
     assert problems(look(main, site)) == []
+
+
+def test_a_file_that_is_named_is_to_be_readable(site: Site) -> None:
+    main = site.files("split")
+    main.chmod(0)
+    user = os.geteuid()
+    try:
+        if user == 0:  # who may read everything
+            os.seteuid(pwd.getpwnam("nobody").pw_uid)
+        (problem,) = problems(look(main, site))
+    finally:
+        os.seteuid(user)
+        main.chmod(0o644)
+    assert problem.id == "wsredis.E203"
+    assert str(main) in problem.text
+    assert "sudo ./manage.py wscheck" in problem.hint
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a socket to somebody else")

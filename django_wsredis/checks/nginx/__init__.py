@@ -13,7 +13,7 @@ from . import access, arriving, capacity, host, lasting, passing, program, schem
 from .choosing import meant
 from .program import Program, Said
 from .reaching import arrivals
-from .reading import Configuration, read_dump, read_file
+from .reading import Configuration, Fault, read_dump, read_file
 from .running import surroundings
 
 TITLES: dict[str, str] = {
@@ -39,7 +39,7 @@ def look(situation: Situation) -> Iterator[Row]:
     if configuration is None:
         yield skipped("configuration", said.refusal or "none is found; name it with --nginx-conf PATH")
         return
-    yield from _configuration(configuration, said)
+    yield from _configuration(configuration, said, is_named=situation.nginx_conf is not None)
     if not configuration.files or any(not fault.is_denied for fault in configuration.faults):
         yield skipped("WEBSOCKET_URL", "the configuration has to be mended, or readable, first")
         return
@@ -67,19 +67,13 @@ def _read(situation: Situation, found: Program | None, said: Said) -> Configurat
     return read_file(Path(usual), os.path.dirname(usual)) if os.path.isfile(usual) else None
 
 
-def _configuration(configuration: Configuration, said: Said) -> Iterator[Row]:
+def _configuration(configuration: Configuration, said: Said, *, is_named: bool) -> Iterator[Row]:
     kind = "" if configuration.is_whole else ", a site's file"
+    is_closed = is_named and not configuration.files  # what somebody names is to be looked at
     problems = [
-        Problem(
-            id="wsredis.E203",
-            text=fault.text,
-            hint="Mend that line; this says when it is right: nginx -t"
-            if ":" in fault.place
-            else "Name a file that can be read.",
-            place=fault.place,
-        )
+        Problem(id="wsredis.E203", text=fault.text, hint=_mending(fault), place=fault.place)
         for fault in configuration.faults
-        if not fault.is_denied
+        if is_closed or not fault.is_denied
     ]
     if said.refusal and not said.is_denied and not problems:
         hint = "NGiNX does not start, or does not load it. Mend that line; this says when it is right: nginx -t"
@@ -94,7 +88,15 @@ def _configuration(configuration: Configuration, said: Said) -> Iterator[Row]:
     found = f"{configuration.path}{kind}, {of_them(configuration.files, 'file')}"
     yield Row(checked="configuration", found=found, problems=tuple(problems))
     for fault in configuration.faults:
-        if fault.is_denied:
+        if fault.is_denied and not is_closed:
             yield skipped("file", f"{fault.text[:-1]}: run it as root")
     if said.is_denied:
         yield skipped("nginx -T", f"{said.refusal}; its files are read instead")
+
+
+def _mending(fault: Fault) -> str:
+    if fault.is_denied:
+        return "Run wscheck as a user who may read it, as root: sudo ./manage.py wscheck --only nginx --nginx-conf PATH"
+    if ":" in fault.place:
+        return "Mend that line; this says when it is right: nginx -t"
+    return "Name a file that can be read."
