@@ -176,7 +176,13 @@ def _grant(
     check: Callable[[HttpRequest], None] = lambda request: None,
 ) -> tuple[Granted, Peer]:
     if is_view(settings.websocket_url + facility):  # who guards the view guards its channels
-        raise NotFound(f"{facility!r} is a view's path, with a slash at its end or without: only the view hears it")
+        raise NotFound(
+            f"{facility!r} is a view's path, and only the view hears it: /{facility.strip('/')}/, with a slash"
+        )
+    if settings.websocket_urlconf is not None and not environ.get("QUERY_STRING"):
+        raise HandshakeError(
+            "no view has this path (./manage.py check; WEBSOCKET_URLCONF), and no facility is asked for"
+        )
     wish = parse_wish(environ.get("QUERY_STRING", ""))
     request = request_of(environ)
     check_origin(request, required=settings.require_origin)

@@ -14,12 +14,14 @@ from django.template import Context, Template
 from django.test import RequestFactory, override_settings
 from django.urls import NoReverseMatch, path, reverse, set_script_prefix
 
-from django_wsredis.checks import views
+from django_wsredis.checks import check_settings, views
 from django_wsredis.checks.findings import Problem
 from django_wsredis.checks.situation import Situation
 from django_wsredis.exceptions import Misconfigured
 from django_wsredis.routes import find, views_and_pages
 from django_wsredis.views import WebSocketView, websocket, websocket_url
+
+from .project.sockets import Idle
 
 SOCKETS = "tests.project.sockets"
 
@@ -109,6 +111,11 @@ def test_a_view_cannot_be_async() -> None:
         View.as_view()
 
 
+def test_a_class_is_no_function() -> None:
+    with pytest.raises(TypeError, match="Idle is a class: derive it from WebSocketView"):
+        websocket(Idle)
+
+
 # wscheck
 
 
@@ -121,6 +128,8 @@ def test_e030_a_urlconf_that_cannot_be_used() -> None:
     (problem,) = problems(WEBSOCKET_URLCONF="tests.nowhere")
     assert problem.id == "wsredis.E030"
     assert "'tests.nowhere'" in problem.text
+    with override_settings(WEBSOCKET_URLCONF="tests.nowhere"):
+        assert [found.id for found in check_settings(None)] == ["wsredis.E030"]  # of `manage.py check`, too
     with override_settings(WEBSOCKET_URLCONF="tests.nowhere"), pytest.raises(Misconfigured):
         find("/ws/view/echo/")
     module: Any = sys.modules[__name__]  # it has no urlpatterns
@@ -137,6 +146,8 @@ def test_w031_a_page_among_the_views() -> None:
     assert problem.id == "wsredis.W031"
     assert problem.text.startswith("/ws/page/<name>/ leads to tests.test_routes.")
     assert problems(WEBSOCKET_URLCONF=urlconf(echo)) == []
+    (problem,) = problems(WEBSOCKET_URLCONF=urlconf(path("idle/", Idle)))
+    assert problem.hint == "Write Idle.as_view() there."
 
 
 @pytest.mark.parametrize("host", ["sockets.example.com", "10.0.0.1:8001", "[::1]:8001", "", "localhost"])

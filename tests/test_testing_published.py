@@ -13,7 +13,17 @@ from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.test import Client, TestCase, override_settings
 
-from django_wsredis import EVERYWHERE, SELF, BrokerUnavailable, Publisher, connections, fetch_message, history, publish
+from django_wsredis import (
+    EVERYWHERE,
+    SELF,
+    BrokerUnavailable,
+    Publisher,
+    connections,
+    fetch_message,
+    history,
+    publish,
+    redis,
+)
 from django_wsredis.testing import PublishAssertions, PublishRecorder
 
 
@@ -299,3 +309,31 @@ class Plain(PublishAssertions):
     def test_it(self) -> None:
         say()
         self.assertPublished("hello")
+
+
+def test_it_is_recorded_before_a_socket_can_hear_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def execute(commands: Any) -> list[int]:
+        seen.append(len(recorder.all))
+        return [0] * len(commands)
+
+    monkeypatch.setattr(redis, "execute", execute)
+    recorder = PublishRecorder(publishes_for_real=True)
+    recorder.start()
+    publish("hello", facility="news", broadcast=True)
+    recorder.stop()
+    assert seen == [1]
+
+
+def test_what_could_not_be_published_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def execute(commands: Any) -> list[int]:
+        raise BrokerUnavailable("it is away")
+
+    monkeypatch.setattr(redis, "execute", execute)
+    recorder = PublishRecorder(publishes_for_real=True)
+    recorder.start()
+    with pytest.raises(BrokerUnavailable):
+        publish("hello", facility="news", broadcast=True)
+    recorder.stop()
+    assert recorder.all == []

@@ -18,7 +18,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from django_wsredis import live, publish
-from django_wsredis.control import COME_BACK
+from django_wsredis.control import COME_BACK, Filter
+from django_wsredis.inspection import Inspector
 
 from .conftest import DATABASE, login
 from .rawsocket import RawSocket, text
@@ -229,6 +230,36 @@ def test_what_guards_a_view_refuses_before_the_upgrade(site: Site, path: str, st
         assert b"Traceback" not in raw.answer.body
 
 
+def test_a_guard_in_the_wrong_place_is_told(site: Site) -> None:
+    start = len(site.lines)
+    with site.connect("view/order/") as socket:
+        assert closed_with(socket) == (1011, "")
+    site.wait_for("returned a page, which no browser gets: .* login_required, stands above @websocket", start=start)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "said"),
+    [
+        ("view/ecko/", 400, "no view has this path"),
+        ("view/echo", 404, "only the view hears it: /view/echo/, with a slash"),
+        ("view/breaks/", 500, "is it one of django_wsredis.views"),
+    ],
+)
+def test_a_mistaken_path_is_told(site: Site, path: str, status: int, said: str) -> None:
+    start = len(site.lines)
+    with RawSocket(site.port, path) as raw:
+        assert raw.answer.status == status
+    site.wait_for(said, start=start)
+
+
+def test_a_view_has_no_event_stream(site: Site) -> None:
+    start = len(site.lines)
+    stream = {"Accept": "text/event-stream", "Upgrade": None, "Connection": None}
+    with RawSocket(site.port, "view/echo/", headers=stream) as raw:
+        assert raw.answer.status == 426
+    site.wait_for("a view takes websockets alone", start=start)
+
+
 def test_members_are_let_in(site: Site) -> None:
     for path in ("class/members/", "class/mixed/"):
         with site.connect(path, cookie=login("alice")) as socket:
@@ -427,6 +458,8 @@ def test_a_view_is_seen_by_operators_and_ends_with_the_login(site: Site) -> None
         ]
         publish("hello", facility="news", broadcast=True)
         said(socket), said(other)
+        channels = Inspector(Filter(), limit=20).look().channels
+        assert [row.sockets for row in channels if row.channel == "broadcast:news"] == [2]
         (one,) = live.connections(users=["alice"], facility="class/calls/*").sockets
         assert one.sent == 3  # to the view, and what the view sent of it
         request = HttpRequest()

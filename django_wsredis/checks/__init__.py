@@ -8,7 +8,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.core.checks import ERROR, INFO, WARNING, CheckMessage
 
-from . import deployment, each_request, pairs, settings, site, system
+from . import deployment, each_request, pairs, settings, site, system, views
 from .findings import Row
 from .looking import rows_of
 from .situation import Situation
@@ -18,7 +18,7 @@ LEVELS = {"error": ERROR, "warning": WARNING, "info": INFO}
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check what is wrong wherever it runs."""
-    return _messages(rows_of((settings, pairs, site, each_request), Situation()))
+    return _messages(rows_of((settings, pairs, site, views, each_request), Situation()))
 
 
 def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:

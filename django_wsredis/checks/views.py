@@ -10,6 +10,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from ..routes import views_alone
 from ..views.admission import OPTIONS
+from ..wording import of_them
 from .findings import Problem, Row, skipped
 from .situation import Situation
 
@@ -47,12 +48,12 @@ def _urlconf(name: Any) -> Row:
         Problem(
             id="wsredis.W031",
             text=f"{path} leads to {_name(callback)}, which is no websocket view: a websocket there is refused (500).",
-            hint=f"Put @websocket (django_wsredis.views) on {_name(callback)}, or move its path to ROOT_URLCONF.",
+            hint=_mending(callback),
         )
         for path, callback in patterns
         if not hasattr(callback, OPTIONS)
     )
-    return Row(checked="WEBSOCKET_URLCONF", found=f"{len(patterns)} views", problems=problems)
+    return Row(checked="WEBSOCKET_URLCONF", found=of_them(len(patterns), "view"), problems=problems)
 
 
 def _patterns(patterns: list[Any], before: str) -> Iterator[tuple[str, Any]]:
@@ -62,6 +63,12 @@ def _patterns(patterns: list[Any], before: str) -> Iterator[tuple[str, Any]]:
             yield from _patterns(pattern.url_patterns, path)
         elif isinstance(pattern, URLPattern):
             yield path, pattern.callback
+
+
+def _mending(callback: Any) -> str:
+    if isinstance(callback, type):
+        return f"Write {callback.__name__}.as_view() there."
+    return f"Put @websocket (django_wsredis.views) on {_name(callback)}, or move its path to ROOT_URLCONF."
 
 
 def _name(callback: Any) -> str:

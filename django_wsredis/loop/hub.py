@@ -144,7 +144,7 @@ class Hub:
             return
         frames = JoinedFrames([message.frames(self._compress_from) for message in batch])
         topic.delivered += len(batch)
-        self.delivered += len(batch) * len(topic.connections)
+        self.delivered += len(batch) * topic.listeners
         write_all(topic.connections, frames)
         for message in batch:
             _tell_ears(topic, message)
@@ -154,7 +154,7 @@ class Hub:
         sender = self._senders.get(message.sender) if message.sender is not None else None
         source = None if topic.slow == "close" else topic
         topic.delivered += 1
-        self.delivered += len(topic.connections)
+        self.delivered += topic.listeners
         if sender in topic.connections:
             sender.sent_apart -= 1
             self.delivered -= 1

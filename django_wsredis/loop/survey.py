@@ -113,13 +113,13 @@ class Survey:
             walk(
                 self._reactor,
                 list(everything),
-                lambda topic: count(topic, len(topic.connections) + len(topic.joins)),
+                lambda topic: count(topic, topic.listeners + len(topic.joins)),
                 tell,
             )
 
     def names(self, request: Request) -> None:
         """Tell the names in Redis of the channels that are meant: first those that most sockets hear."""
-        first = First[Topic](request.limit, lambda topic: len(topic.connections))
+        first = First[Topic](request.limit, lambda topic: topic.listeners)
 
         def see(topic: Topic) -> None:
             if request.which.fits(topic.facility, topic.channel.decode()):

@@ -63,6 +63,11 @@ class Topic:
         """Whether nobody listens any more."""
         return not (self.connections or self.ears or self.joins)
 
+    @property
+    def listeners(self) -> int:
+        """How many listen."""
+        return len(self.connections) + len(self.ears)
+
     def add(self, connection: Connection) -> None:
         """Let a connection listen from now on."""
         (self.connections if connection.takes_frames else self.ears)[connection] = self.delivered

@@ -56,12 +56,14 @@ class PublishRecorder:
         def recording(self_: Publisher, message: Any, **options: Any) -> Any:
             publication = Publication(self_, message, options)
             former, self._now.publication = getattr(self._now, "publication", None), publication
+            self.all.append(publication)  # before a socket can hear it
             try:
-                result = publish_message(self_, message, **options)
+                return publish_message(self_, message, **options)
+            except BaseException:
+                self.all.remove(publication)
+                raise
             finally:
                 self._now.publication = former
-            self.all.append(publication)
-            return result
 
         def recording_after_commit(function: Callable[[], None]) -> None:
             publication: Publication = self._now.publication

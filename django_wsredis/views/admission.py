@@ -18,14 +18,14 @@ from .. import subprotocol
 from ..authentication import request_of
 from ..channels import Wish
 from ..conf import Settings, get_settings
-from ..exceptions import HandshakeError, Misconfigured
+from ..exceptions import HandshakeError, Misconfigured, UpgradeRequired
 from ..handshake import Accepted, Granted, database
 from ..origin import check_origin
 from ..packing import pack
 from ..peer import peer_of
 from ..project_code import call, import_setting
 from ..routes import views_and_pages
-from ..upgrade import negotiate
+from ..upgrade import negotiate, wants_stream
 from .handler import Handler, Options
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ def decide(environ: dict[str, Any], match: ResolverMatch, settings: Settings) ->
     Raises HandshakeError or one of its kind, whose `status` is the answer.
     """
     began_at = time.monotonic()
+    if wants_stream(environ):
+        raise UpgradeRequired("a view takes websockets alone, and no event streams")
     negotiate(environ)  # before any code of the project's: is it one?
     request = request_of(environ)
     allowed_origins = getattr(match.func, OPTIONS, Options()).allowed_origins
@@ -126,7 +128,8 @@ def refusal(match: ResolverMatch, response: HttpResponseBase) -> HandshakeError:
         return Refused(HTTPStatus.FORBIDDEN, f"the view, or what guards it, redirects to {where!r}")
     if status >= 400:
         known = status if status in {one.value for one in HTTPStatus} else HTTPStatus.FORBIDDEN
-        return Refused(HTTPStatus(known), f"the view, or what guards it, refused it with {status}")
+        why = "" if status < 500 else "; is it one of django_wsredis.views? ./manage.py check tells"
+        return Refused(HTTPStatus(known), f"the view, or what guards it, refused it with {status}{why}")
     return Misconfigured(f"{match.view_name} answered with a page ({status}): is it a websocket view?")
 
 

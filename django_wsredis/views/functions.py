@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 
 from ..messages import Message
 from ..packing import unpack
@@ -16,9 +17,6 @@ from .handler import Handler, Options, Wire, closing_for, describe
 from .resting import save_session, take_over
 from .sockets import WebSocket
 from .surroundings import Surroundings
-
-if TYPE_CHECKING:
-    from django.http import HttpResponseBase
 
 
 def websocket(view: Callable[..., object]) -> Callable[..., HttpResponseBase]:
@@ -29,6 +27,10 @@ def websocket(view: Callable[..., object]) -> Callable[..., HttpResponseBase]:
     when it raises with 1011 (BrokerUnavailable: 1013); what it returns does not matter.
     """
 
+    if isinstance(view, type):
+        raise TypeError(
+            f"{describe(view)} is a class: derive it from WebSocketView, and write its as_view() in the URLconf."
+        )
     if inspect.iscoroutinefunction(view):
         raise TypeError(f"{describe(view)} is async; a websocket view is a plain function, and may block.")
 
@@ -90,7 +92,11 @@ class FunctionHandler(Handler):
         self._socket.tell(None)
 
     def _call(self) -> None:
-        self._view()
+        if isinstance(self._view(), HttpResponseBase):
+            raise TypeError(
+                f"{describe(self._view.func)} returned a page, which no browser gets: what may refuse a visitor, as "
+                "login_required, stands above @websocket."
+            )
         save_session(self._request)
 
     def _run(self) -> None:

@@ -170,6 +170,12 @@ def missing(request: HttpRequest, websocket: WebSocket) -> None:
     raise AssertionError("it is never reached")
 
 
+@websocket
+@login_required
+def wrong_order(request: HttpRequest, websocket: WebSocket) -> None:
+    raise AssertionError("nobody is logged in")
+
+
 def page(request: HttpRequest) -> HttpResponse:
     return HttpResponse("a page")
 
@@ -279,6 +285,7 @@ urlpatterns = [
     path("view/permitted/", permission_required("auth.add_user", raise_exception=True)(missing)),
     path("view/staff/", user_passes_test(lambda user: user.is_staff)(missing)),
     path("view/denied/", user_passes_test(refuse)(missing)),
+    path("view/order/", wrong_order),
     path("view/page/", page),
     path("view/404/", not_there),
     path("view/breaks/", breaks),

@@ -133,6 +133,10 @@
     return cookie ? cookie[1] : document.querySelector("[name=csrfmiddlewaretoken]")?.value ?? "";
   }
 
+  function joint(url) {
+    return url.includes("?") ? "&" : "?";
+  }
+
   function fromBase64(text) {
     return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
   }
@@ -208,7 +212,7 @@
       this._token = token;
       this._isLost = false;
       this._posted = Promise.resolve(); // one after another, so they keep their order
-      this._source = new EventSource(url.replace(/^ws/, "http") + (protocol && `&${protocol}`));
+      this._source = new EventSource(url.replace(/^ws/, "http") + (protocol && `${joint(url)}${protocol}`));
       this._on("hello", (data) => this._begin(JSON.parse(data).stream));
       this._on("message", (data) => this.onmessage?.({ data }));
       this._on("text", (data) => this.onmessage?.({ data: exactDecoder.decode(fromBase64(data)) }));
@@ -232,7 +236,7 @@
 
     /** Post a message, or what is said by wsredis.v1, to a URL that grants it. */
     post(url, body, type) {
-      const target = `${url.replace(/^ws/, "http")}&stream=${this.key}`;
+      const target = `${url.replace(/^ws/, "http")}${joint(url)}stream=${this.key}`;
       const request = () => {
         const headers = { "Content-Type": type, "X-CSRFToken": csrfToken(this._token) };
         return fetch(target, { method: "POST", headers, body });

@@ -16,7 +16,13 @@ function showRoom(socket) {
     send(); // who is here
   });
   socket.addEventListener("message", (event) => {
-    const message = event.json();
+    let message;
+    try {
+      message = event.json();
+    } catch { // a text for all: ./manage.py wsbroadcast "hello"
+      addItem(event.data);
+      return;
+    }
     if (message.errors) {
       showErrors(form, message.errors);
       if (Object.keys(message.errors).length === 0) form.text.value = ""; // it was said
