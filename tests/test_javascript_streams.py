@@ -38,6 +38,15 @@ def test_it_falls_back_after_two_websockets_that_were_not_heard_and_the_page_rem
     ]  # fmt: skip
 
 
+def test_a_url_without_a_query_gets_one() -> None:
+    found = run("""
+        stream("ws://x/ws/chat");
+        await fallBack();
+        report(streams[0].url);
+    """)
+    assert found == "http://x/ws/chat?wsredis.v1"
+
+
 def test_a_handshake_that_passes_and_nothing_after_it_is_none_that_got_through() -> None:
     assert run("""
         const socket = stream(CHAT);
