@@ -125,11 +125,19 @@ class Layout:
             for process in (*self.sites, *self.proxies):
                 assert process.popen.poll() is None, process.output
             try:
-                return self.get() == (200, "hello")
+                return self.get() == (200, "hello") and not self._is_loading()
             except OSError:
                 return False
 
         wait_until(answers, 30, f"an answer of the site; so far:\n{self.output}\n")
+
+    def _is_loading(self) -> bool:
+        """Tell whether a worker of uWSGI has yet to load Django: it would be interrupted there, with a traceback."""
+        if "uWSGI Emperor" in self.output:  # whose own worker loads nothing
+            return False
+        found = re.findall(r"spawned uWSGI (worker) \d|WSGI app \d+ .* (ready) in", self.output)
+        words = [worker or ready for worker, ready in found]
+        return words[:1] == ["worker"] and words.count("ready") < words.count("worker")  # else it was loaded before
 
     def stop(self) -> None:
         for process in (*self.proxies, *self.sites):

@@ -78,9 +78,14 @@ def stopping(running: Running) -> Iterator[Running]:
 
 
 def free_port() -> int:
-    """Return a port on which nobody listens: one that the kernel gives to nobody meanwhile, as those above it."""
+    """Return a port on which nobody listens: one that the kernel gives to nobody meanwhile, as those above it.
+
+    Each process of `pytest -n` has ports of its own: HAProxy would share one with another's.
+    """
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     while True:
-        port = PORTS.randrange(10_000, 32_000)
+        port = PORTS.randrange(10_000 + number, 32_000, processes)
         try:
             with socket.create_server(("127.0.0.1", port)):
                 return port
@@ -130,10 +135,13 @@ class Process:
         """Return the match of the first line that has the pattern."""
 
         def find() -> re.Match[str] | None:
-            if self.popen.poll() is not None and not any(re.search(pattern, line) for line in self.lines[start:]):
-                self._reader.join(1)
+            has_ended = self.popen.poll() is not None
+            if has_ended:
+                self._reader.join(1)  # its last lines
+            found = next((m for line in self.lines[start:] if (m := re.search(pattern, line))), None)
+            if has_ended and found is None:
                 pytest.fail(f"the process ended in {self.popen.returncode}:\n{self.output}")
-            return next((m for line in self.lines[start:] if (m := re.search(pattern, line))), None)
+            return found
 
         return wait_until(find, seconds, f"a line with {pattern!r} in:\n{self.output}\n")
 
