@@ -80,6 +80,12 @@ def test_e001_ws4redis_connection_that_is_none_is_not_shown() -> None:
         assert ids() == ["wsredis.W001"]
 
 
+def test_e001_has_the_line_that_is_always_right() -> None:
+    with override_settings(WSREDIS={"PING_INTERVAL": "x"}):
+        ((_, _, hint),) = found()
+    assert hint == 'It must be a number of seconds above 0. By default: "PING_INTERVAL": 20.0,'
+
+
 def test_e001_names_every_wrong_key_at_once() -> None:
     with override_settings(WSREDIS={"A": 1, "EXPIRE": -1, "COMPRESSION": None}):
         assert ids() == ["wsredis.E001"] * 3

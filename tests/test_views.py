@@ -39,9 +39,11 @@ SETTINGS = {
     },
     "LANGUAGES": [["en", "English"], ["de", "Deutsch"]],
     "LANGUAGE_CODE": "en",
+    "MESSAGE_STORAGE": "django.contrib.messages.storage.session.SessionStorage",
     "USE_I18N": True,
     "MIDDLEWARE": [
         *MIDDLEWARE,
+        "django.contrib.messages.middleware.MessageMiddleware",
         "django.middleware.locale.LocaleMiddleware",
         "tests.project.middleware.adds_something",
     ],
@@ -129,6 +131,15 @@ def test_a_view_has_all_that_django_made_of_the_handshake(site: Site) -> None:
             "subprotocol": "chat.v1",
             "thread": False,
         }
+
+
+def test_a_view_gets_the_messages_of_the_pages_before(site: Site) -> None:
+    cookie = login("alice")
+    session = SessionStore(cookie)
+    session["_messages"] = '[["__json_message", 0, 20, "saved"]]'  # as django.contrib.messages keeps them
+    session.save()
+    with site.connect("view/messages/", cookie=cookie) as socket:
+        assert said(socket) == ["saved"]
 
 
 def test_the_next_view_in_the_same_thread_has_nothing_of_the_last_one(site: Site) -> None:

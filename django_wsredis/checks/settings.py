@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator
+from dataclasses import MISSING, fields
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 
-from ..conf import LEGACY_NAMES, given_settings, legacy_url, resolve
+from ..conf import LEGACY_NAMES, Settings, given_settings, legacy_url, resolve
 from ..rules import RULES, is_websocket_url, problems
 from .findings import Problem, Row
 from .situation import Situation
@@ -38,7 +39,11 @@ def look(situation: Situation) -> Iterator[Row]:
         )
         yield Row(checked="WSREDIS", found=str(error), problems=(problem,))
         return
-    wrong = tuple(Problem(id="wsredis.E001", text=text, hint=hint) for text, hint in problems(given))
+    wrong = tuple(
+        Problem(id="wsredis.E001", text=text, hint=f"{hint}{_default(key)}")
+        for key, value in given.items()
+        for text, hint in problems({key: value})
+    )
     yield Row(checked="WSREDIS", found=_listed(given), problems=wrong)
     imports = tuple(_import_problems(given))
     yield Row(checked="dotted paths", found=_listed(key for key in REFERENCES if given.get(key)), problems=imports)
@@ -50,6 +55,15 @@ def look(situation: Situation) -> Iterator[Row]:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(str, names)) or "none"
+
+
+def _default(key: Any) -> str:
+    """Return the line to write where nothing else is wanted, to follow a hint; "" where there is none."""
+    defaults = {field.name.upper(): field.default for field in fields(Settings)}
+    value = defaults.get(key, MISSING)
+    if value is MISSING or isinstance(value, (tuple, frozenset)):
+        return ""
+    return f' By default: "{key}": {value!r},'
 
 
 def _websocket_url() -> Row:

@@ -10,6 +10,7 @@ from django import forms
 from django.contrib.auth import get_user_model
 from django.contrib.auth.decorators import login_required, permission_required, user_passes_test
 from django.contrib.auth.mixins import LoginRequiredMixin
+from django.contrib.messages import get_messages
 from django.core.exceptions import PermissionDenied
 from django.db import connection, transaction
 from django.http import Http404, HttpRequest, HttpResponse
@@ -57,6 +58,11 @@ def tell(request: HttpRequest, websocket: WebSocket, **kwargs: Any) -> None:
         }
     )
     websocket.receive()
+
+
+@websocket
+def tell_messages(request: HttpRequest, websocket: WebSocket) -> None:
+    websocket.send_json([str(message) for message in get_messages(request)])
 
 
 @websocket
@@ -272,6 +278,7 @@ urlpatterns = [
     path("view/ping/", ping),
     path("view/deaf/", deaf),
     path("view/tell/<room>/", tell, name="tell"),
+    path("view/messages/", tell_messages),
     path("view/visits/", visits),
     path("view/timeouts/", timeouts),
     path("view/leave/", leave),

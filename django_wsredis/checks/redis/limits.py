@@ -66,11 +66,12 @@ def clients(master: Master) -> Found:
     found = f"{used} of {most:,}; {runs if announced else of_them(workers, 'worker') + ', one for each core'}"
     if most - used >= needed:
         return found, ()
+    enough = max(10_000, used + 4 * needed)
     problem = Problem(
         id="wsredis.W118",
         text=f"maxclients of {master.address} is {most:,}, and {of_them(used, 'client is', 'clients are')} connected: "
         f"{of_them(workers, 'worker that starts needs', 'workers that start need')} up to {needed}.",
-        hint=f"In redis.conf: maxclients {max(10_000, used + 4 * needed)}",
+        hint=f"In redis.conf: maxclients {enough}. At once: redis-cli CONFIG SET maxclients {enough}",
     )
     return found, (problem,)
 
