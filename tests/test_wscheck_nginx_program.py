@@ -176,7 +176,9 @@ def test_wrong_settings_and_unreadable_files_are_rows(site: Site, folder: Path) 
     assert problem.text == f"{folder}/itself is included by itself."
 
 
-def test_what_may_not_be_read_is_said_and_no_problem(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_may_not_be_read_is_said_and_a_problem_only_if_it_is_what_was_named(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     main = site.files("split")
     text = Disk.text
 
@@ -193,8 +195,8 @@ def test_what_may_not_be_read_is_said_and_no_problem(site: Site, monkeypatch: py
     assert row(rows, "Host").verdict == "ok"
     closed = [str(main)]
     rows = look(main, site)
-    assert problems(rows) == []
-    assert [found.is_skipped for found in rows[2:]] == [True, True]
+    assert [problem.id for problem in problems(rows)] == ["wsredis.E203"]
+    assert [found.is_skipped for found in rows[2:]] == [True]
 
 
 def test_no_broken_file_raises_anything(site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
